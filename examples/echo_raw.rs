@@ -50,7 +50,7 @@ struct Options {
     /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
-    /// Look for work for up to this long before sleeping: quicker answers, for processor time
+    /// Poll for up to this long before sleeping: answers come sooner, and cost more processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
 }

@@ -34,13 +34,13 @@ struct Options {
     /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
-    /// Serve on this many loops, each on a thread of its own
+    /// Serve on this many loops, each on its own thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
     /// Write a line of counters at this interval
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     stats: Option<u64>,
-    /// Look for work for up to this long before sleeping: quicker answers, for processor time
+    /// Poll for up to this long before sleeping: answers come sooner, and cost more processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
 }

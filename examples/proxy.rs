@@ -26,7 +26,7 @@ struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7778")]
     listen: Address,
-    /// Where to connect to; of several, the first that answers
+    /// Target address; may be repeated, then the first address that answers is used
     #[arg(long, value_name = "IP:PORT", required = true)]
     to: Vec<SocketAddr>,
     /// Maximum number of open connections; more wait in the kernel's queue

@@ -27,10 +27,10 @@ const FILES_PAUSE: Duration = Duration::from_micros(100);
 /// Sends tasks from producer threads to worker threads.
 #[derive(Parser)]
 struct Options {
-    /// Threads that do tasks, each with a loop of its own
+    /// Worker threads, each with its own loop
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     workers: u16,
-    /// Threads that issue tasks
+    /// Producer threads
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     producers: u16,
     /// Tasks a second, from each producer
@@ -39,13 +39,13 @@ struct Options {
     /// How long to issue tasks
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u32,
-    /// Issue this many tasks at once instead, all producers together
+    /// Issue this many tasks in total, as fast as possible, instead of --rate and --seconds
     #[arg(long, value_name = "TASKS", conflicts_with_all = ["rate", "seconds"])]
     spike: Option<u64>,
     /// How a task reaches its worker
     #[arg(long, value_enum, default_value_t = Method::Queue)]
     method: Method,
-    /// Print the last line as JSON, and nothing else
+    /// Print only the last line, as JSON
     #[arg(long)]
     json: bool,
 }

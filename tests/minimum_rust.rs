@@ -1,15 +1,15 @@
-//! The promised Rust, `rust-version`, is enough for the dependencies of the workspace.
+//! The dependencies of the workspace need no newer Rust than the promised one, `rust-version`.
 //!
-//! Cargo refuses a package that declares a newer one. The lint `incompatible_msrv` of clippy holds
-//! our own code to it.
+//! Cargo refuses a package that declares a newer Rust. For our own code, the lint
+//! `incompatible_msrv` of clippy checks the same.
 
 use std::process::Command;
 
 use serde_json::Value;
 use support::Result;
 
-/// Returns what `cargo metadata` says of the packages in the lock file. Cargo fetches those that
-/// are missing.
+/// Returns the output of `cargo metadata` for the packages in the lock file. Cargo fetches missing
+/// packages.
 fn metadata(options: &[&str]) -> Result<Value> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -22,7 +22,7 @@ fn metadata(options: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Returns the packages that declare a newer Rust than ours, each with that.
+/// Returns the packages that declare a newer Rust than ours, each with its declared version.
 fn too_new(metadata: &Value) -> Result<Vec<String>> {
     let packages = metadata["packages"].as_array().ok_or("no packages")?;
     let ours = env!("CARGO_PKG_RUST_VERSION");
@@ -40,7 +40,7 @@ fn too_new(metadata: &Value) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Returns the numbers of a version, of which the last may be missing.
+/// Returns the numbers of a version. The last one may be missing.
 fn parts(version: &str) -> Result<[u32; 3]> {
     let mut parts = [0; 3];
     for (part, text) in parts.iter_mut().zip(version.split('.')) {

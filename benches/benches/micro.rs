@@ -1,14 +1,17 @@
-//! What our own parts cost, one by one, through the public interface: `cargo bench -p benches`, a
-//! name behind it for some of them.
+//! The cost of single operations of this library, through the public interface. Run
+//! `cargo bench -p benches`, with a name after it to select some of them.
 //!
-//! What belongs to a loop is measured within turns of one, so the share of a turn is in it where a
-//! turn does one thing.
+//! Operations of a loop are measured within its turns. If a turn does only one of them, the figure
+//! includes the cost of that turn.
 
 #![expect(
     clippy::expect_used,
-    reason = "nothing here is to fail, and only a panic would report it"
+    reason = "no call here should fail, and only a panic would report a failure"
 )]
-#![allow(missing_docs, reason = "of the function that criterion_group makes")]
+#![allow(
+    missing_docs,
+    reason = "criterion_group makes a public function without docs"
+)]
 
 use std::hint::black_box;
 use std::os::unix::net::UnixStream;
@@ -22,7 +25,7 @@ use reactor::{
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// So much is done in a turn where many things are.
+/// The number of operations in one turn, if a turn has several.
 const A_TURN: u64 = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -30,7 +33,8 @@ fn turn<S>(reactor: &mut Reactor<S>, state: &mut S) {
     reactor.turn(state, Some(Duration::ZERO)).expect("a turn");
 }
 
-/// How long `action` takes so many times, in turns of so many each.
+/// Returns the time that `action` takes for this many operations, in turns of [`A_TURN`]
+/// operations.
 fn in_turns(times: u64, mut action: impl FnMut(u64)) -> Duration {
     let began = Instant::now();
     (0..times.div_ceil(A_TURN)).for_each(|round| action(A_TURN.min(times - round * A_TURN)));
@@ -45,7 +49,7 @@ fn sources(criterion: &mut Criterion) {
             let key = reactor
                 .add(source, Interest::READABLE, |_, _| Ok(Next::Keep))
                 .expect("room");
-            reactor.remove(key).expect("it is there");
+            reactor.remove(key).expect("the key is valid");
             turn(&mut reactor, &mut ());
         });
     });
@@ -53,14 +57,14 @@ fn sources(criterion: &mut Criterion) {
     let key = reactor
         .add(source, Interest::READABLE, |_, _| Ok(Next::Keep))
         .expect("room");
-    criterion.bench_function("set_interest, there and back", |bencher| {
+    criterion.bench_function("set_interest, cleared and set", |bencher| {
         bencher.iter(|| {
             reactor
                 .set_interest(key, Interest::NONE)
-                .expect("it is there");
+                .expect("the key is valid");
             reactor
                 .set_interest(key, Interest::READABLE)
-                .expect("it is there");
+                .expect("the key is valid");
         });
     });
 }
@@ -93,15 +97,15 @@ fn timers(criterion: &mut Criterion) {
     criterion.bench_function("a timer armed and cancelled", |bencher| {
         bencher.iter(|| {
             let timer = reactor.after(MINUTE, |_| Ok(Then::Done));
-            reactor.cancel(timer).expect("it is there");
+            reactor.cancel(timer).expect("the key is valid");
         });
     });
     let timer = reactor.after(MINUTE, |_| Ok(Then::Done));
-    criterion.bench_function("a timer put off", |bencher| {
+    criterion.bench_function("a timer re-armed for later", |bencher| {
         bencher.iter(|| {
             reactor
                 .reset(black_box(timer), MINUTE)
-                .expect("it is there")
+                .expect("the key is valid")
         });
     });
     criterion.bench_function("a timer armed and run", |bencher| {
@@ -127,7 +131,7 @@ fn messages(criterion: &mut Criterion) {
     criterion.bench_function("a value sent and consumed, on one thread", |bencher| {
         bencher.iter_custom(|times| {
             in_turns(times, |values| {
-                (0..values).for_each(|value| sender.try_send(value).expect("it is received"));
+                (0..values).for_each(|value| sender.try_send(value).expect("the receiver exists"));
                 turn(&mut reactor, &mut sum);
             })
         });
@@ -139,7 +143,7 @@ fn messages(criterion: &mut Criterion) {
                 (0..closures).for_each(|value| {
                     remote
                         .post(move |cx| *cx.state += value)
-                        .expect("the loop is there")
+                        .expect("the loop exists")
                 });
                 turn(&mut reactor, &mut sum);
             })
@@ -181,7 +185,7 @@ fn framing(criterion: &mut Criterion) {
     });
 }
 
-/// A connection that answers each message in pieces of 16 bytes, and its peer.
+/// Measures a connection that answers each message in pieces of 16 bytes.
 fn connections(criterion: &mut Criterion) {
     let answer_in_pieces = || -> Result<(Reactor<()>, UnixStream)> {
         let mut reactor = Reactor::<()>::new()?;
@@ -196,16 +200,16 @@ fn connections(criterion: &mut Criterion) {
         Ok((reactor, theirs))
     };
     criterion.bench_function(
-        "256 bytes to a connection and back in 16 writes",
+        "256 bytes to a connection, and back in 16 writes",
         |bencher| {
             use std::io::{Read, Write};
             let (mut reactor, mut peer) = answer_in_pieces().expect("a connection");
             let mut message = [7; 256];
             bencher.iter(|| {
-                peer.write_all(&message).expect("there is room");
+                peer.write_all(&message).expect("the socket has room");
                 turn(&mut reactor, &mut ());
                 peer.read_exact(&mut message)
-                    .expect("it is all there after one turn");
+                    .expect("all bytes arrive in one turn");
             });
         },
     );

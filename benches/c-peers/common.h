@@ -1,4 +1,4 @@
-// What every program in C needs: its options, a clock, random numbers, and its line of JSON.
+// Shared by all programs in C: options, a clock, random numbers, and memory figures.
 #pragma once
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// The value of an option, or what it is without.
+// Returns the value of an option, or `otherwise` if the option is missing.
 static inline const char *option(int argc, char **argv, const char *name, const char *otherwise) {
     for (int i = 1; i + 1 < argc; i++)
         if (!strcmp(argv[i], name)) return argv[i + 1];
@@ -42,19 +42,19 @@ static inline void fail(const char *call) {
     exit(1);
 }
 
-// Ends the program where no call has failed.
+// Ends the program for a reason other than a failed system call.
 static inline void refuse(const char *why) {
     fprintf(stderr, "%s\n", why);
     exit(1);
 }
 
-// Ends the program if a call failed; otherwise gives what it gave.
+// Returns the result of a call. Ends the program if the call failed.
 static inline int checked(int result, const char *call) {
     if (result < 0) fail(call);
     return result;
 }
 
-// The order of numbers, for qsort.
+// Compares two numbers, for qsort.
 static inline int ascending(const void *left, const void *right) {
     uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
     return (a > b) - (a < b);
@@ -67,8 +67,9 @@ static inline void raise_open_files_limit(void) {
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-// What this process has in memory of its own: not what it has of files, of which code comes in at its first use. Nor by
-// /proc/self/statm, whose numbers lag behind: see proc(5).
+// Returns the anonymous memory of this process in bytes. File pages do not count, since code is
+// loaded at its first use. /proc/self/statm is not used because its numbers lag behind: see
+// proc(5).
 static inline long resident_bytes(void) {
     long kilobytes = -1;
     char line[256];

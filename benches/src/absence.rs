@@ -1,22 +1,22 @@
-//! Why a contestant takes no part: what it needs is not installed, or it has failed, which fails
-//! the run.
+//! The reasons why a contestant takes no part: a program or library that it needs is not installed,
+//! or it has failed. A failure makes the whole command fail.
 
 use std::fmt::{self, Display, Formatter};
 
 use workloads::Result;
 
-/// Why a contestant takes no part, in a line.
+/// The reason why a contestant takes no part, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Absence {
-    /// What it needs of the system is not installed.
+    /// A program or library that it needs is not installed.
     Missing(String),
-    /// That is there, but it cannot be built, or fails.
+    /// Everything that it needs is installed, but its build or its run fails.
     Failed(String),
 }
 
 impl Absence {
-    /// How a program or its build has failed; all of what that said, if it is more, goes to
-    /// standard error.
+    /// Returns a failure: `how` the program or its build failed, and the last line of `error`. If
+    /// `error` has more lines, prints all of them to standard error.
     pub(crate) fn failed(how: &str, error: &impl ToString) -> Self {
         Self::Failed(format!("{how}: {}", in_a_line(error)))
     }
@@ -29,10 +29,10 @@ impl Display for Absence {
     }
 }
 
-/// Looks for those who have failed among the absent of each table.
+/// Returns an error if a contestant of any table has failed.
 ///
 /// # Errors
-/// Who has failed, and where.
+/// The failed contestants, each with its table.
 pub(crate) fn nobody_failed<'a>(
     tables: impl IntoIterator<Item = (&'static str, &'a [(&'static str, Absence)])>,
 ) -> Result {
@@ -50,8 +50,8 @@ pub(crate) fn nobody_failed<'a>(
     }
 }
 
-/// What went wrong, short enough for a table: the last line, which is what tools end with. If there
-/// are more, all of them go to standard error.
+/// Returns the last line of an error, since tools end with the message that matters. If the error
+/// has more lines, prints all of them to standard error.
 fn in_a_line(error: &impl ToString) -> String {
     let said = error.to_string();
     let last = last_line(&said);
@@ -84,13 +84,10 @@ mod tests {
 
     #[test]
     fn a_missing_contestant_is_no_failure_and_every_failure_is_reported() {
-        let missing = [("libev", Absence::Missing("it is not installed".to_owned()))];
+        let missing = [("libev", Absence::Missing("not installed".to_owned()))];
         let failed = [
             missing[0].clone(),
-            (
-                "reactor",
-                Absence::Failed("it failed: no memory".to_owned()),
-            ),
+            ("reactor", Absence::Failed("failed: no memory".to_owned())),
         ];
         assert!(nobody_failed([("a chain", &missing[..]), ("an echo", &[])]).is_ok());
         let told = nobody_failed([("a chain", &failed[..]), ("an echo", &failed[1..])])
@@ -98,7 +95,7 @@ mod tests {
             .to_string();
         assert_eq!(
             told,
-            "a chain, reactor: it failed: no memory\nan echo, reactor: it failed: no memory"
+            "a chain, reactor: failed: no memory\nan echo, reactor: failed: no memory"
         );
     }
 }

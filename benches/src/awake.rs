@@ -1,28 +1,30 @@
-//! Cores that do not sleep while something is measured.
+//! Keeps cores awake during a measurement.
 //!
-//! A core that sleeps takes a while to wake; a virtual one, which its host gives to somebody else
-//! meanwhile, takes as long as that likes: up to milliseconds, for a message that takes
-//! microseconds. That is neither the server's doing nor the client's.
+//! A sleeping core takes a while to wake. A virtual core that sleeps may take milliseconds, since
+//! its host gives it to other guests meanwhile. A message takes microseconds. Neither the server
+//! nor the client causes that delay, so it must not count.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use workloads::Result;
 
-/// While this lives, a core without work looks for some instead of sleeping, as far as the kernel's
-/// driver can.
+/// While this value lives, idle cores poll for work instead of sleeping, as far as the kernel's
+/// driver supports that.
 pub(crate) struct Awake {
-    /// What was asked for is in force as long as it is open.
+    /// The request is in force while this file is open.
     _latency: File,
 }
 
-/// Where the kernel is told how long it may take to wake a core: "PM Quality Of Service Interface"
-/// of its documentation.
+/// The file that takes the maximum latency of a wakeup. Source: "PM Quality Of Service Interface"
+/// in the kernel's documentation.
 const LATENCY: &str = "/dev/cpu_dma_latency";
 
 impl Awake {
+    /// Requests a latency of 0.
+    ///
     /// # Errors
-    /// Those of the kernel, which lets root alone do it.
+    /// The errors of the kernel, which allows this only for root.
     pub(crate) fn keep() -> Result<Self> {
         let mut latency = OpenOptions::new()
             .write(true)

@@ -1,4 +1,4 @@
-//! Which of the cases, and who takes part in them: what a user may choose, wherever cases are run.
+//! The options that choose cases and contestants, for all commands that run cases.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,17 @@ use crate::contestant::Contestant;
 
 #[derive(clap::Args)]
 pub(crate) struct Choice {
-    /// Which workloads; all of them if none is named
+    /// Workloads to run; all if none is named
     #[arg(value_parser = PossibleValuesParser::new(workloads()))]
     pub(crate) workloads: Vec<String>,
-    /// Only these contestants, in all their forms, beside the first of each table
+    /// Run only these contestants, in all their forms, and the first one of each table
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(contestants()))]
     only: Vec<String>,
 }
 
 impl Choice {
-    /// The cases of the workloads that are named, of all if none is; with the first contestant and
-    /// `only` these, if any is named.
+    /// Returns the cases of the chosen workloads, or of all workloads if none is chosen. Each case
+    /// keeps its first contestant and those of `only`, or all contestants if `only` is empty.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut cases = all();
         cases.retain(|case| {
@@ -38,14 +38,14 @@ impl Choice {
     }
 }
 
-/// The names of all workloads, in the order of their cases.
+/// Returns the names of all workloads, in the order of their cases.
 fn workloads() -> Vec<&'static str> {
     let mut names: Vec<_> = all().iter().map(|case| case.arguments[0]).collect();
     names.dedup();
     names
 }
 
-/// The names by which contestants are chosen, which stand for all of their forms.
+/// Returns the names by which contestants are chosen. A name stands for all forms of a contestant.
 fn contestants() -> BTreeSet<&'static str> {
     all()
         .iter()
@@ -77,7 +77,7 @@ mod tests {
         );
         assert!(
             contestants().iter().all(|name| !name.contains(',')),
-            "it would be taken for two"
+            "--only would split it"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Cold builds: what a user waits for before the first run of a program, with everything that its
-//! library brings along.
+//! Cold builds: the time that a user waits for the first build of a program, with all crates that
+//! its library depends on.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,16 +14,16 @@ use crate::workshop::cargo;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The Cargo.toml of what is built
+    /// The Cargo.toml of the package to build
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// Where it is built; emptied before and after
+    /// The target folder, which is emptied before and after the build
     #[arg(long, value_name = "DIR")]
     target: PathBuf,
 }
 
-/// Builds a package that depends on nothing that is not fetched, and prints the seconds that takes,
-/// and how many crates are compiled for it.
+/// Builds a package whose dependencies have been fetched. Prints the seconds that this takes and
+/// the number of crates that are compiled.
 pub(crate) fn run(options: &Options) -> Result {
     clear(&options.target)?;
     let mut build = cargo("build", &options.manifest);
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result {
             "--target-dir",
         ])
         .arg(&options.target);
-    // A wrapper may have what it is to build in a cache.
+    // A wrapper may take the compiled crates from a cache.
     build
         .env("RUSTC_WRAPPER", "")
         .env("RUSTC_WORKSPACE_WRAPPER", "");
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result {
     clear(&options.target)
 }
 
-/// How many packages cargo says it has compiled, beside the one that it was asked for.
+/// Returns the number of packages that cargo has compiled, without the requested package.
 fn crates(messages: &str) -> usize {
     let messages = messages
         .lines()

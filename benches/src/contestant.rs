@@ -1,38 +1,37 @@
-//! The programs that are compared: their names, what they are built from, and what is particular to
-//! each.
+//! The programs that are compared: their names, their origins, and the options of each.
 
-/// A program, under the name that it has in a table.
+/// A program, with its name in a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) origin: Origin,
-    /// What it is told beside the arguments of the case.
+    /// The options that it gets in addition to the arguments of the case.
     pub(crate) extra: &'static [&'static str],
 }
 
-/// Where a program comes from.
+/// The origin of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
-    /// This very program.
+    /// This program itself.
     Ours,
-    /// A peer of the package of those in Rust.
+    /// A peer in the package `rust-peers`.
     Rust(&'static str),
-    /// A file in C, and what it is linked with.
+    /// A C file of `c-peers`, and the library that it is linked with.
     C(&'static str, Option<Library>),
-    /// This very program, which builds a package of `hello`.
+    /// This program itself, which builds a package of `hello`.
     ColdBuild(&'static str),
 }
 
-/// A library for C, which may be installed.
+/// A C library, which may be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Library {
     pub(crate) name: &'static str,
     pub(crate) header: &'static str,
-    /// Its names for pkg-config.
+    /// Its names in pkg-config.
     pub(crate) modules: &'static [&'static str],
-    /// What it is linked by where pkg-config knows nothing of it.
+    /// The linker flags, if pkg-config does not know the library.
     pub(crate) link: &'static [&'static str],
-    /// Where Debian has it.
+    /// Its package in Debian.
     pub(crate) package: &'static str,
 }
 
@@ -73,13 +72,13 @@ impl Contestant {
         }
     }
 
-    /// The same program in another of its forms.
+    /// Returns the same program in another form.
     pub(crate) const fn form(mut self, name: &'static str, extra: &'static [&'static str]) -> Self {
         (self.name, self.extra) = (name, extra);
         self
     }
 
-    /// Its name without its form, by which it is chosen.
+    /// Returns its name without the form. It is chosen by this name.
     pub(crate) fn program(&self) -> &'static str {
         self.name.split(',').next().unwrap_or(self.name)
     }

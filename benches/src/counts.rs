@@ -1,7 +1,7 @@
-//! Counts: system calls, instructions and allocations of an operation, which are the same on every
-//! run.
+//! Counts of system calls, instructions and allocations for one operation. They are the same on
+//! every run.
 //!
-//! Each is the difference of two run lengths, so that start and end do not count.
+//! Each count is the difference of two run lengths, so it leaves out start and end.
 
 mod guard;
 mod tool;
@@ -30,10 +30,10 @@ use crate::workshop::Workshop;
 pub(crate) struct Options {
     #[command(flatten)]
     choice: Choice,
-    /// Counts our own programs, and fails if they do not cost what this file says
+    /// Count our own programs, and fail if the counts differ from this file
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     check: Option<PathBuf>,
-    /// Counts our own programs, and writes this file
+    /// Count our own programs, and write the counts to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "only", "check"])]
     write: Option<PathBuf>,
 }
@@ -61,16 +61,17 @@ pub(crate) fn run(options: &Options) -> Result {
         .collect();
     Tool::missing()
         .iter()
-        .for_each(|program| eprintln!("{program} is not installed, in Debian: {program}"));
+        .for_each(|program| eprintln!("{program} is not installed (Debian package: {program})"));
     let tables = count(&cases, tools)?;
     tables.iter().for_each(|table| print!("{table}"));
     nobody_failed(tables.iter().map(|table| (table.title, &*table.missing)))
 }
 
-/// Our own programs, without those whose threads meet by chance.
+/// Returns the cases that are checked, with our own programs alone. Cases with several threads are
+/// left out, since their counts vary from run to run.
 fn guarded(mut cases: Vec<Case>) -> Vec<Case> {
     for case in &mut cases {
-        // The first is what ours are held against, even if it is built into this program.
+        // The first contestant is the base of the ratios, even if this program implements it.
         case.contestants = case.contestants.split_off(1);
         case.contestants
             .retain(|contestant| contestant.origin == Origin::Ours);
@@ -79,23 +80,23 @@ fn guarded(mut cases: Vec<Case>) -> Vec<Case> {
     cases
 }
 
-/// What the guard does not look at, as it may differ from run to run.
+/// Returns `true` for a figure that is not checked, since it may differ from run to run.
 fn is_by_chance(case: &Case, figure: &str) -> bool {
-    // The memory of a process grows in steps, from where the kernel has put it; allocations are
-    // what shows its use.
+    // The memory of a process grows in steps that depend on its place in the address space. The
+    // allocations show how much memory it uses.
     let grows = ["brk", "madvise", "mmap", "mremap", "munmap"].contains(&figure);
-    // With several connections, client and server decide together how many of them are ready at a
-    // wait.
+    // With several connections, the timing of client and server decides how many of them are ready
+    // at a wait.
     let waits = matches!(case.cores, Cores::Server(load) if load.connections > 1)
         && figure.starts_with("epoll_");
     grows || waits
 }
 
-/// What the guard looks at.
+/// Returns the counts that are checked.
 fn book(cases: &[Case]) -> Result<Book> {
     let missing = Tool::missing();
     if !missing.is_empty() {
-        return Err(format!("not installed, in Debian: {}", missing.join(" ")).into());
+        return Err(format!("not installed (Debian packages): {}", missing.join(" ")).into());
     }
     let tables = count(cases, Tool::ALL.to_vec())?;
     if let Some((case, (name, why))) = tables
@@ -123,34 +124,38 @@ fn read(file: &Path) -> Result<Book> {
 fn check(written: &Book, measured: &Book, file: &Path) -> Result {
     let found = differences(written, measured);
     if found.is_empty() {
-        println!("{} cases cost what {} says", measured.len(), file.display());
+        println!(
+            "the counts of {} cases agree with {}",
+            measured.len(),
+            file.display()
+        );
         return Ok(());
     }
     found.iter().for_each(|difference| println!("{difference}"));
     let which = if found.iter().all(Difference::is_improvement) {
-        "This is better"
+        "The counts are lower"
     } else {
-        "If this is meant"
+        "If the change is intended"
     };
     Err(format!(
-        "{which}: write it down by `peers counts --write {}`",
+        "{which}: record them by `peers counts --write {}`",
         file.display()
     )
     .into())
 }
 
-/// What an operation of each contestant of a case costs.
+/// The counts of one operation, for each contestant of a case.
 struct Table {
     title: &'static str,
     rows: Vec<Row>,
-    /// Who did not take part, and why.
+    /// The contestants that did not take part, with the reasons.
     missing: Vec<(&'static str, Absence)>,
 }
 
 struct Row {
     name: &'static str,
     counts: Counts,
-    /// What the program itself says that one of its handlers, timers or connections takes.
+    /// The resident bytes of one handler, timer or connection, as the program reports them.
     bytes: Option<f64>,
 }
 
@@ -182,28 +187,28 @@ fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// What counts, by the tools there are.
+/// Counts by the installed tools.
 struct Counter {
     workshop: Workshop,
     tools: Vec<Tool>,
 }
 
 impl Counter {
-    /// What an operation of a contestant costs.
+    /// Returns the counts of one operation of a contestant.
     ///
     /// # Errors
-    /// What is missing for it, and how it has failed.
+    /// The program or library that is missing, or the failure.
     fn row(&mut self, case: &Case, contestant: &Contestant) -> std::result::Result<Row, Absence> {
         if let Some(Counted { option, .. }) = case.counted
             && contestant.extra.contains(&option)
         {
             return Err(Absence::Missing(format!(
-                "not counted, as it has {option} of its own"
+                "not counted, since it sets {option} itself"
             )));
         }
         let command = self.workshop.command(contestant, case.arguments)?;
         self.counted(command, case, contestant)
-            .map_err(|error| Absence::failed("it failed", &error))
+            .map_err(|error| Absence::failed("failed", &error))
     }
 
     fn counted(
@@ -219,8 +224,8 @@ impl Counter {
         };
         if let Some(counted) = case.counted {
             for tool in self.tools.clone() {
-                // valgrind runs one thread at a time, so that those of two loops would meet as they
-                // never do.
+                // valgrind runs one thread at a time. So the threads of two loops would meet in an
+                // order that never occurs without valgrind.
                 if case.cores != Cores::All || tool == Tool::Strace {
                     row.counts
                         .extend(self.per_operation(tool, case, contestant, counted)?);
@@ -243,7 +248,7 @@ impl Counter {
         let mut whole = |length: u32| -> Result<Counts> {
             let length = length.to_string();
             let arguments = match case.cores {
-                // It is the client who is told how many messages there are.
+                // The client sets the number of messages.
                 Cores::Server(_) => case.arguments.to_vec(),
                 Cores::One | Cores::All => with_option(case.arguments, counted.option, &length),
             };
@@ -262,8 +267,8 @@ impl Counter {
     }
 }
 
-/// Runs a program from its start to its end; a server with a client that is told how many messages
-/// to send.
+/// Runs a program to its end. A server gets a client that exchanges this number of messages, and is
+/// then stopped.
 fn run_whole(command: &mut Command, cores: Cores, messages: &str) -> Result {
     match cores {
         Cores::One => on_core(Core::Last, || succeed(command)).map(drop),
@@ -276,7 +281,8 @@ fn run_whole(command: &mut Command, cores: Cores, messages: &str) -> Result {
     }
 }
 
-/// What an operation costs: what the longer run did more. System calls of start and end vanish.
+/// Returns the counts of one operation: the difference of the two runs, divided by the number of
+/// operations. System calls of start and end vanish.
 fn difference(short: &Counts, long: &Counts, operations: u32) -> Counts {
     let names = short.keys().chain(long.keys());
     let counts = names.map(|name| {
@@ -294,7 +300,7 @@ fn difference(short: &Counts, long: &Counts, operations: u32) -> Counts {
         .collect()
 }
 
-/// Without a sign at nothing.
+/// Rounds a count. Adding 0 turns -0 into 0.
 fn rounded(count: f64, digits: f64) -> f64 {
     (count * digits).round() / digits + 0.0
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use workloads::Result;
 
-/// What one run of a program printed.
+/// The figures of one run of a program.
 pub(crate) type Figures = BTreeMap<String, f64>;
 
-/// The line of JSON that a program prints last.
+/// Parses the last line of a program's output.
 ///
 /// # Errors
-/// That there is none.
+/// The output is empty, or its last line is not an object of numbers.
 pub(crate) fn parse(text: &str) -> Result<Figures> {
-    let line = text.lines().last().ok_or("it printed nothing")?;
+    let line = text.lines().last().ok_or("no output")?;
     Ok(serde_json::from_str(line).map_err(|error| format!("{line:?}: {error}"))?)
 }
 

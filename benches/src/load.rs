@@ -1,9 +1,9 @@
-//! The client of one echo server: a process of its own, which holds its connections open and loads
-//! the server when it is told to.
+//! The client of one echo server: a separate process, which holds its connections open and loads
+//! the server on request.
 //!
-//! It says in a line of JSON that all connections are open, and then answers each line `go` by the
-//! figures of a slice. In between nothing is on its way, so that client and server sleep, and cost
-//! those nothing who are measured meanwhile.
+//! When all connections are open, the client prints a line of JSON. It then answers each input line
+//! `go` with the figures of a slice. Between slices no message is in flight. Client and server
+//! sleep then, so they take no time from the servers that are measured meanwhile.
 
 mod client;
 mod measured;
@@ -17,13 +17,13 @@ use self::client::Client;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the server listens, on 127.0.0.1
+    /// Port of the server on 127.0.0.1
     #[arg(long)]
     port: u16,
-    /// Connections, each with one message on its way
+    /// Connections, each with one message in flight
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// Bytes of a message
+    /// Length of a message in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     message: u32,
     #[command(flatten)]
@@ -33,24 +33,25 @@ pub(crate) struct Options {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Length {
-    /// The server's process, for its processor time and its memory: it is loaded for a slice at
-    /// each line that says `go`
+    /// Process id of the server, for its processor time and its memory; it is loaded for a slice at
+    /// each input line `go`
     #[arg(long)]
     slices_of: Option<u32>,
-    /// Exactly so many messages instead, beside the first of each connection
+    /// Exchange exactly this many messages instead, in addition to the first one of each connection
     #[arg(long)]
     messages: Option<u64>,
 }
 
-/// What a client is told when it is its turn.
+/// The input line that requests a slice.
 pub(crate) const GO: &str = "go";
-/// How long a server is loaded at a time, before it sends back what is still on its way. For as
-/// much time in all, shorter slices tell more than longer ones, up to where starting and ending one
-/// takes as long as the slice.
+/// The time for which a server is loaded, before the messages in flight are awaited. In the same
+/// total time, shorter slices tell more than longer ones, until start and end take as long as the
+/// slice itself.
 const SLICE: Duration = Duration::from_millis(25);
-/// The same before it counts: a server that has slept, and its connections, are in no cache.
+/// The time of the load before a slice, which does not count. After a sleep, the server and its
+/// connections are in no cache.
 const WARM_UP: Duration = Duration::from_millis(3);
-/// By so many connections: there is no cache for more of them.
+/// The maximum number of connections in that load. The caches have no room for more.
 const WARM: usize = 1000;
 
 pub(crate) fn run(options: &Options) -> Result {
@@ -79,15 +80,15 @@ pub(crate) fn run(options: &Options) -> Result {
     })
 }
 
-/// Does something at each line that says `go`, until there are no more lines.
+/// Calls a function for each input line `go`, until the input ends.
 ///
 /// # Errors
-/// That of what it does, and a line that says something else.
+/// The errors of the function, and an error for any other input line.
 fn answer(lines: impl BufRead, mut slice: impl FnMut() -> Result) -> Result {
     for line in lines.lines() {
         match line?.as_str() {
             GO => slice()?,
-            other => return Err(format!("it was told {other:?}, and not {GO:?}").into()),
+            other => return Err(format!("expected the line {GO:?}, got {other:?}").into()),
         }
     }
     Ok(())
@@ -115,7 +116,7 @@ mod tests {
             answer(lines.as_bytes(), || {
                 slices += 1;
                 if fails {
-                    Err("the server has closed it".into())
+                    Err("the server has closed the connection".into())
                 } else {
                     Ok(())
                 }
@@ -123,12 +124,12 @@ mod tests {
         };
         assert_eq!(
             told("go\nstop\ngo\n", false).unwrap_err().to_string(),
-            "it was told \"stop\", and not \"go\""
+            "expected the line \"go\", got \"stop\""
         );
         assert!(told("\n", false).is_err());
         assert_eq!(
             told("go\ngo\n", true).unwrap_err().to_string(),
-            "the server has closed it"
+            "the server has closed the connection"
         );
         assert_eq!(slices, 2);
     }

@@ -1,4 +1,4 @@
-//! What it was measured on, and which versions took part: a figure without these says nothing.
+//! The machine and the versions that were measured. A figure means nothing without them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display, Formatter};
@@ -17,7 +17,7 @@ use crate::workshop::{BENCHES, compile_flags};
 /// The machine, and the programs that are measured on it.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    /// In UTC, when it began.
+    /// The start of the measurement, in UTC.
     pub(crate) date: String,
     pub(crate) kernel: String,
     pub(crate) processor: String,
@@ -25,12 +25,12 @@ pub(crate) struct Machine {
     /// The version of this library, with its commit if it has one.
     pub(crate) ours: String,
     pub(crate) compilers: Vec<String>,
-    /// Name and version of the libraries beside ours, where they are known.
+    /// Name and version of each peer whose version is known.
     peers: HashMap<Origin, String>,
 }
 
 impl Machine {
-    /// This one, with the versions of those that these cases name.
+    /// Returns this machine, with the versions of the peers in these cases.
     pub(crate) fn look(cases: &[Case]) -> Result<Self> {
         let mut peers = HashMap::new();
         for origin in cases
@@ -47,7 +47,7 @@ impl Machine {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         Ok(Self {
             date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))
-                .ok_or("date(1) does not tell it")?,
+                .ok_or("date(1) failed")?,
             kernel: format!(
                 "{} {}",
                 uname.sysname().to_string_lossy(),
@@ -67,7 +67,7 @@ impl Machine {
         })
     }
 
-    /// The versions of the peers that are measured in these cases, each once.
+    /// Returns the versions of the peers with these origins, each once.
     pub(crate) fn peers<'a>(
         &self,
         origins: impl IntoIterator<Item = &'a Origin>,
@@ -78,7 +78,7 @@ impl Machine {
             .collect()
     }
 
-    /// Where and when.
+    /// Returns the date and the machine.
     pub(crate) fn place(&self) -> String {
         let Self {
             date,
@@ -90,7 +90,7 @@ impl Machine {
         format!("{date}, {kernel}, {processor}, {cores} cores")
     }
 
-    /// Who took part: ours, and these peers.
+    /// Returns the versions of this library, of these peers and of the compilers.
     pub(crate) fn versions(&self, peers: BTreeSet<&str>) -> String {
         let parts: Vec<_> = [self.ours.as_str()].into_iter().chain(peers).collect();
         format!("{}; {}", parts.join(", "), self.compilers.join(", "))
@@ -133,7 +133,7 @@ fn ours() -> String {
     )
 }
 
-/// The first line that a command prints, if it can be run and succeeds.
+/// Returns the first line of a command's output, or `None` if the command fails.
 fn said(command: &mut Command) -> Option<String> {
     let output = succeed(command).ok()?;
     Some(
@@ -152,8 +152,8 @@ fn processor(cpuinfo: &str) -> Option<&str> {
     Some(model.split_once(':')?.1.trim())
 }
 
-/// Name and version of the library that a program is written for, if it is one and its version is
-/// known.
+/// Returns name and version of the library that a program uses. Returns `None` if it uses no
+/// library, or if the version is unknown.
 fn peer(origin: Origin) -> Option<String> {
     let (name, version) = match origin {
         Origin::Ours | Origin::C(_, None) => return None,
@@ -165,11 +165,11 @@ fn peer(origin: Origin) -> Option<String> {
         Origin::Rust(peer) => (peer, locked("rust-peers", peer)?),
         Origin::ColdBuild(peer) => (peer, locked(&format!("hello/{peer}"), peer)?),
     };
-    // Ours stands before all peers.
+    // This library is listed before all peers.
     (name != "reactor").then(|| format!("{name} {version}"))
 }
 
-/// What the lock file of one of our packages says of a crate.
+/// Returns the version of a crate, from the lock file of one of our packages.
 fn locked(package: &str, name: &str) -> Option<String> {
     let lock = std::fs::read_to_string(Path::new(BENCHES).join(package).join("Cargo.lock")).ok()?;
     version_in(&lock, name).map(str::to_owned)
@@ -184,7 +184,8 @@ fn version_in<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     Some(lines.next()?.strip_prefix("version = ")?.trim_matches('"'))
 }
 
-/// What the macros of its header say: not every library tells pkg-config.
+/// Returns the version of a library, from the macros of its header. Not every library has its
+/// version in pkg-config.
 fn header_version(library: Library) -> Option<String> {
     let macros = match library.name {
         "libev" => "EV_VERSION_MAJOR EV_VERSION_MINOR",
@@ -199,7 +200,7 @@ fn header_version(library: Library) -> Option<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut child = cc.spawn().ok()?;
-    // The pipe is closed at the end of the statement, which ends the program that is compiled.
+    // The pipe is closed at the end of the statement, which ends the input of the compiler.
     writeln!(child.stdin.take()?, "{macros}").ok()?;
     let output = child.wait_with_output().ok()?;
     let expanded = String::from_utf8(output.stdout).ok()?;
@@ -209,7 +210,7 @@ fn header_version(library: Library) -> Option<String> {
         .then(|| dotted(expanded.lines().last().unwrap_or_default()))
 }
 
-/// Numbers, or a string in quotes, as a version is written.
+/// Returns a version with dots, from separate numbers or from a string in quotes.
 fn dotted(expanded: &str) -> String {
     expanded
         .split_whitespace()

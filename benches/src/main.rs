@@ -1,5 +1,5 @@
-//! Ours and the peers side by side: the workloads of this folder's README, interleaved, on this
-//! machine.
+//! Compares this library with its peers: runs the workloads of this folder's README in turn, on
+//! this machine.
 
 mod absence;
 mod awake;
@@ -36,8 +36,8 @@ use workloads::{Result, Workload};
 use crate::choice::Choice;
 use crate::machine::Machine;
 
-/// Runs the workloads by this library and by every peer that is installed, in turn, and prints
-/// medians and ratios.
+/// Runs the workloads with this library and with every installed peer, in turn, and prints medians
+/// and ratios.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -49,38 +49,37 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Comparison {
-    /// How often each program runs, after a warm-up; a server is loaded for some slices instead of
-    /// each
+    /// Runs of each program, after a warm-up; a server is loaded for several slices in each round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(flatten)]
     choice: Choice,
-    /// Also writes the tables as a page, which shows the pictures if there are some
+    /// Also write the tables as a page, which shows the plots of --plot
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Also writes every figure of every round
+    /// Also write every figure of every round
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draws a picture for each workload
+    /// Also draw a plot for each workload
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// One of our programs by itself, as the comparison runs it
+    /// Run one of our programs alone, as the comparison runs it
     Run {
         #[command(subcommand)]
         workload: Workload,
     },
-    /// System calls, instructions and allocations of an operation, which are the same on every run
+    /// Count system calls, instructions and allocations of an operation: the same on every run
     Counts(counts::Options),
-    /// Every program once, with little to do: fails if one that is installed does not work
+    /// Run every program once, with little work; fails if an installed program does not work
     Smoke(Choice),
-    /// One cold build of the workload `build`
+    /// Run one cold build of the workload `build`
     #[command(hide = true)]
     ColdBuild(cold_build::Options),
-    /// The client of echo servers, as the comparison runs it
+    /// Run the client of echo servers, as the comparison runs it
     #[command(hide = true)]
     Load(load::Options),
 }
@@ -140,7 +139,7 @@ fn compare(options: &Comparison) -> Result {
     )
 }
 
-/// What cannot be written is told before anything is measured, which may take an hour.
+/// Checks that all files can be written. A measurement may take an hour, so this error comes first.
 fn prepare(options: &Comparison) -> Result {
     for file in [&options.json, &options.markdown].into_iter().flatten() {
         let opened = std::fs::OpenOptions::new()
@@ -156,8 +155,8 @@ fn prepare(options: &Comparison) -> Result {
     Ok(())
 }
 
-/// The way from the folder of a page to another folder, both of which are there: by it, the page
-/// names what lies in that.
+/// Returns the path from the folder of a page to another folder. Both must exist. The page names
+/// the plots by this path.
 fn way_from(page: &Path, folder: &Path) -> Result<PathBuf> {
     let from = page
         .canonicalize()?

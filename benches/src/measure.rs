@@ -10,7 +10,7 @@ use crate::pinning::{Core, on_core};
 use crate::process::succeed_soon;
 use crate::slices::Loaded;
 
-/// Measures a program once, a server by one slice.
+/// Runs a program once. A server is loaded for one slice.
 pub(crate) fn measure(command: &mut Command, cores: Cores) -> Result<Figures> {
     let output = match cores {
         Cores::All => succeed_soon(command),

@@ -1,17 +1,17 @@
-//! One core for what is measured, and for the processes that it starts.
+//! Pins a measured program and the processes that it starts to one core.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use workloads::Result;
 
-/// Of those that this process may run on.
+/// A core, of those that this process may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Core {
     First,
-    /// The one with the fewest interrupts.
+    /// The last core, which has the fewest interrupts.
     Last,
 }
 
-/// Does something on one core, and so do the processes that it starts.
+/// Calls a function on one core. The processes that it starts run on the same core.
 pub(crate) fn on_core<T>(core: Core, action: impl FnOnce() -> Result<T>) -> Result<T> {
     let all = sched_getaffinity(None)?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core));

@@ -1,7 +1,7 @@
-//! Pictures: the contestants of a workload beside each other, a panel for each case.
+//! Plots: a bar for each contestant, and a panel for each case of a workload.
 //!
-//! Text is drawn by whoever shows the picture, in a font that is not known here: so every text has
-//! room to spare, and stands by one of its ends in a column of its own.
+//! The viewer draws the texts, in a font that is unknown here. So every text has room to spare, and
+//! is aligned at one end of its own column.
 
 use std::path::{Path, PathBuf};
 
@@ -25,14 +25,15 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const WIDTH: i32 = 900;
 const MARGIN: i32 = 16;
-/// Where names end; where bars begin and end; where their values and ratios end.
+/// Horizontal positions: the end of the names, both ends of the bars, the end of the values, and
+/// the end of the ratios.
 const NAMES: i32 = 212;
 const BARS: (i32, i32) = (220, 690);
 const VALUES: i32 = 762;
 const RATIOS: i32 = WIDTH - MARGIN;
 
-/// Heights: of the title and what is below it, of a row and its bar, of the numbers at the axis, of
-/// a line of small text.
+/// Heights: of the title with the text below it, of a row, of its bar, of the numbers at the axis,
+/// and of a line of small text.
 const HEAD: i32 = 46;
 const ROW: i32 = 22;
 const BAR: i32 = 14;
@@ -46,17 +47,18 @@ const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
 const OURS: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 const PEER: RGBColor = RGBColor(0xa9, 0xb8, 0xc9);
 
-/// Beyond this ratio of the greatest to the least, bars of the small ones could not be told apart.
+/// If the greatest value exceeds the least by more than this factor, the scale is logarithmic. On a
+/// linear scale the short bars would look alike.
 const LINEAR_MAX: f64 = 20.0;
-/// Letters of small text that surely fit into the width.
+/// The number of letters of small text that fit into the width in any font.
 const LETTERS: usize = 145;
 
-/// Where the picture of a workload is.
+/// Returns the path of a workload's plot.
 pub(crate) fn file(folder: &Path, workload: &str) -> PathBuf {
     folder.join(workload).with_extension("svg")
 }
 
-/// Draws a picture for each workload into a folder, which is made if there is none.
+/// Draws a plot for each workload into a folder, which is created if it does not exist.
 pub(crate) fn draw(machine: &Machine, tables: &[Table], folder: &Path) -> Result {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for workload in tables.chunk_by(|one, next| one.workload() == next.workload()) {
@@ -68,7 +70,7 @@ pub(crate) fn draw(machine: &Machine, tables: &[Table], folder: &Path) -> Result
     Ok(())
 }
 
-/// The cases of one workload, and at the foot where it was measured and who took part.
+/// Returns the plot of one workload: its cases, and at the foot the machine and the versions.
 fn picture(machine: &Machine, tables: &[Table]) -> Result<String> {
     let versions = machine.versions(machine.peers(tables.iter().flat_map(Table::origins)));
     let foot: Vec<_> = [machine.place(), versions]
@@ -97,7 +99,7 @@ fn picture(machine: &Machine, tables: &[Table]) -> Result<String> {
     Ok(svg)
 }
 
-/// A case, as far as it told its first figure.
+/// One case, with the contestants that printed its first figure.
 struct Panel<'a> {
     table: &'a Table,
     rows: Vec<(&'a Row, Spread)>,
@@ -129,7 +131,7 @@ impl<'a> Panel<'a> {
         })
     }
 
-    /// Without the gap below.
+    /// Returns the height without the gap below.
     fn height(&self) -> i32 {
         HEAD + ROW * self.rows.len() as i32 + AXIS + LINE * self.missing.len() as i32
     }
@@ -234,14 +236,14 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// From a value to its place.
+/// Maps a value to its horizontal position.
 enum Scale {
     Linear(RangedCoordf64),
     Logarithmic(LogCoord<f64>),
 }
 
 impl Scale {
-    /// One that all of these fit in; there is none for nothing.
+    /// Returns a scale that all values fit in, or `None` if there are no values.
     fn of(spreads: &[Spread]) -> Option<Self> {
         let least = |of: fn(&Spread) -> f64| spreads.iter().map(of).fold(f64::INFINITY, f64::min);
         let most = |of: fn(&Spread) -> f64| spreads.iter().map(of).fold(0.0, f64::max);
@@ -250,7 +252,7 @@ impl Scale {
             return None;
         }
         let ratio = most(|spread| spread.median) / least(|spread| spread.median);
-        // The shortest bar can be seen, as can the end of the longest line.
+        // The shortest bar and the end of the longest line must be visible.
         Some(if from > 0.0 && ratio > LINEAR_MAX {
             Self::Logarithmic((from / 2.0..to * 1.1).log_scale().into())
         } else {
@@ -265,7 +267,7 @@ impl Scale {
         }
     }
 
-    /// The values that are written below.
+    /// Returns the values that are written below the axis.
     fn marks(&self) -> Vec<f64> {
         match self {
             Self::Linear(scale) => scale.key_points(8),
@@ -281,7 +283,7 @@ impl Scale {
     }
 }
 
-/// A round number, in as few digits as it has.
+/// Formats a round number in as few digits as possible.
 fn number(value: f64) -> String {
     let digits = format!("{value:.6}");
     digits

@@ -1,5 +1,4 @@
-//! Commands that are run to their end: whether they ended well, what they said if not, and an end
-//! to those that hang.
+//! Runs commands to their end, reports their failures, and kills commands that hang.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,10 +10,10 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use workloads::Result;
 
-/// Runs a command and gives what it said.
+/// Runs a command and returns its output.
 ///
 /// # Errors
-/// That it does not start or fails, and what it said then.
+/// The command does not start, or fails. The error contains what it wrote to standard error.
 pub(crate) fn succeed(command: &mut Command) -> Result<Output> {
     let output = command
         .output()
@@ -22,8 +21,8 @@ pub(crate) fn succeed(command: &mut Command) -> Result<Output> {
     judge(command, output)
 }
 
-/// The same for a program that says little and is done soon: one that hangs is killed, with all
-/// that it has started.
+/// Runs a command that prints little and ends soon. A command that hangs is killed, with all
+/// processes that it has started.
 pub(crate) fn succeed_soon(command: &mut Command) -> Result<Output> {
     let mut child =
         spawn_group(command).map_err(|error| format!("{:?}: {error}", command.get_program()))?;
@@ -38,9 +37,9 @@ pub(crate) fn succeed_soon(command: &mut Command) -> Result<Output> {
     judge(command, child.wait_with_output()?)
 }
 
-/// Starts a program as the first of a process group, to which belongs what it starts: the compilers
-/// of a cargo, for one. An interrupt from the terminal is not for that group: it ends this program,
-/// and who runs then ends by itself.
+/// Starts a program as the leader of a process group. The processes that it starts are in that
+/// group too, such as the compilers that cargo starts. An interrupt from the terminal does not
+/// reach the group. It ends this program, and the processes of the group end by themselves.
 fn spawn_group(command: &mut Command) -> io::Result<Child> {
     command
         .process_group(0)
@@ -56,13 +55,14 @@ fn kill_group(first: &mut Child) -> Result {
     Ok(())
 }
 
-/// The longest run takes some seconds, and a cold build half a minute.
+/// The maximum time of a command. The longest run takes some seconds, and a cold build half a
+/// minute.
 const SOON: Timespec = Timespec {
     tv_sec: 300,
     tv_nsec: 0,
 };
 
-/// Waits for the end of a child, but not longer than that: whether it has ended.
+/// Waits for the end of a child for at most `limit`. Returns `true` if the child has ended.
 pub(crate) fn ends_within(child: &Child, limit: Timespec) -> Result<bool> {
     is_over_within(
         pidfd_open(Pid::from_child(child), PidfdFlags::empty())?,

@@ -1,9 +1,9 @@
-//! How far a run has come, on the terminal.
+//! The progress of a run, on the terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use workloads::Result;
 
-/// A line that shows how far it has come.
+/// Returns a line that shows the progress.
 pub(crate) fn progress(steps: u64) -> Result<ProgressBar> {
     let style =
         ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, about {eta} left: {msg}")?;

@@ -1,4 +1,4 @@
-//! The tables as they are reported: for a terminal, for a page, for a program.
+//! The tables as reports: for a terminal, as a page, and as JSON.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::plot;
 use crate::table::{Row, Table};
 use crate::text::{brief, wrap};
 
-/// The heads of the columns beside that of the names.
+/// Returns the heads of the columns, without that of the names.
 fn heads(table: &Table) -> Vec<&'static str> {
     columns(table, |place, figure| {
         let ratio = (place == 0 || figure.compared).then_some("ratio");
         [
             Some(figure.title),
-            (place == 0).then_some("least to most"),
+            (place == 0).then_some("min to max"),
             ratio,
         ]
         .into_iter()
@@ -27,7 +27,8 @@ fn heads(table: &Table) -> Vec<&'static str> {
     })
 }
 
-/// What stands in a row beside the name; nothing where the contestant does not tell.
+/// Returns the cells of a row, without its name. A cell is empty if the contestant does not print
+/// the figure.
 fn cells(table: &Table, row: &Row) -> Vec<String> {
     columns(table, |place, figure| {
         let spread = row.spread(figure.name);
@@ -111,10 +112,10 @@ fn table_json(table: &Table) -> Value {
     })
 }
 
-/// Columns of a terminal at which the heads of a table are broken.
+/// The width at which the heads of a table are wrapped on a terminal, in columns.
 const HEAD: usize = 9;
 
-/// A table as a terminal shows it.
+/// A table for a terminal.
 pub(crate) struct Text<'a>(pub(crate) &'a Table);
 
 impl Display for Text<'_> {
@@ -158,7 +159,7 @@ impl Display for Text<'_> {
             writeln!(out, "{}", line.trim_end())
         };
         let height = heads.iter().map(Vec::len).max().unwrap_or(0);
-        // Heads of fewer lines stand on the rows, not under the title.
+        // Heads of fewer lines are aligned with the rows, not with the title.
         for place in (1..=height).rev() {
             line(
                 "",
@@ -179,7 +180,7 @@ impl Display for Text<'_> {
     }
 }
 
-/// Everything, as it was printed, with what it ran on.
+/// Returns the machine and all tables as JSON.
 pub(crate) fn json(machine: &Machine, tables: &[Table]) -> Result<String> {
     let cases: Vec<_> = tables.iter().map(table_json).collect();
     Ok(serde_json::to_string_pretty(
@@ -187,8 +188,8 @@ pub(crate) fn json(machine: &Machine, tables: &[Table]) -> Result<String> {
     )?)
 }
 
-/// The tables as a page, with the pictures if there are some, by their way from the folder of the
-/// page.
+/// Returns the tables as a page. `pictures` is the path from the folder of the page to that of the
+/// plots, if there are plots.
 pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Path>) -> String {
     let peers = machine.peers(tables.iter().flat_map(Table::origins));
     let mut page = format!(
@@ -196,7 +197,7 @@ pub(crate) fn markdown(machine: &Machine, tables: &[Table], pictures: Option<&Pa
         machine.place(),
         machine.versions(peers)
     );
-    page += "\nRatios are to the first of each table; behind ± is how much one may be off by, in 95 of 100 cases.\n";
+    page += "\nEach ratio is relative to the first row of its table. The figure after ± is the uncertainty of the ratio: a 95 % interval.\n";
     for workload in tables.chunk_by(|one, next| one.workload() == next.workload()) {
         let name = workload[0].workload();
         page += &format!("\n## {name}\n");
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(end("ratio"), end("1.000"));
         assert_eq!(end("source"), end("96"));
         assert!(text.lines().all(|line| line == line.trim_end()));
-        assert!(text.contains("libev            missing: it is not installed"));
+        assert!(text.contains("libev            missing: not installed"));
     }
 
     #[test]
@@ -286,7 +287,7 @@ mod tests {
             page.contains("| **reactor** | 120 | 100 to 150 | 1.000 ±0.500 | 96 |"),
             "{page}"
         );
-        assert!(page.contains("Missing: libev (it is not installed)."));
+        assert!(page.contains("Missing: libev (not installed)."));
     }
 
     #[test]
@@ -314,7 +315,7 @@ mod tests {
         );
         assert_eq!(
             case["missing"],
-            json!([{ "name": "libev", "why": "it is not installed" }])
+            json!([{ "name": "libev", "why": "not installed" }])
         );
     }
 }

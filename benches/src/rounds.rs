@@ -1,7 +1,8 @@
-//! Round after round, every contestant in turn, so that a noisy machine is noisy for all of them.
+//! Measures every contestant in turn, round after round. So a noisy machine is noisy for all of
+//! them.
 //!
-//! Programs run one after the other, each anew. Servers are all up meanwhile, and take turns by the
-//! slice: see `slices`.
+//! Programs run one after the other, and are started again for each round. Servers run during the
+//! whole case, and are loaded in turn, a slice each: see `slices`.
 
 use std::process::Command;
 
@@ -18,7 +19,7 @@ use crate::slices::Loaded;
 use crate::table::{Row, Table};
 use crate::workshop::Workshop;
 
-/// Runs every case, `rounds` times after a warm-up that does not count.
+/// Runs every case: a warm-up, which does not count, and then `rounds` rounds.
 pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
     let mut workshop = Workshop::open()?;
     let runs = |case: &Case| case.contestants.len() as u64 * u64::from(case.rounds(rounds) + 1);
@@ -66,7 +67,7 @@ fn run_case(case: &Case, rounds: u32, workshop: &mut Workshop, progress: &Progre
     }
 }
 
-/// Keeps the cores from sleeping, if they should not and that can be done.
+/// Keeps the cores awake, if the case requires that. If it fails, prints a warning.
 fn awake(cores: Cores) -> Option<Awake> {
     let Cores::Server(Load { sleep: false, .. }) = cores else {
         return None;
@@ -74,16 +75,16 @@ fn awake(cores: Cores) -> Option<Awake> {
     let awake = Awake::keep();
     awake
         .map_err(|error| {
-            eprintln!("the cores sleep between messages, which makes figures vary: {error}")
+            eprintln!("the cores may sleep between messages, so the figures vary: {error}")
         })
         .ok()
 }
 
 /// A contestant that is measured in each round.
 enum Running {
-    /// A program that runs anew in each of them.
+    /// A program that is started again for each round.
     Anew(Command, Cores),
-    /// A server that is up from the first to the last, and is loaded for a slice in each.
+    /// A server that runs during the whole case, and is loaded for a slice in each round.
     Server(Loaded),
 }
 
@@ -110,16 +111,17 @@ impl Running {
     }
 }
 
-/// Who takes no part, and why.
+/// The contestants that take no part, with the reasons.
 type Missing = Vec<(&'static str, Absence)>;
 
 fn failed(error: &impl ToString) -> Absence {
-    Absence::failed("it failed", error)
+    Absence::failed("failed", error)
 }
 
-/// Measures all of them in each round, in an order that is drawn anew for each: what one leaves
-/// behind, in caches and in the kernel, meets each of the others as often. Who fails once is left
-/// out as a whole, so that the rounds of the others stay together, and they lose nothing by it.
+/// Measures all programs in each round, in an order that is drawn again for each round. A program
+/// leaves traces in caches and in the kernel. By the changing order, each of the other programs
+/// meets them equally often. A program that fails once is left out of the whole table, so the
+/// others lose no round and stay comparable.
 fn in_turn<P>(
     programs: Vec<(&'static str, P)>,
     rounds: u32,
@@ -142,7 +144,7 @@ fn in_turn<P>(
         shuffle(&mut running, &mut seed);
         running.retain_mut(|(_, program, row)| match measure(row.name, program) {
             Ok(figures) => {
-                // The first is to warm up.
+                // The first round is the warm-up.
                 row.rounds.extend((round > 0).then_some(figures));
                 true
             }
@@ -163,7 +165,8 @@ fn in_turn<P>(
     (rows, missing)
 }
 
-/// Every order is as likely (Fisher and Yates, 1938; to a part in 2^60, which is the remainder's).
+/// Shuffles the items. Every order is equally likely (Fisher and Yates, 1938), up to one part in
+/// 2^60, an error of the remainder.
 fn shuffle<T>(items: &mut [T], seed: &mut u64) {
     for last in (1..items.len()).rev() {
         items.swap(last, (random(seed) % (last as u64 + 1)) as usize);
@@ -214,7 +217,7 @@ mod tests {
         assert_eq!(failed, []);
     }
 
-    /// It is ended at its failure, so that it does not disturb the others.
+    /// The failed contestant is ended at once, so that it does not disturb the others.
     #[test]
     fn a_contestant_that_fails_in_a_run_is_left_out_and_the_others_run_on() {
         let (mut runs, all) = (0, ["a", "b", "c"].map(|name| (name, Rc::new(()))));
@@ -241,7 +244,7 @@ mod tests {
         );
         assert_eq!(
             failed,
-            [("b", Absence::Failed("it failed: no memory".to_owned()))]
+            [("b", Absence::Failed("failed: no memory".to_owned()))]
         );
     }
 
@@ -265,7 +268,7 @@ mod tests {
             failed,
             [(
                 "b",
-                Absence::Failed("it failed: the server has ended".to_owned())
+                Absence::Failed("failed: the server has ended".to_owned())
             )]
         );
     }
@@ -279,7 +282,7 @@ mod tests {
             *orders.entry(items).or_insert(0) += 1;
         }
         assert_eq!(orders.len(), 24);
-        // Of 100 expected, ten more or less are one standard deviation.
+        // Each order is expected 100 times, with a standard deviation of about ten.
         assert!(
             orders.values().all(|count| (60..140).contains(count)),
             "{orders:?}"

@@ -1,4 +1,4 @@
-//! An echo server for as long as it is measured, and the client that loads it.
+//! An echo server that runs while it is measured, and the command of the client that loads it.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -14,36 +14,36 @@ use crate::figures::{self, Figures};
 use crate::pinning::{Core, on_core};
 use crate::process::{ends_within, succeed};
 
-/// How long it may take to listen, which is long under valgrind.
+/// The maximum time until a server listens. It is long because valgrind is slow.
 const START: Timespec = Timespec {
     tv_sec: 30,
     tv_nsec: 0,
 };
-/// How long it may take to end, before it is killed.
+/// The maximum time until a server ends. After that it is killed.
 const END: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
 };
 
-/// What a program says, a line at a time.
+/// The output of a program, line by line.
 pub(crate) struct Lines(BufReader<ChildStdout>);
 
 impl Lines {
-    /// Of a program whose standard output is piped.
+    /// Takes the standard output of a program, which must be piped.
     pub(crate) fn of(child: &mut Child) -> Result<Self> {
         Ok(Self(BufReader::new(
-            child.stdout.take().ok_or("a piped stdout")?,
+            child.stdout.take().ok_or("stdout is not piped")?,
         )))
     }
 
-    /// The figures of the next line, which is waited for, but not longer than that.
+    /// Returns the figures of the next line. Waits for it for at most `limit`.
     ///
     /// # Errors
-    /// That there is none, or that it says something else.
+    /// No line arrives in time, or the line contains no figures.
     pub(crate) fn figures(&mut self, limit: &Timespec) -> Result<Figures> {
         let mut ready = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
         if retry_on_intr(|| poll(&mut ready, Some(limit)))? == 0 {
-            return Err(format!("it has said nothing for {} s", limit.tv_sec).into());
+            return Err(format!("no output for {} s", limit.tv_sec).into());
         }
         let mut line = String::new();
         self.0.read_line(&mut line)?;
@@ -51,19 +51,19 @@ impl Lines {
     }
 }
 
-/// A server on the first core, which is killed if nobody has stopped it.
+/// A server on the first core, which is ended when it is dropped.
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    /// It may write more than its first line, and must not fail then.
+    /// The pipe stays open after the first line, so that further writes of the server do not fail.
     stdout: Lines,
 }
 
 impl Server {
-    /// Starts it, and waits until it listens.
+    /// Starts a server, and waits until it listens.
     ///
     /// # Errors
-    /// That it does not start, or says something else.
+    /// The server does not start, or its first line names no port.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = on_core(Core::First, || {
             Ok(command
@@ -83,17 +83,18 @@ impl Server {
         Ok(server)
     }
 
-    /// What its first line says.
+    /// Returns the port that the first line names.
     fn listening(&mut self) -> Result<u16> {
         let told = self.stdout.figures(&START)?;
-        Ok(*told.get("port").ok_or("it names no port")? as u16)
+        Ok(*told.get("port").ok_or("the first line names no port")? as u16)
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// A client for it, which is yet to be told for how long.
+    /// Returns the command of a client for this server. The length of the load is still missing in
+    /// it.
     pub(crate) fn client(&self, load: Load) -> Result<Command> {
         let mut client = Command::new(std::env::current_exe()?);
         client.arg("load").args(["--port", &self.port.to_string()]);
@@ -106,10 +107,10 @@ impl Server {
         Ok(client)
     }
 
-    /// Has it send back so many messages.
+    /// Exchanges this many messages with the server.
     ///
     /// # Errors
-    /// Those of the client; and how the server has ended, if it has.
+    /// The errors of the client. If the server has ended, the error has its exit status too.
     pub(crate) fn exchange(&mut self, load: Load, messages: &str) -> Result {
         let mut client = self.client(load)?;
         client.args(["--messages", messages]);
@@ -118,7 +119,8 @@ impl Server {
             .map_err(|error| self.blamed(error))
     }
 
-    /// An error of its client: the server is to blame if it has ended.
+    /// Returns an error of the client. If the server has ended, the error names its exit status,
+    /// since that is the cause.
     pub(crate) fn blamed(&mut self, error: Box<dyn Error>) -> Box<dyn Error> {
         match self.child.try_wait() {
             Ok(Some(status)) => format!("the server has ended: {status}; {error}").into(),
@@ -126,10 +128,10 @@ impl Server {
         }
     }
 
-    /// Ends it, and waits until it has.
+    /// Ends the server, and waits until it has ended.
     ///
     /// # Errors
-    /// That it has ended before, or does not.
+    /// The server has ended before, or does not end by SIGTERM.
     pub(crate) fn stop(mut self) -> Result {
         match self.child.try_wait()? {
             Some(status) => Err(format!("the server has ended: {status}").into()),
@@ -142,16 +144,16 @@ impl Server {
         if ends_within(&self.child, END)? {
             Ok(())
         } else {
-            Err("the server does not end by SIGTERM".into())
+            Err("the server does not end on SIGTERM".into())
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended: then there is nobody to signal, as it has been waited for. SIGTERM
-        // comes first because what it runs under may have to pass that on, and leaves it behind if
-        // it is killed.
+        // A server that has ended was waited for, so no process is left to signal. SIGTERM comes
+        // first because the server may run under a tool that has to pass the signal on. If such a
+        // tool were killed, it would leave the server behind.
         if let Ok(None) = self.child.try_wait() {
             let _ = self.end();
             let _ = self.child.kill();

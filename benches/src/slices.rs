@@ -1,9 +1,9 @@
-//! Echo servers that are up for a whole case, each with a client of its own, and loaded for a slice
-//! at a time.
+//! Echo servers that run during a whole case, each with its own client, and are loaded for one
+//! slice at a time.
 //!
-//! What disturbs a measurement on a shared machine lasts for seconds. Servers that run one after
-//! the other, a second each, meet different machines; slices of a tenth of that, side by side, meet
-//! the same one.
+//! A disturbance on a shared machine lasts for seconds. Servers that run one after the other, for a
+//! second each, meet different conditions. Slices of some milliseconds, one after the other, meet
+//! the same conditions.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use crate::load::GO;
 use crate::pinning::{Core, on_core};
 use crate::server::{Lines, Server};
 
-/// A client answers within that, or is taken for dead: it has less patience with its server.
+/// The maximum time until a client answers. A client waits for its server for less time than this.
 const ANSWER: Timespec = Timespec {
     tv_sec: 60,
     tv_nsec: 0,
@@ -26,18 +26,18 @@ const ANSWER: Timespec = Timespec {
 
 /// A server and its client, whose connections are open.
 pub(crate) struct Loaded {
-    // Before the server: it is the first to end.
+    // Declared before the server, since it must end first.
     client: Client,
     server: Server,
-    /// What the connections take up.
+    /// The figures that the client printed when all connections were open.
     opened: Figures,
 }
 
 impl Loaded {
-    /// Starts both.
+    /// Starts the server and its client.
     ///
     /// # Errors
-    /// Those of the server, and of its client.
+    /// The errors of the server and of its client.
     pub(crate) fn start(command: &mut Command, load: Load) -> Result<Self> {
         let mut server = Server::start(command)?;
         let mut client = server.client(load)?;
@@ -52,10 +52,11 @@ impl Loaded {
         }
     }
 
-    /// Loads the server once. The others sleep meanwhile.
+    /// Loads the server for one slice. The other servers sleep meanwhile.
     ///
     /// # Errors
-    /// Those of the client, which ends by that; and how the server has ended, if it has.
+    /// The errors of the client, which ends then. If the server has ended, the error has its exit
+    /// status too.
     pub(crate) fn slice(&mut self) -> Result<Figures> {
         let mut figures = self
             .client
@@ -65,10 +66,10 @@ impl Loaded {
         Ok(figures)
     }
 
-    /// Ends both.
+    /// Ends the client and the server.
     ///
     /// # Errors
-    /// That the server has ended before, or does not.
+    /// The server has ended before, or does not end by SIGTERM.
     pub(crate) fn stop(self) -> Result {
         let Self { client, server, .. } = self;
         drop(client);
@@ -76,7 +77,8 @@ impl Loaded {
     }
 }
 
-/// A process that says when it is ready, and then answers each `go` by a line of figures.
+/// A process that prints a line when it is ready, and then answers each line `go` with a line of
+/// figures.
 struct Client {
     child: Child,
     orders: ChildStdin,
@@ -84,7 +86,7 @@ struct Client {
 }
 
 impl Client {
-    /// Starts it on the last core, and waits for what it says first.
+    /// Starts the client on the last core, and waits for its first line.
     fn start(command: &mut Command) -> Result<(Self, Figures)> {
         let piped = command
             .stdin(Stdio::piped())
@@ -92,7 +94,7 @@ impl Client {
             .stderr(Stdio::piped());
         let mut child = on_core(Core::Last, || Ok(piped.spawn()?))?;
         let (orders, answers) = (
-            child.stdin.take().ok_or("a piped stdin")?,
+            child.stdin.take().ok_or("stdin is not piped")?,
             Lines::of(&mut child)?,
         );
         let mut client = Self {
@@ -105,7 +107,7 @@ impl Client {
     }
 
     fn slice(&mut self) -> Result<Figures> {
-        // One that has ended says why.
+        // If the client has ended, `answer` returns the reason.
         let _ = writeln!(self.orders, "{GO}");
         self.answer()
     }
@@ -116,7 +118,8 @@ impl Client {
             .map_err(|error| self.last_words(error))
     }
 
-    /// Why it has ended, or else what is wrong with its answer.
+    /// Kills the client. Returns the text that it wrote to standard error, or `error` if it wrote
+    /// nothing.
     fn last_words(&mut self, error: Box<dyn Error>) -> Box<dyn Error> {
         let (_, mut said) = (self.child.kill(), String::new());
         if let Some(stderr) = &mut self.child.stderr
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!(refused.to_string(), "connection refused\n");
         assert_eq!(
             client("exit 1").map(drop).unwrap_err().to_string(),
-            "it printed nothing"
+            "no output"
         );
         assert!(client("echo ready").map(drop).is_err());
     }
@@ -177,10 +180,7 @@ mod tests {
                 .unwrap();
         client.slice().unwrap();
         assert_eq!(client.slice().unwrap_err().to_string(), "it is dead\n");
-        assert_eq!(
-            client.slice().unwrap_err().to_string(),
-            "it printed nothing"
-        );
+        assert_eq!(client.slice().unwrap_err().to_string(), "no output");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Smoke: every program once, with little to do. It shows that they work, and nothing of what they
-//! cost.
+//! Smoke test: runs every program once, with little work. It shows that the programs work, and
+//! nothing about their costs.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use crate::progress::progress;
 use crate::slices::Loaded;
 use crate::workshop::Workshop;
 
-/// A client loads a server by at most so many.
+/// The maximum number of connections of a client.
 const CONNECTIONS_MAX: u32 = 20;
 
 pub(crate) fn run(choice: &Choice) -> Result {
@@ -45,8 +45,8 @@ pub(crate) fn run(choice: &Choice) -> Result {
     nobody_failed(tables.iter().map(|(case, absent)| (case.title, &**absent)))
 }
 
-/// Runs a program with little to do, and looks whether it tells what the contestants are compared
-/// by.
+/// Runs a program with little work, and checks that it prints the figure by which contestants are
+/// compared.
 fn works(
     workshop: &mut Workshop,
     case: &Case,
@@ -64,12 +64,12 @@ fn works(
         Cores::Server(load) => serve(&mut command, load),
         Cores::One | Cores::All => measure(&mut command, case.cores),
     };
-    let figures = figures.map_err(|error| Absence::failed("it failed", &error))?;
+    let figures = figures.map_err(|error| Absence::failed("failed", &error))?;
     let first = case.figures.first().map_or("", |figure| figure.name);
     if figures.contains_key(first) {
         Ok(())
     } else {
-        Err(Absence::Failed(format!("it does not tell its {first}")))
+        Err(Absence::Failed(format!("does not print {first}")))
     }
 }
 
@@ -84,8 +84,8 @@ fn serve(command: &mut Command, load: Load) -> Result<Figures> {
     Ok(figures)
 }
 
-/// All that the program is told, but so that it has little to do, also where the contestant has a
-/// size of its own.
+/// Returns all arguments of a program. Options that reduce the work replace those of the case and
+/// of the contestant.
 fn arguments(case: &Case, contestant: &Contestant) -> Vec<&'static str> {
     let mut arguments = [case.arguments, contestant.extra].concat();
     for option in case.small.chunks_exact(2) {

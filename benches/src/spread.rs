@@ -1,18 +1,17 @@
-//! What several rounds say together: their middle, how far they lie apart, and how much the middle
-//! may be off by.
+//! The spread of several rounds: the median, the range, and the uncertainty of the median.
 
 use std::f64::consts::LN_2;
 
 use serde_json::{Value, json};
 
-/// Figures of several rounds.
+/// The spread of a figure over several rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) least: f64,
     pub(crate) median: f64,
     pub(crate) most: f64,
-    /// Where the median of ever more rounds like these would lie, in 95 of 100 cases; of fewer than
-    /// six, all of them.
+    /// The ends of the interval in which the median of ever more rounds like these would lie, in 95
+    /// of 100 cases. For fewer than six rounds it is the whole range.
     pub(crate) interval: (f64, f64),
 }
 
@@ -20,7 +19,7 @@ impl Spread {
     pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
         let (least, most) = (*figures.first()?, *figures.last()?);
-        // Of an odd number both are the one in the middle.
+        // For an odd number of figures, both are the figure in the middle.
         let middle = [(figures.len() - 1) / 2, figures.len() / 2];
         let median = f64::midpoint(figures[middle[0]], figures[middle[1]]);
         let cut = cut(figures.len());
@@ -32,7 +31,7 @@ impl Spread {
         })
     }
 
-    /// How much the median may be off by, to either side.
+    /// Returns the uncertainty of the median: the distance to the farther end of the interval.
     pub(crate) fn off_by(&self) -> f64 {
         let (from, to) = self.interval;
         (self.median - from).max(to - self.median)
@@ -44,10 +43,10 @@ impl Spread {
     }
 }
 
-/// How many of so many figures lie outside of the interval at either of its ends.
+/// Returns how many of `count` figures lie outside of the interval, at each of its ends.
 ///
-/// Each of them is above the true median as likely as below it, whatever else they are like: so how
-/// many are below is a binomial distribution, whose tails are cut off here.
+/// Each figure is as likely above the true median as below it, however the figures are distributed.
+/// So the number of figures below it has a binomial distribution, whose tails are cut off here.
 fn cut(count: usize) -> usize {
     let (mut log, mut below) = (-LN_2 * count as f64, 0.0);
     for outside in 0..count {
@@ -60,7 +59,7 @@ fn cut(count: usize) -> usize {
     0
 }
 
-/// The usual one.
+/// The usual confidence level.
 const CONFIDENCE: f64 = 0.95;
 
 #[cfg(test)]
@@ -82,8 +81,8 @@ mod tests {
 
     #[test]
     fn an_interval_has_the_ranks_that_the_tables_of_the_sign_test_have() {
-        // For each count the greatest k with P(X <= k) at most 0.025, from the tables for two sides
-        // of 5 %; -1 where there is none.
+        // For each count, the greatest k with P(X <= k) of at most 0.025, from the tables for a
+        // two-sided test at 5 %. It is -1 if there is none.
         for (count, k) in [
             (5, -1),
             (6, 0),
@@ -99,8 +98,8 @@ mod tests {
             assert_eq!(cut(count) as i32, k.max(0), "{count}");
         }
         assert_eq!((cut(0), cut(1)), (0, 0));
-        // Where 2^-n is nothing any more: by the normal distribution, 0.98 of the square root from
-        // the middle.
+        // Here 2^-n is too small for a float. By the normal distribution, the interval ends 0.98
+        // times the square root of the count away from the middle.
         assert!(cut(10_000).abs_diff(5000 - 98) <= 1, "{}", cut(10_000));
     }
 
@@ -108,7 +107,7 @@ mod tests {
     fn an_interval_holds_the_true_median_about_as_often_as_it_says() {
         let mut seed = SEED;
         let holds = (0..2000).filter(|_| {
-            // A part of them is far off to one side, as rounds on a busy machine are.
+            // Some figures are far off to one side, like those of rounds on a busy machine.
             let mut figure = || (random(&mut seed) >> 11) as f64 / (1u64 << 53) as f64;
             let figures = (0..40)
                 .map(|_| figure())

@@ -1,5 +1,4 @@
-//! What was measured: a case with the figures of every round, their spread, and the ratios to the
-//! first contestant.
+//! The figures of a case in every round, their spread, and their ratios to the first contestant.
 
 use crate::absence::Absence;
 use crate::catalogue::Case;
@@ -8,16 +7,16 @@ use crate::figures::Figures;
 use crate::spread::Spread;
 use crate::text::digits;
 
-/// A case, and what each contestant did.
+/// A case, with the figures of each contestant.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) case: Case,
     pub(crate) rows: Vec<Row>,
-    /// Who did not take part, and why.
+    /// The contestants that did not take part, with the reasons.
     pub(crate) missing: Vec<(&'static str, Absence)>,
 }
 
-/// What one contestant did, round by round.
+/// The figures of one contestant, round by round.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -25,14 +24,14 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Whether it is by this library: those are named after its crates.
+    /// Returns `true` if the row is of this library. Its rows are named after its crates.
     pub(crate) fn is_ours(&self) -> bool {
         ["reactor", "handlers"]
             .iter()
             .any(|name| self.name.starts_with(name))
     }
 
-    /// One of its figures, if it prints that.
+    /// Returns the spread of a figure, or `None` if the contestant does not print it.
     pub(crate) fn spread(&self, figure: &str) -> Option<Spread> {
         Spread::of(
             self.rounds
@@ -42,7 +41,7 @@ impl Row {
         )
     }
 
-    /// The ratio to another, round by round.
+    /// Returns the spread of the ratio to another row, which is computed round by round.
     pub(crate) fn ratio(&self, to: &Self, figure: &str) -> Option<Spread> {
         let rounds = self.rounds.iter().zip(&to.rounds);
         Spread::of(
@@ -54,18 +53,19 @@ impl Row {
 }
 
 impl Table {
-    /// The workload whose case this is.
+    /// Returns the workload of this case.
     pub(crate) fn workload(&self) -> &'static str {
         self.case.arguments[0]
     }
 
-    /// What the first contestant did, if that took part: the ratios are to it.
+    /// Returns the row of the first contestant, the base of the ratios. Returns `None` if that
+    /// contestant did not take part.
     pub(crate) fn floor(&self) -> Option<&Row> {
         let first = self.case.contestants.first()?;
         self.rows.first().filter(|row| row.name == first.name)
     }
 
-    /// Where those come from that took part.
+    /// Returns the origins of the contestants that took part.
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
         let took_part = |name| self.rows.iter().any(|row| row.name == name);
         self.case
@@ -75,12 +75,12 @@ impl Table {
             .map(|one| &one.origin)
     }
 
-    /// The ratio to the first contestant, and how much it may be off by; that of the first itself
-    /// is no measurement.
+    /// Returns the ratio to the first contestant, with its uncertainty. The ratio of the first
+    /// contestant itself has none, since it is 1 by definition.
     pub(crate) fn ratio(&self, row: &Row, figure: &str) -> Option<String> {
         let floor = self.floor()?;
         let ratio = row.ratio(floor, figure)?;
-        // Two digits say too little where a hundredth can be told apart.
+        // Two digits are not enough where differences of a hundredth count.
         let digits = if (0.1..10.0).contains(&ratio.median) {
             3
         } else {
@@ -169,7 +169,7 @@ pub(crate) mod example {
         Table {
             case,
             rows,
-            missing: vec![("libev", Absence::Missing("it is not installed".to_owned()))],
+            missing: vec![("libev", Absence::Missing("not installed".to_owned()))],
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Numbers and texts, as short as tables and pictures need them.
+//! Numbers and texts, as short as tables and plots need them.
 
-/// Breaks a text between words into lines of at most so many letters, unless a word is longer.
+/// Wraps a text between words into lines of at most `letters` letters. Only a longer word exceeds
+/// that.
 pub(crate) fn wrap(text: &str, letters: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -12,13 +13,14 @@ pub(crate) fn wrap(text: &str, letters: usize) -> Vec<String> {
     lines
 }
 
-/// A whole number as it is; three digits that matter, and all before the point.
+/// Formats a number. A whole number is shown as it is. Any other number has three significant
+/// digits, or more if it has more before the decimal point.
 pub(crate) fn brief(figure: f64) -> String {
     let digits = digits(figure);
     format!("{figure:.digits$}")
 }
 
-/// Behind the point.
+/// Returns the number of digits after the decimal point.
 pub(crate) fn digits(figure: f64) -> usize {
     let magnitude = figure.abs().max(1e-4).log10().floor();
     if figure.fract() == 0.0 {

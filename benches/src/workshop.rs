@@ -1,5 +1,5 @@
-//! Builds the programs that take part, if what they need is installed, and makes the command by
-//! which each runs.
+//! Builds the programs that take part, if the libraries that they need are installed, and makes the
+//! commands that run them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Workshop {
     c: HashMap<&'static str, Built<PathBuf>>,
 }
 
-/// What was built, or why that was not.
+/// A built program, or the reason why there is none.
 type Built<T> = std::result::Result<T, Absence>;
 
 /// The folder of this package.
@@ -28,7 +28,7 @@ pub(crate) const BENCHES: &str = env!("CARGO_MANIFEST_DIR");
 impl Workshop {
     pub(crate) fn open() -> Result<Self> {
         let ours = std::env::current_exe()?;
-        // Beside the folder of the profile, so that both profiles share what is built.
+        // Next to the folder of the profile, so that both profiles share the programs.
         let folder = ours
             .ancestors()
             .nth(2)
@@ -43,7 +43,8 @@ impl Workshop {
         })
     }
 
-    /// The command that runs a contestant with these arguments, or why there is none.
+    /// Returns the command that runs a contestant with these arguments, or the reason why there is
+    /// none.
     pub(crate) fn command(
         &mut self,
         contestant: &Contestant,
@@ -63,7 +64,8 @@ impl Workshop {
             Origin::C(source, library) => Command::new(self.compiled(source, library)?),
             Origin::ColdBuild(package) => self.cold_build(package)?,
         };
-        // In C there is a program for each workload; a cold build has a command.
+        // The name of the workload is left out: in C there is one program for each workload, and a
+        // cold build has its own command.
         let skipped = usize::from(matches!(
             contestant.origin,
             Origin::C(..) | Origin::ColdBuild(_)
@@ -72,27 +74,28 @@ impl Workshop {
         Ok(command)
     }
 
-    /// Builds those in Rust once, all of them in one program.
+    /// Builds the peers in Rust once. They are one program.
     fn rust_peers(&mut self) -> Built<PathBuf> {
         let target = self.folder.join("rust");
         let build = || {
             let mut build = cargo("build", &Path::new(BENCHES).join("rust-peers/Cargo.toml"));
             build.args(["--release", "--target-dir"]).arg(&target);
             succeed(&mut build)
-                .map_err(|error| Absence::failed("the peers in Rust are not built", &error))?;
+                .map_err(|error| Absence::failed("the peers in Rust do not build", &error))?;
             Ok(target.join("release/rust-peers"))
         };
         self.rust.get_or_insert_with(build).clone()
     }
 
-    /// Fetches what a package of `hello` needs, which is not part of building it.
+    /// Fetches the crates that a package of `hello` needs, since fetching is not part of the build.
+    /// Returns the command that builds the package.
     fn cold_build(&self, package: &str) -> Built<Command> {
         let manifest = Path::new(BENCHES)
             .join("hello")
             .join(package)
             .join("Cargo.toml");
         succeed(&mut cargo("fetch", &manifest))
-            .map_err(|error| Absence::failed("its crates cannot be fetched", &error))?;
+            .map_err(|error| Absence::failed("its crates could not be fetched", &error))?;
         let mut command = Command::new(&self.ours);
         command.arg("cold-build").arg("--manifest").arg(manifest);
         command
@@ -101,7 +104,7 @@ impl Workshop {
         Ok(command)
     }
 
-    /// Compiles a file once.
+    /// Compiles a C file once.
     fn compiled(&mut self, source: &'static str, library: Option<Library>) -> Built<PathBuf> {
         let Self { folder, c, .. } = self;
         c.entry(source)
@@ -113,14 +116,14 @@ impl Workshop {
 fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathBuf> {
     if Command::new("cc").arg("--version").output().is_err() {
         return Err(Absence::Missing(
-            "needs a C compiler, in Debian: gcc libc6-dev".to_owned(),
+            "needs a C compiler (Debian packages: gcc libc6-dev)".to_owned(),
         ));
     }
     if let Some(library @ Library { name, package, .. }) = library
         && !has_header(library)
     {
         return Err(Absence::Missing(format!(
-            "{name} is not installed, in Debian: {package}"
+            "{name} is not installed (Debian package: {package})"
         )));
     }
     let program = folder.join(source.replace(['/', '.'], "_"));
@@ -138,11 +141,11 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
     cc.args(library.map(compile_flags).unwrap_or_default());
     cc.arg(Path::new(BENCHES).join("c-peers").join(source));
     cc.args(library.map(link_flags).unwrap_or_default());
-    succeed(&mut cc).map_err(|error| Absence::failed("it is not compiled", &error))?;
+    succeed(&mut cc).map_err(|error| Absence::failed("does not compile", &error))?;
     Ok(program)
 }
 
-/// The cargo that runs this, for a package that has a lock file of its own.
+/// Returns a command of the cargo that runs this program, for a package with its own lock file.
 pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
@@ -151,7 +154,7 @@ pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
     cargo
 }
 
-/// Whether the C compiler finds the header of a library.
+/// Returns `true` if the C compiler finds the header of a library.
 fn has_header(library: Library) -> bool {
     let mut cc = Command::new("cc");
     cc.args(compile_flags(library)).args([
@@ -165,7 +168,7 @@ fn has_header(library: Library) -> bool {
     succeed(&mut cc).is_ok()
 }
 
-/// The flags by which the compiler finds the headers of a library.
+/// Returns the flags by which the compiler finds the headers of a library.
 pub(crate) fn compile_flags(library: Library) -> Vec<String> {
     pkg_config(library, "--cflags").unwrap_or_default()
 }
@@ -175,7 +178,7 @@ fn link_flags(library: Library) -> Vec<String> {
         .unwrap_or_else(|| library.link.iter().copied().map(str::to_owned).collect())
 }
 
-/// The flags that pkg-config knows. Not every library installs a file for it.
+/// Returns the flags that pkg-config knows, or `None`: not every library installs a file for it.
 fn pkg_config(library: Library, option: &str) -> Option<Vec<String>> {
     let output = succeed(Command::new("pkg-config").arg(option).args(library.modules)).ok()?;
     Some(
@@ -191,7 +194,7 @@ fn pkg_config(library: Library, option: &str) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// It has failed if it is not compiled although everything that it needs is there.
+    /// A program that does not compile has failed, if everything that it needs is installed.
     #[test]
     fn a_program_without_its_library_is_missing_and_one_not_compiled_failed() {
         let folder = tempfile::tempdir().unwrap();
@@ -205,11 +208,11 @@ mod tests {
         let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
         assert_eq!(
             missing,
-            Absence::Missing("nothing is not installed, in Debian: nothing-dev".to_owned())
+            Absence::Missing("nothing is not installed (Debian package: nothing-dev)".to_owned())
         );
         let failed = compile(folder.path(), "no/such.c", None).unwrap_err();
         assert!(
-            matches!(&failed, Absence::Failed(why) if why.starts_with("it is not compiled: ")),
+            matches!(&failed, Absence::Failed(why) if why.starts_with("does not compile: ")),
             "{failed:?}"
         );
     }

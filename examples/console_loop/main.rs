@@ -22,13 +22,13 @@ use reactor::{Context, Event, Key, Missed, Next, Reactor, Remote, Then, TimerKey
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
-help                  this
-status                counters, what is registered, timers
+help                  shows this text
+status                shows counters, registrations and timers
 after SECONDS TEXT    says TEXT once
-every SECONDS TEXT    says TEXT again and again
-work MILLISECONDS     keeps a worker busy for so long
-cancel ID             cancels a timer, or gives up a work
-post TEXT             has another thread say TEXT
+every SECONDS TEXT    says TEXT repeatedly
+work MILLISECONDS     keeps a worker busy for this long
+cancel ID             cancels a timer, or abandons a work
+post TEXT             says TEXT from another thread
 run COMMAND...        runs a program and shows its output
 quit                  ends at once";
 
@@ -173,7 +173,7 @@ fn cancel(number: &str, cx: &mut Cx<'_>) -> Result<(), String> {
     if let Some(work) = cx.state.works.remove(&number) {
         // A finished work is not in the map. If it is running, its worker stays busy until it ends.
         work.abandon();
-        cx.state.say(format_args!("gave up work {number}"));
+        cx.state.say(format_args!("abandoned work {number}"));
         return Ok(());
     }
     let (timer, text) = cx

@@ -1,5 +1,5 @@
 //! Cache server that speaks enough RESP2 and RESP3 for the clients of Redis, `redis-cli` and
-//! `redis-benchmark`. Shows: a protocol of one's own, pipelining, a timer for each key that
+//! `redis-benchmark`. Shows: a custom protocol, pipelining, a timer for each key that
 //! expires, messages from one client to others. Leaves out: persistence, eviction.
 //!
 //! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400
@@ -36,7 +36,7 @@ struct Options {
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_connections: usize,
-    /// Look for work for up to this long before sleeping, if that pays; 0 disables it
+    /// Poll for up to this long before sleeping, while that finds work; 0 disables it
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
     spin: u64,
     #[command(flatten)]

@@ -392,7 +392,7 @@ impl Server {
             },
             _ => {
                 return Err(format!(
-                    "unknown command '{}', or not with so many arguments",
+                    "unknown command '{}', or wrong number of arguments",
                     name.escape_ascii()
                 )
                 .into());

@@ -27,9 +27,9 @@ pub(crate) struct Store {
 #[derive(Debug)]
 struct Entry {
     value: Box<[u8]>,
-    // INVARIANT (one timer): this timer is armed, and no other timer is for this key. Kept by all
-    // code that takes it out or drops an entry. The timer relies on it: it removes the entry
-    // without checking that it is still the same.
+    // INVARIANT (one timer): this timer is armed, and no other timer is for this key. All code that
+    // takes the timer out or drops an entry keeps it so. The timer's callback relies on that: it
+    // removes the entry of its key without checking that the entry is still the same.
     timer: Option<TimerKey>,
 }
 

@@ -236,7 +236,7 @@ fn a_long_value_that_comes_in_pieces_is_not_looked_at_again() {
     assert_eq!((words.len(), words[2].len()), (3, 1 << 20));
 }
 
-/// The bytes that a second search would find are changed behind the parser's back.
+/// The test changes parsed bytes, which a second search would find.
 #[test]
 fn a_line_that_comes_in_pieces_is_not_searched_again() {
     let mut parser = Parser::default();

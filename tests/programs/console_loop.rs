@@ -366,7 +366,7 @@ fn abandoned_work_is_not_waited_for() -> Result {
     session.type_in("work 1000000\ncancel 1\ncancel 1\n")?;
     drop(session.keyboard.take()); // nothing else is left to wait for
     let (shown, status) = session.end()?;
-    assert_eq!(shown, "work 1\ngave up work 1\nno timer and no work 1\n");
+    assert_eq!(shown, "work 1\nabandoned work 1\nno timer and no work 1\n");
     assert!(status.success());
     Ok(())
 }
@@ -527,7 +527,7 @@ fn a_very_long_line_is_refused_in_one_line_and_the_next_is_obeyed() -> Result {
     )
 }
 
-/// Later is a second after the first.
+/// A signal counts as a later one if it comes at least a second after the first.
 #[test]
 fn the_first_signal_ends_it_gracefully_and_a_later_one_at_once() -> Result {
     for signal in [Signal::INT, Signal::TERM] {

@@ -174,7 +174,7 @@ fn peers_that_reset_or_vanish_affect_no_other_peer(program: &str) -> Result {
     }
     let mut last = server.connect()?;
     expect_echo(&mut last, b"and open for others");
-    // The turn that accepted the last one has met the ends of all others, or a later turn does.
+    // The turn that accepted the last client has read the ends of all others, or a later turn does.
     for _ in 0..1000 {
         expect_echo(&mut steady, b"still here");
     }
@@ -232,16 +232,16 @@ fn a_peer_that_does_not_read_is_not_read_from_and_loses_nothing(program: &str) -
 }
 
 /// This does not hold for `echo_server`. After a full queue it does not read before most of the
-/// queue is sent. A peer that goes on sending meanwhile causes spurious wakeups, and after the
-/// eighth one the kernel is told to stop them.
+/// queue is sent. A peer that goes on sending meanwhile causes spurious wakeups. After the eighth
+/// one, an `epoll_ctl` stops them.
 #[test]
 fn back_pressure_that_comes_and_goes_costs_no_updates_of_the_kernel() -> Result {
     let server = start("echo_raw", &[])?;
     let mut steady = server.connect()?;
     let mut slow = server.connect()?;
     let message = pattern(64_000_000);
-    // When the server has to wait for room for the first time, it tells the kernel, once and for
-    // all.
+    // When the server has to wait for room for the first time, it calls `epoll_ctl`. It never does
+    // so again.
     let sent = send_until_refused(&mut slow, &message, &mut steady)?;
     send_rest_and_read_all(&mut slow, &message, sent);
     let mut tracee = Tracee::attach(server.pid())?;
@@ -386,12 +386,12 @@ fn the_idle_timeout_closes_a_silent_connection_and_spares_a_busy_one(program: &s
     Ok(())
 }
 
-/// It holds for a peer that never reads, too.
+/// The idle timeout also ends the connection of a peer that never reads.
 fn the_idle_timeout_holds_after_back_pressure(program: &str) -> Result {
     let server = start(program, &["--idle-timeout", "2"])?;
     let message = pattern(64_000_000);
     let mut steady = server.connect()?;
-    // The server has had to wait for room once: from then on it knows that there is room to write.
+    // Once the server has waited for room, it knows from then on that there is room to write.
     let mut drained = server.connect()?;
     let sent = send_until_refused(&mut drained, &message, &mut steady)?;
     send_rest_and_read_all(&mut drained, &message, sent);

@@ -277,7 +277,7 @@ fn a_protocol_violation_is_answered_as_redis_does_and_closed() -> Result {
     Ok(())
 }
 
-/// Keys may have time to live then.
+/// Keys with a time to live do not keep the server running.
 #[test]
 fn a_signal_ends_it_with_0_and_a_bad_option_with_2() -> Result {
     let server = start(&[])?;

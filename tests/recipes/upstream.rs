@@ -11,8 +11,8 @@ use handlers::{
 };
 use reactor::{Context, Then, TimerKey};
 
-/// A connection that has lasted this long has worked. To be accepted proves nothing, nor does a
-/// greeting.
+/// A connection that has lasted this long has worked. Neither a successful connect nor a greeting
+/// proves that.
 const STEADY: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 10_000;

@@ -1,6 +1,6 @@
 //! The public items of a source file with their docs, and its functions with their lengths.
 //!
-//! Reads what rustfmt has laid out: an item ends with a line at its own indentation. `pub` means
+//! Relies on the layout of rustfmt: an item ends with a line at its own indentation. `pub` means
 //! public, since the lint `unreachable_pub` is on. Methods of a public trait and variants of a
 //! public enum count too. Everything below `#[cfg(test)]` and a `mod` is left out.
 
@@ -41,7 +41,7 @@ impl Item<'_> {
     }
 }
 
-/// Returns what follows the arrow of a function itself, not that of a closure it takes.
+/// Returns the type after the arrow of the function itself, not of a closure that it takes.
 fn return_type(signature: &str) -> Option<String> {
     let marked = signature.replace("->", "\u{2192}");
     let mut depth = 0;

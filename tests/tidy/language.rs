@@ -30,6 +30,19 @@ fn openings(path: &str, source: &str) -> Vec<String> {
     faults
 }
 
+/// Does the same as [`openings`] for a source in C, whose comments are lines that begin with `//`.
+fn openings_in_c(path: &str, source: &str) -> Vec<String> {
+    let as_docs = |line: &str| {
+        if line.trim_start().starts_with("// ") {
+            line.replacen("//", "///", 1)
+        } else {
+            line.to_owned()
+        }
+    };
+    let docs: Vec<_> = source.lines().map(as_docs).collect();
+    openings(path, &docs.join("\n"))
+}
+
 /// Lists the comment lines that are too wide. URLs and tables cannot be wrapped.
 fn wide_comments(path: &str, source: &str) -> Vec<String> {
     let is_wide = |line: &str| line.chars().count() > WIDTH && line.trim_start().starts_with("//");
@@ -79,12 +92,18 @@ fn no_sentence_of_the_docs_opens_with_a_clause_for_a_noun() -> Result {
             "crates/handlers/src",
             "crates/simulation/src",
             "examples",
+            "benches",
         ],
         &["rs"],
     )?;
+    let in_c = texts(root(), &["benches"], &["c", "h"])?;
     let faults: Vec<_> = sources
         .iter()
         .flat_map(|(path, text)| openings(path, text))
+        .chain(
+            in_c.iter()
+                .flat_map(|(path, text)| openings_in_c(path, text)),
+        )
         .collect();
     assert_none(
         &faults,
@@ -139,6 +158,26 @@ fn a_clean_doc_comment_opens_with_nouns_and_verbs() {
     let source = "/// Returns what is left. `What` is a type. Offers 1.5 MiB. Nothing is lost.\n\
         /// ```\n/// // Who knows.\n/// ```\nfn that() {}";
     assert_eq!(openings("x.rs", source), [""; 0]);
+}
+
+#[test]
+fn an_opening_is_found_at_any_sentence_of_a_comment_in_c() {
+    let source =
+        "#pragma once\n// Whoever comes. A peer\n// goes. What is it?\n\n    // That item.\n";
+    assert_eq!(
+        openings_in_c("x.c", source),
+        [
+            "x.c:2: Whoever comes.",
+            "x.c:3: What is it?",
+            "x.c:5: That item."
+        ]
+    );
+}
+
+#[test]
+fn a_clean_comment_in_c_opens_with_nouns_and_verbs() {
+    let source = "// Returns what is left.\nint who; // Of a line with code.\nputs(\"// That\");\n";
+    assert_eq!(openings_in_c("x.c", source), [""; 0]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-// W3, the chain, apart from the loop: pipes, of which some have a byte on its way.
-// A loop registers readers[0] to readers[sources - 1] and calls pass_on(place) for what is readable, until is_done().
+// W3, the chain, without the loop: pipes, some of which have a byte in flight.
+// A loop registers readers[0] to readers[sources - 1]. It calls pass_on(place) for each readable
+// one, until is_done().
 // Options: --sources PIPES --active BYTES --events EVENTS. Prints {"ns_per_op": NANOSECONDS}.
 #pragma once
 #include "../common.h"
@@ -15,7 +16,7 @@ static void send_to(int place) {
 
 static int is_done(void) { return events >= goal; }
 
-// Reads what has come and sends as much on.
+// Reads the available bytes, and writes as many to the next pipe.
 static void pass_on(int place) {
     char scratch[128];
     ssize_t bytes = read(readers[place], scratch, sizeof scratch);

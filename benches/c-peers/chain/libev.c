@@ -1,4 +1,4 @@
-// libev: an ev_io a pipe, in one array.
+// libev: an ev_io for each pipe, in one array.
 #include <ev.h>
 
 #include "chain.h"

@@ -1,4 +1,4 @@
-// libevent: a persistent event a pipe.
+// libevent: a persistent event for each pipe.
 #include <event2/event.h>
 
 #include "chain.h"

@@ -1,4 +1,4 @@
-// libuv: a uv_poll_t a pipe.
+// libuv: a uv_poll_t for each pipe.
 #include <uv.h>
 
 #include "chain.h"

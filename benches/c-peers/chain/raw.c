@@ -1,4 +1,4 @@
-// By hand: epoll_wait, level-triggered, and a table of functions. What everybody is held against.
+// By hand: epoll_wait, level-triggered, and a table of functions. This is the base of the ratios.
 #include <sys/epoll.h>
 
 #include "chain.h"

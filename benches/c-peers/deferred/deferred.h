@@ -1,5 +1,5 @@
-// W7, what a loop itself costs: callbacks that defer themselves to the next turn, 1000 a turn, or turns that find
-// nothing and do not wait.
+// W7, the costs of a loop itself: callbacks that defer themselves to the next turn, 1000 in each
+// turn, or empty turns that do not wait.
 // Options: --op deferred|captured|empty --operations CALLBACKS OR TURNS. Prints {"ns_per_op": NANOSECONDS}.
 #pragma once
 #include "../common.h"
@@ -11,14 +11,15 @@ static int is_captured, is_empty;
 
 static int is_done(void) { return ran >= operations; }
 
-// What a callback of --op captured has of its own: what it adds, and up to where.
+// The values that a callback of --op captured has captured: the number that it adds, and the sum at
+// which it ends.
 typedef struct {
     long step, goal;
 } Captured;
 
 static Captured captured[CALLBACKS_A_TURN];
 
-// Gives whether that was the last.
+// Returns 1 if that was the last callback, and 0 otherwise.
 static int add(const Captured *own) {
     ran += own->step;
     return ran >= own->goal;
@@ -32,7 +33,8 @@ static void read_options(int argc, char **argv) {
     for (int i = 0; i < CALLBACKS_A_TURN; i++) captured[i] = (Captured){1, operations};
 }
 
-// Each peer's own: a turn that does not wait; callbacks to be run in the next one; the loop, until is_done().
+// Implemented by each peer: a turn that does not wait; callbacks that run in the next turn; the
+// loop, until is_done().
 static void turn(void);
 static void defer_some(void);
 static void run(void);

@@ -1,4 +1,5 @@
-// libev: an ev_idle for each callback. To be deferred again it stays started, which is the cheapest there is.
+// libev: an ev_idle for each callback. It stays started, which is the cheapest way to defer it
+// again.
 #include <ev.h>
 
 #include "deferred.h"

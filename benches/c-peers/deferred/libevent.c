@@ -44,7 +44,8 @@ static void defer_some(void) {
 
 static void run(void) { checked(event_base_dispatch(base), "event_base_dispatch"); }
 
-// What becomes active in a callback would be run in the same turn, for ever, if a turn were not limited.
+// A callback that becomes active in a callback would run in the same turn, for ever, if the number
+// of callbacks in a turn had no limit.
 static struct event_base *open_base(void) {
     struct event_config *config = event_config_new();
     if (!config) fail("event_config_new");

@@ -1,10 +1,11 @@
-// libuv: a uv_idle_t for each callback. To be deferred again it stays started, which is the cheapest there is.
+// libuv: a uv_idle_t for each callback. It stays started, which is the cheapest way to defer it
+// again.
 #include <uv.h>
 
 #include "deferred.h"
 
 static uv_loop_t loop;
-// Without a handle a loop ends before its turn.
+// Without a handle, a loop ends before its turn.
 static uv_async_t handle;
 
 static void again(uv_idle_t *idle) {

@@ -1,4 +1,5 @@
-// By hand: a vector of functions, which is swapped for an empty one and run once a turn.
+// By hand: a vector of functions. In each turn it is swapped for an empty one, and its functions
+// run.
 #include <sys/epoll.h>
 
 #include "deferred.h"

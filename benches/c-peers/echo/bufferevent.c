@@ -1,4 +1,4 @@
-// libevent: a bufferevent a connection, whose input is moved to its output.
+// libevent: a bufferevent for each connection, whose input is moved to its output.
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
@@ -7,7 +7,7 @@
 
 #include "echo.h"
 
-// A connection reads no more while so much waits to be written.
+// While this many bytes are queued, a connection does not read.
 enum { OUTPUT_MAX = 1 << 16 };
 
 static void readable(struct bufferevent *connection, void *unused);
@@ -44,11 +44,11 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t socket, st
 }
 
 int main(void) {
-    // It writes by writev.
+    // bufferevent writes by writev.
     signal(SIGPIPE, SIG_IGN);
     struct event_base *base = event_base_new();
     if (!base) fail("event_base_new");
-    // A backlog of 0: it listens already.
+    // A backlog of 0: the socket is listening already.
     unsigned flags = LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE;
     if (!evconnlistener_new(base, accepted, NULL, flags, 0, open_listener())) fail("evconnlistener_new");
     checked(event_base_dispatch(base), "event_base_dispatch");

@@ -1,4 +1,5 @@
-// W5, echo, apart from the loop: a server on 127.0.0.1 that sends back what it reads, until it is killed.
+// W5, echo, without the loop: a server on 127.0.0.1 that sends back the bytes that it reads, until
+// it is killed.
 // Prints {"port": PORT} when it listens.
 #pragma once
 #include <arpa/inet.h>
@@ -10,7 +11,7 @@
 
 enum { BACKLOG = 4096 };
 
-// Where every connection reads to: one for all.
+// The read buffer of all connections.
 static char buffer[65536];
 
 static int open_listener(void) {
@@ -31,7 +32,7 @@ static void disable_nagle(int socket) {
     checked(setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes), "setsockopt");
 }
 
-// The next connection, or -1 if no other waits.
+// Returns the next connection, or -1 if none is waiting.
 static int accept_next(int listener) {
     for (;;) {
         int socket = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -44,18 +45,18 @@ static int accept_next(int listener) {
     }
 }
 
-// What a socket did not take at once.
+// The bytes that a socket did not accept at once.
 typedef struct {
     size_t length, written;
     char bytes[];
 } Rest;
 
-// What a connection waits for.
+// The event that a connection waits for.
 typedef enum { ENDED, READS, WRITES } State;
 
 static int is_for_later(void) { return errno == EAGAIN || errno == EINTR; }
 
-// Reads once and writes once; what is left over is kept at `rest`.
+// Reads once and writes once. The bytes that the socket does not accept are kept at `rest`.
 static State echo(int socket, Rest **rest) {
     ssize_t length = read(socket, buffer, sizeof buffer);
     if (length <= 0) return length < 0 && is_for_later() ? READS : ENDED;

@@ -1,4 +1,4 @@
-// libev: an ev_io a connection.
+// libev: an ev_io for each connection.
 #include <ev.h>
 
 #include "echo.h"

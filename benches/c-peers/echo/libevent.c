@@ -1,4 +1,4 @@
-// libevent: a persistent event a connection, without bufferevent.
+// libevent: a persistent event for each connection, without bufferevent.
 #include <event2/event.h>
 
 #include "echo.h"

@@ -1,4 +1,4 @@
-// libuv: a uv_tcp_t a connection; uv_try_write, and uv_write for what is left over.
+// libuv: a uv_tcp_t for each connection. It calls uv_try_write, and uv_write for the rest.
 #include <uv.h>
 
 #include "echo.h"
@@ -27,7 +27,7 @@ static void written(uv_write_t *request, int status) {
     if (status < 0 || uv_read_start(connection, provide, readable)) end(connection);
 }
 
-// Reads no more until the rest is written.
+// Does not read until the rest is written.
 static void write_later(uv_stream_t *connection, const char *bytes, size_t length) {
     Left *left = malloc(sizeof *left + length);
     memcpy(left->bytes, bytes, length);

@@ -1,5 +1,6 @@
-// By hand: epoll, level-triggered, one read and one write a message. What everybody is held against.
-// Further option: --spin MICROSECONDS, for which it polls before it sleeps.
+// By hand: epoll, level-triggered, with one read and one write for each message. This is the base
+// of the ratios.
+// Additional option: --spin MICROSECONDS, the time for which it polls before it sleeps.
 #include <sys/epoll.h>
 
 #include "echo.h"

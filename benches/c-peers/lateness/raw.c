@@ -1,4 +1,5 @@
-// By hand: how late timers of 100 us to 1 ms run, one after the other. A timerfd set anew for each, and epoll_wait.
+// By hand: the lateness of timers of 100 us to 1 ms, one after the other. A timerfd is set for each
+// timer, and epoll_wait waits for it.
 // Options: --timers TIMERS. Prints {"ns_per_op": NANOSECONDS} of the 99th percentile, and "ns_median".
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -10,7 +11,7 @@ int main(int argc, char **argv) {
     uint64_t *late = calloc(timers, sizeof *late);
     int epoll = checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     int timer = checked(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create");
-    // Edge-triggered, so that it need not be read.
+    // Edge-triggered, so no read is needed.
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
     checked(epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &event), "epoll_ctl");
     for (long i = 0; i < timers; i++) {

@@ -1,4 +1,4 @@
-// libevent: an event on each side, which the other makes active.
+// libevent: an event on each side, which the other side makes active.
 #include <event2/event.h>
 #include <event2/thread.h>
 

@@ -1,5 +1,7 @@
-// W2, to and fro, apart from the loops: two threads, each with a loop on a core of its own, wake each other in turn.
-// Options: --round-trips ROUND_TRIPS. Prints {"ns_per_op": NANOSECONDS} of a round trip, the median, and "ns_99th".
+// W2, ping-pong, without the loops: two threads, each with a loop on its own core, wake each other
+// in turn.
+// Options: --round-trips ROUND_TRIPS. Prints {"ns_per_op": NANOSECONDS}, the median of the round
+// trips, and "ns_99th".
 #pragma once
 #include <pthread.h>
 #include <sched.h>
@@ -8,12 +10,12 @@
 
 static long round_trips, returned, answered;
 static uint64_t *took, set_out;
-// Where this process may run, before its threads are pinned.
+// The cores that this process may use, from before its threads are pinned.
 static cpu_set_t allowed;
 
 typedef enum { NEAR, FAR } Which;
 
-// The near side to the first core, the far side to the last.
+// Pins the near side to the first core, and the far side to the last.
 static void pin(Which side) {
     int core = side == NEAR ? 0 : CPU_SETSIZE - 1;
     while (!CPU_ISSET(core, &allowed)) core += side == NEAR ? 1 : -1;
@@ -23,8 +25,8 @@ static void pin(Which side) {
     checked(sched_setaffinity(0, sizeof cores, &cores), "sched_setaffinity");
 }
 
-// Each peer's own: wakes the other side; runs the loop of a side, which calls answer() or come_back() when it is woken,
-// until that says that it was the last time.
+// Implemented by each peer: the functions that wake the other side, and the loop of each side. When
+// a side is woken, its loop calls answer() or come_back(). It ends when that function returns 1.
 static void wake_far(void);
 static void wake_near(void);
 static void run_far(void);
@@ -35,13 +37,13 @@ static void leave(void) {
     wake_far();
 }
 
-// The far side has been woken; says whether that was the last time.
+// Called when the far side has been woken. Returns 1 if that was the last time.
 static int answer(void) {
     wake_near();
     return ++answered == round_trips;
 }
 
-// The near side has been woken; says whether that was the last time.
+// Called when the near side has been woken. Returns 1 if that was the last time.
 static int come_back(void) {
     took[returned++] = now_ns() - set_out;
     if (returned == round_trips) return 1;

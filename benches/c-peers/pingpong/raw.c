@@ -1,18 +1,19 @@
-// By hand: an eventfd and epoll on each side, edge-triggered, so that nothing is read.
-// Further option: --spin MICROSECONDS, for which each side looks before it sleeps; meanwhile nobody writes to its eventfd.
+// By hand: an eventfd and epoll on each side, edge-triggered, so no read is needed.
+// Additional option: --spin MICROSECONDS, the time for which a side polls before it sleeps.
+// Meanwhile no write to its eventfd is made.
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "pingpong.h"
 
-// So often a side looks whether it was woken, for each time that it asks the kernel.
+// The number of checks of the counter for each system call.
 enum { LOOKS_A_CALL = 32 };
 
 typedef struct {
     int epoll, event;
-    // How often it was woken: one edge may be told twice, so that events are no count.
+    // The number of wakeups. One edge may be reported twice, so events cannot be counted instead.
     long woken;
-    // Whether it has to be woken by its eventfd.
+    // Set if a wakeup needs a write to the eventfd.
     int sleeps;
 } Side;
 
@@ -37,7 +38,7 @@ static void wake_near(void) { wake(&near); }
 
 static int is_woken(Side *side, long times) { return __atomic_load_n(&side->woken, __ATOMIC_SEQ_CST) >= times; }
 
-// Looks for as long as it may; says whether it was woken.
+// Polls for the spin time. Returns 1 if the side has been woken.
 static int is_woken_soon(Side *side, long times) {
     struct epoll_event ready;
     uint64_t until = now_ns() + spin_ns;

@@ -1,4 +1,4 @@
-// libev: an ev_io an eventfd, in one array. It calls epoll_ctl in the turn that follows.
+// libev: an ev_io for each eventfd, in one array. libev calls epoll_ctl in the following turn.
 #include <ev.h>
 
 #include "registration.h"

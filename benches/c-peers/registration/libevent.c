@@ -1,4 +1,4 @@
-// libevent: a persistent event an eventfd.
+// libevent: a persistent event for each eventfd.
 #include <event2/event.h>
 
 #include "registration.h"

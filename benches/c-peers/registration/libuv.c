@@ -1,4 +1,5 @@
-// libuv: a uv_poll_t an eventfd, in one array. It tries epoll_ctl at once, and calls it for good in the turn after.
+// libuv: a uv_poll_t for each eventfd, in one array. libuv tries epoll_ctl at once, and makes the
+// real call in the following turn.
 #include <uv.h>
 
 #include "registration.h"

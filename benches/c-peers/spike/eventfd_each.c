@@ -1,4 +1,5 @@
-// An eventfd for each task, which carries its number. Only values: --form is not looked at.
+// An eventfd for each task, which carries the task's number. It has values only, and ignores
+// --form.
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -10,7 +11,7 @@ enum { BATCH = 1024 };
 static int epoll;
 static long writes;
 
-// Waits while as many files are open as may be.
+// Waits while the limit of open files is reached.
 static int open_event(void) {
     for (;;) {
         int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -24,7 +25,7 @@ static void hand_over(uint64_t value) {
     int event = open_event();
     struct epoll_event watched = {.events = EPOLLIN | EPOLLET, .data.fd = event};
     checked(epoll_ctl(epoll, EPOLL_CTL_ADD, event, &watched), "epoll_ctl");
-    // Not the number itself: it may be 0, which is no event.
+    // The number of a task may be 0, which would be no event, so this writes another number.
     checked(eventfd_write(event, value + 1), "write");
     writes++;
 }

@@ -1,4 +1,4 @@
-// libev: the same vector under a mutex, and an ev_async, which is sent when that was empty.
+// libev: the same vector under a mutex, and an ev_async, which is sent if the vector was empty.
 #include <ev.h>
 
 #include "spike.h"

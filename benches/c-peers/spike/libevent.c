@@ -1,4 +1,5 @@
-// libevent: the same vector under a mutex, and an event made active by the other thread when that was empty.
+// libevent: the same vector under a mutex, and an event, which the other thread makes active if the
+// vector was empty.
 #include <event2/event.h>
 #include <event2/thread.h>
 

@@ -1,4 +1,4 @@
-// libuv: the same vector under a mutex, and a uv_async_t, which is sent when that was empty.
+// libuv: the same vector under a mutex, and a uv_async_t, which is sent if the vector was empty.
 #include <uv.h>
 
 #include "spike.h"

@@ -1,4 +1,5 @@
-// By hand: a vector under a mutex, swapped whole for an empty one, and an eventfd that is written when it was empty.
+// By hand: a vector under a mutex, which is swapped for an empty one, and an eventfd, which is
+// written if the vector was empty.
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
@@ -26,7 +27,7 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     epoll = checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     event = checked(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd");
-    // Edge-triggered, so that it need not be read.
+    // Edge-triggered, so no read is needed.
     struct epoll_event watched = {.events = EPOLLIN | EPOLLET};
     checked(epoll_ctl(epoll, EPOLL_CTL_ADD, event, &watched), "epoll_ctl");
     measure_spike(run, &writes);

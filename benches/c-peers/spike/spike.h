@@ -1,12 +1,14 @@
-// W1, the spike, apart from the loop: a thread hands task after task to a loop that sleeps when it starts.
-// Options: --form value|closure --tasks TASKS. Prints {"ns_per_op": NANOSECONDS} from the first handed over to the last
-// run, and "writes_per_op", the writes of an eventfd, where the program knows of them.
+// W1, the spike, without the loop: a thread sends one task after the other to a loop that sleeps at
+// the start.
+// Options: --form value|closure --tasks TASKS. Prints {"ns_per_op": NANOSECONDS}, from the first
+// task sent to the last task run, and "writes_per_op", the writes to an eventfd, if the program
+// knows their number.
 #pragma once
 #include <pthread.h>
 
 #include "../common.h"
 
-// A function and what it is called with: what a closure is here.
+// A closure in C: a function and its argument.
 typedef struct {
     void (*call)(uint64_t argument);
     uint64_t argument;
@@ -18,13 +20,13 @@ static uint64_t sum, began;
 
 static int is_done(void) { return ran >= tasks; }
 
-// What each task comes to: called as it is for a value, by its address for a closure.
+// The work of each task. For a value it is called directly, and for a closure through its address.
 static void take(uint64_t value) {
     sum += value;
     ran++;
 }
 
-// Each peer's own: brings a task on its way, on the thread of the producer.
+// Implemented by each peer: sends a task, on the producer's thread.
 static void hand_over(uint64_t value);
 
 static void *produce(void *unused) {
@@ -38,7 +40,8 @@ static void read_options(int argc, char **argv) {
     tasks = number(argc, argv, "--tasks", 1000000);
 }
 
-// Measures run(), which runs the loop until is_done(). How often it wrote an eventfd is at `writes`, if that is known.
+// Measures run(), which runs the loop until is_done(). `writes` is the number of writes to an
+// eventfd, or NULL if it is unknown.
 static void measure_spike(void (*run)(void), const long *writes) {
     pthread_t producer;
     if (pthread_create(&producer, NULL, produce, NULL)) fail("pthread_create");
@@ -51,13 +54,14 @@ static void measure_spike(void (*run)(void), const long *writes) {
     printf("}\n");
 }
 
-// Tasks side by side: numbers, or closures.
+// An array of tasks: numbers or closures.
 typedef struct {
     void *items;
     size_t length, capacity;
 } Vector;
 
-// Between the two threads, for all peers alike, since a library in C brings nothing but a wake-up.
+// The vector between the two threads. All peers share it, since a library in C provides nothing but
+// a wakeup.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Vector waiting;
 
@@ -73,13 +77,13 @@ static inline int append(const void *item, size_t size) {
     return was_empty;
 }
 
-// Appends a task; says whether the vector was empty.
+// Appends a task. Returns 1 if the vector was empty.
 static int push(uint64_t value) {
     Closure closure = {take, value};
     return is_closure ? append(&closure, sizeof closure) : append(&value, sizeof value);
 }
 
-// Swaps the vector whole for an empty one, and runs what is in it.
+// Swaps the vector for an empty one, and runs its tasks.
 static void run_pushed(void) {
     static Vector taken;
     pthread_mutex_lock(&lock);

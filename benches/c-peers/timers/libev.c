@@ -1,4 +1,4 @@
-// libev: ev_timers in one array, put off by ev_timer_again, as its manual recommends.
+// libev: ev_timers in one array, re-armed by ev_timer_again, as its manual recommends.
 #include <ev.h>
 
 #include "timers.h"

@@ -1,5 +1,7 @@
-// libevent: timer events in its heap, put off by event_add; in a callback, where the time is cached.
-// Further option: --common 1, its common timeouts, a queue for each delay: then all have 30 s, or 50 ms to fire.
+// libevent: timer events in its heap. They are re-armed by event_add within a callback, where the
+// time is cached.
+// Additional option: --common 1, for its common timeouts: a queue for each delay. All timers then
+// have 30 s, or 50 ms for --op fire.
 #include <event2/event.h>
 
 #include "timers.h"

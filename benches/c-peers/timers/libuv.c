@@ -1,4 +1,4 @@
-// libuv: uv_timer_ts in one array, put off by uv_timer_again.
+// libuv: uv_timer_ts in one array, re-armed by uv_timer_again.
 #include <uv.h>
 
 #include "timers.h"

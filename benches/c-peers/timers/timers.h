@@ -1,5 +1,5 @@
-// W4, timers, apart from the loop: armed, and then cancelled, armed anew when all are cancelled, run, or put off like idle
-// timeouts.
+// W4, timers, without the loop. They are armed. Then they are cancelled, armed again after all were
+// cancelled, run, or re-armed like idle timeouts.
 // Options: --op cancel|anew|fire|put-off --timers TIMERS --operations OPERATIONS.
 // Prints {"ns_per_op": NANOSECONDS, "ns_arm": NANOSECONDS, "bytes": RESIDENT BYTES A TIMER}.
 #pragma once
@@ -10,12 +10,13 @@ enum { IDLE_MS = 30000, PUT_OFF_A_TURN = 1000 };
 static long timers, operations, ran;
 static int is_cancel, is_anew, is_fire, is_put_off;
 
-// Each peer's own: does that to the timer of that place, whose callback adds 1 to `ran`.
+// Implemented by each peer, for the timer with this number. Its callback adds 1 to `ran`.
 static void arm(long place, long delay_ms);
 static void cancel(long place);
 static void arm_anew(long place, long delay_ms);
 static void put_off(long place);
-// Each peer's own: a turn that does not wait, and calls a function at its end, when the time of the loop is fresh.
+// Implemented by each peer: a turn that does not wait. At its end, when the time of the loop is
+// fresh, it calls a function.
 static void turn(void (*last)(void));
 
 static void read_options(int argc, char **argv) {
@@ -24,11 +25,11 @@ static void read_options(int argc, char **argv) {
     is_anew = !strcmp(op, "anew");
     is_fire = !strcmp(op, "fire");
     is_put_off = !strcmp(op, "put-off");
-    if (is_cancel + is_anew + is_fire + is_put_off != 1) refuse("--op is none of cancel, anew, fire, put-off");
+    if (is_cancel + is_anew + is_fire + is_put_off != 1) refuse("--op must be cancel, anew, fire or put-off");
     timers = number(argc, argv, "--timers", is_put_off ? 100000 : 1000000);
     operations = is_fire || is_anew ? timers : number(argc, argv, "--operations", is_put_off ? 10000000 : timers);
     if (is_cancel && operations > timers) operations = timers;
-    // Whole turns.
+    // Rounds up to whole turns.
     if (is_put_off) operations = (operations + PUT_OFF_A_TURN - 1) / PUT_OFF_A_TURN * PUT_OFF_A_TURN;
 }
 

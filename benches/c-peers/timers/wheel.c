@@ -1,9 +1,10 @@
-// By hand, as the floor: a hashed hierarchical timer wheel without safe handles. A timer is a node of a list, and
-// whoever holds its address may cancel it. One that is put off moves no sooner than the slot comes up that it lies in.
+// By hand, as the lower bound: a hashed hierarchical timer wheel without safe handles. A timer is a
+// node of a list, and code that holds its address may cancel it. A timer that is re-armed moves
+// only when the slot that it lies in is due.
 //
-// Six levels of 64 slots; a slot of level n stands for 64^n ticks of 1 ms. A timer lies on the level of the highest
-// digit, to the base of 64, in which its time differs from now. So the next slot due is the first that is not empty of
-// the lowest level that has one.
+// There are six levels of 64 slots. A slot of level n stands for 64^n ticks of 1 ms. The level of a
+// timer is the highest base-64 digit in which its time differs from now. So the next slot that is
+// due is the first non-empty one of the lowest level that has one.
 #include <sys/epoll.h>
 
 #include "timers.h"
@@ -21,9 +22,9 @@ typedef struct {
     void *argument;
 } Timer;
 
-// Rings: an empty slot is linked to itself.
+// Circular lists: an empty slot is linked to itself.
 static Link slots[LEVELS * SLOTS];
-// A bit for each slot of a level that is not empty.
+// A bit for each slot of a level, set if the slot is not empty.
 static uint64_t occupied[LEVELS];
 static uint64_t now_ms, began_ns;
 
@@ -46,12 +47,13 @@ static inline void unlink_timer(Timer *timer) {
     next->previous = previous;
     previous->next = next;
     if (next != previous) return;
-    // It was the last of a ring: that of a slot, or one that is being run.
+    // The timer was the last of a list: that of a slot, or the list that is being run.
     size_t slot = next - slots;
     if (slot < LEVELS * SLOTS) occupied[slot / SLOTS] &= ~(1ull << slot % SLOTS);
 }
 
-// Empties a slot, then looks at its timers: those that are put off, or lie on a higher level, are linked anew.
+// Empties a slot, and then checks its timers. Those that were re-armed, or that lie on a higher
+// level, are linked again.
 static void take_slot(int level, int place) {
     Link *slot = &slots[level * SLOTS + place], taken = *slot;
     taken.next->previous = taken.previous->next = &taken;

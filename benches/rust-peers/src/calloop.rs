@@ -1,5 +1,4 @@
-//! calloop: a source and a closure for each fd, `Generic`, level-triggered as its documentation has
-//! it.
+//! calloop: a `Generic` source and a closure for each fd, level-triggered, as in its documentation.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -39,7 +38,8 @@ pub(crate) fn run(workload: &Workload) -> Result {
     }
 }
 
-/// Its errors may hold what was not inserted, which is of no use to anyone here.
+/// Returns the text of an error. The error itself may hold the source that was not inserted, which
+/// is not needed here.
 fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -98,11 +98,7 @@ fn spike<T: Task>(options: &spike::Options) -> Result {
         .handle()
         .insert_source(receiver, run_task)
         .map_err(told)?;
-    let send = move |value| {
-        sender
-            .send(T::new(value))
-            .expect("it is received until the end")
-    };
+    let send = move |value| sender.send(T::new(value)).expect("the receiver exists");
     spike::measure(options, send, |tally| {
         while !tally.is_done() {
             event_loop.dispatch(None, tally)?;
@@ -164,7 +160,7 @@ fn timers(options: &timers::Options) -> Result {
         *ran += 1;
         TimeoutAction::Drop
     };
-    // Only a timer that is put off must stay within reach.
+    // Only timers that are re-armed must stay accessible.
     let (mut dispatchers, mut tokens) = (Vec::new(), Vec::with_capacity(trial.timers));
     for _ in 0..trial.timers {
         let timer = Timer::from_deadline(now + trial.delay());
@@ -213,11 +209,11 @@ fn timers(options: &timers::Options) -> Result {
     Ok(())
 }
 
-/// A connection: a source made of another, whose interest it sets.
+/// A connection: a source that wraps another source and sets its interest.
 struct Connection {
     socket: Generic<TcpStream>,
     echo: Echo,
-    /// Where every connection reads to: one for all.
+    /// The read buffer of all connections.
     scratch: Rc<RefCell<Vec<u8>>>,
 }
 
@@ -240,7 +236,7 @@ impl EventSource for Connection {
         } = self;
         let mut next = Await::Nothing;
         socket.process_events(readiness, token, |_, stream| {
-            // A connection that fails has nobody to tell.
+            // A connection that fails just ends.
             next = echo
                 .exchange(&mut &**stream, &mut scratch.borrow_mut())
                 .map_or(Await::Nothing, |(next, _)| next);
@@ -309,7 +305,7 @@ fn echo() -> Result {
     }
 }
 
-/// How many callbacks ran, of how many.
+/// The number of callbacks that ran, and the number at which they end.
 struct Callbacks {
     handle: LoopHandle<'static, Self>,
     ran: u64,

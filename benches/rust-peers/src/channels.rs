@@ -1,4 +1,4 @@
-//! Channels to a thread without a loop: what handing over costs alone.
+//! Channels to a thread without a loop: the cost of passing values alone.
 
 use std::sync::mpsc;
 use std::thread;
@@ -7,16 +7,17 @@ use workloads::pingpong::{self, Rally, Side};
 use workloads::spike::{self, Form, Job, Task};
 use workloads::{Result, Workload};
 
-/// Where channels come from.
+/// A library of channels.
 pub(crate) trait Channels {
-    /// Opens one: a way to send, and a way to receive, which ends when there is no sender any more.
+    /// Opens a channel. Returns a function that sends, and a function that receives. The latter
+    /// returns `None` when the sender has been dropped.
     fn open<T: Send + 'static>() -> (
         impl Fn(T) + Send + 'static,
         impl FnMut() -> Option<T> + Send + 'static,
     );
 }
 
-/// The standard library.
+/// The channels of the standard library.
 pub(crate) struct Std;
 
 impl Channels for Std {
@@ -26,13 +27,13 @@ impl Channels for Std {
     ) {
         let (sender, receiver) = mpsc::channel();
         (
-            move |value| sender.send(value).expect("it is received until the end"),
+            move |value| sender.send(value).expect("the receiver exists"),
             move || receiver.recv().ok(),
         )
     }
 }
 
-/// The crate crossbeam-channel.
+/// The channels of the crate crossbeam-channel.
 pub(crate) struct Crossbeam;
 
 impl Channels for Crossbeam {
@@ -42,7 +43,7 @@ impl Channels for Crossbeam {
     ) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         (
-            move |value| sender.send(value).expect("it is received until the end"),
+            move |value| sender.send(value).expect("the receiver exists"),
             move || receiver.recv().ok(),
         )
     }

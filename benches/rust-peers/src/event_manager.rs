@@ -21,7 +21,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
     }
 }
 
-/// A pipe of the chain. Subscribers are given no state: they share it.
+/// A pipe of the chain. Subscribers get no state as an argument, so they share it.
 struct Link {
     reader: PipeReader,
     next: usize,

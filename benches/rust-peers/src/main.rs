@@ -1,4 +1,4 @@
-//! The workloads by other loops in Rust, each in the form its own documentation recommends.
+//! The workloads with other loops in Rust, each in the form that its own documentation recommends.
 
 mod calloop;
 mod channels;
@@ -45,7 +45,7 @@ fn main() -> Result {
     }
 }
 
-/// What a peer says of a workload that it has nothing for.
+/// Returns the error of a peer that does not implement a workload.
 fn absent() -> Result {
-    Err("this peer is not in this workload".into())
+    Err("this peer does not implement this workload".into())
 }

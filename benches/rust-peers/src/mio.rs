@@ -1,6 +1,6 @@
-//! mio: a table of functions, found by token. Sources are edge-triggered and read until a read
-//! proves that there is no more: by `WouldBlock`, or by stopping short, as `epoll(7)` has it for
-//! streams.
+//! mio: a table of functions, which are found by token. Sources are edge-triggered. They are read
+//! until a read proves that no more bytes are there: by `WouldBlock`, or by a short read, as
+//! `epoll(7)` says for streams.
 
 use std::io::{self, ErrorKind, PipeReader};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -76,7 +76,7 @@ fn registration(options: &registration::Options) -> Result {
     })
 }
 
-/// One side: how many times it was called, and how it is woken.
+/// The handle of one side for the other side: the number of its calls, and its waker.
 struct Called {
     count: Arc<AtomicUsize>,
     waker: Waker,
@@ -89,7 +89,7 @@ impl Called {
     }
 }
 
-/// A poll that waits for calls. They are numbered, since a wake-up may be seen twice.
+/// A poll that waits for calls. The calls are numbered, since one wakeup may be reported twice.
 struct Caller {
     poll: Poll,
     events: Events,
@@ -135,7 +135,7 @@ fn pingpong(options: &pingpong::Options) -> Result {
                 .and_then(|()| to_near.call(number))
                 .map_err(|error| error.to_string())?;
         }
-        // A waker that is dropped may take its last call with it.
+        // A waker that is dropped may lose its last call, so it is returned.
         Ok(to_near)
     });
     for number in 1..=round_trips {
@@ -161,7 +161,7 @@ fn empty_turns(options: &deferred::Options) -> Result {
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// The connections, by their tokens.
+/// The connections by their tokens.
 #[derive(Default)]
 struct Connections {
     open: Vec<Option<(TcpStream, Echo)>>,
@@ -208,8 +208,8 @@ impl Connections {
         }
     }
 
-    /// Where the stream has ended, a read that stops short says nothing of the end, which is still
-    /// to be read.
+    /// Serves a connection. After the end of a stream, a short read proves nothing, since the end
+    /// itself is still to be read.
     fn serve(&mut self, place: usize, has_ended: bool, scratch: &mut [u8]) {
         let Some((stream, echo)) = &mut self.open[place] else {
             return;

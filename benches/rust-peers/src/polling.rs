@@ -1,5 +1,5 @@
-//! polling. It registers sources by an unsafe function, which nothing here may call: so it takes
-//! part where there are none.
+//! polling. It registers sources by an unsafe function, and no code here may call one. So it takes
+//! part only where no source is needed.
 
 use std::num::NonZero;
 use std::time::Duration;

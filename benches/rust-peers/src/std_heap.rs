@@ -1,5 +1,6 @@
-//! Timers in the `BinaryHeap` of the standard library, by hand: what is cancelled or put off stays
-//! in the heap until such entries are the most of it. What a loop with a heap could reach at best.
+//! Timers in the `BinaryHeap` of the standard library, by hand. Entries of cancelled or re-armed
+//! timers stay in the heap until they are the majority. This is the best that a loop with a heap
+//! could reach.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +16,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
     }
 }
 
-/// When, which timer, and which arming of it.
+/// The deadline, the number of the timer, and the number of its arming.
 type Entry = Reverse<(Duration, u32, u32)>;
 
 struct Timer {
@@ -26,7 +27,7 @@ struct Timer {
 struct Timers {
     heap: BinaryHeap<Entry>,
     timers: Vec<Timer>,
-    /// Entries that stand for no timer any more.
+    /// The number of entries that belong to no timer any more.
     stale: usize,
 }
 
@@ -61,7 +62,7 @@ impl Timers {
         }
     }
 
-    /// Arms one that was cancelled.
+    /// Arms a timer that was cancelled.
     #[inline]
     fn arm_anew(&mut self, timer: usize, deadline: Duration) {
         self.heap

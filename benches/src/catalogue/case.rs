@@ -1,4 +1,4 @@
-//! A case: one table of a workload, what is told of it, and by whom and where it is run.
+//! A case: one table of a workload, with its arguments, its figures and its contestants.
 
 use crate::contestant::{Contestant, Origin};
 
@@ -6,22 +6,23 @@ use crate::contestant::{Contestant, Origin};
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) title: &'static str,
-    /// The workload and its options, as every program takes them.
+    /// The workload and its options, as passed to every program.
     pub(crate) arguments: &'static [&'static str],
-    /// Options that leave it little to do, where it is only to show that it works.
+    /// Options that reduce the work, for runs that only check that a program works.
     pub(crate) small: &'static [&'static str],
-    /// What is told of it; the first is what contestants are compared by.
+    /// The figures of the table. Contestants are compared by the first one.
     pub(crate) figures: &'static [Figure],
     pub(crate) cores: Cores,
-    /// What one operation is counted by.
+    /// The two run lengths from which the cost of one operation is counted.
     pub(crate) counted: Option<Counted>,
-    /// The first is what the others are held against.
+    /// The contestants. The first one is the base of the ratios.
     pub(crate) contestants: Vec<Contestant>,
 }
 
 impl Case {
-    /// How many rounds it runs if so many are wished for: a cold build takes seconds, and varies
-    /// little; a server is loaded in slices, which are short.
+    /// Returns the number of rounds if `wished` rounds are requested. A cold build has at most
+    /// [`COLD_BUILDS_MAX`] rounds, since it takes seconds and varies little. A server has a round
+    /// for each slice, since slices are short.
     pub(crate) fn rounds(&self, wished: u32) -> u32 {
         let is_long = self
             .contestants
@@ -40,13 +41,13 @@ const COLD_BUILDS_MAX: u32 = 3;
 /// A number that a program prints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
-    /// Its name in the line of JSON.
+    /// Its key in the line of JSON.
     pub(crate) name: &'static str,
-    /// What it is, with its unit.
+    /// The head of its column, with the unit.
     pub(crate) title: &'static str,
     pub(crate) better: Better,
-    /// Whether the table has its ratio to that of the first contestant, as it always has of the
-    /// first figure.
+    /// Whether the table shows the ratio of this figure to that of the first contestant. The ratio
+    /// of the first figure is always shown.
     pub(crate) compared: bool,
 }
 
@@ -74,34 +75,34 @@ impl Better {
     }
 }
 
-/// Where a program may run.
+/// The cores that a program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {
-    /// On one core.
+    /// One core.
     One,
-    /// On all of them: it has several threads.
+    /// All cores, since the program has several threads.
     All,
-    /// The program is a server, on one core; a client loads it from another.
+    /// One core for a server, and another one for the client that loads it.
     Server(Load),
 }
 
-/// What a client does to a server.
+/// The load that a client puts on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) connections: u32,
-    /// Bytes of a message.
+    /// The length of a message in bytes.
     pub(crate) message: u32,
-    /// So many slices stand for a round.
+    /// The number of slices in each requested round.
     pub(crate) slices: u32,
-    /// Whether cores sleep that have nothing to do.
+    /// Whether idle cores may sleep.
     pub(crate) sleep: bool,
 }
 
-/// Two run lengths, whose difference is free of what start and end cost.
+/// Two run lengths. The difference of their counts leaves out the costs of start and end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
-    /// The option that says how many operations there are, of the client where the program is a
-    /// server.
+    /// The option that sets the number of operations. If the program is a server, it is an option
+    /// of the client.
     pub(crate) option: &'static str,
     pub(crate) short: u32,
     pub(crate) long: u32,
@@ -125,7 +126,7 @@ pub(super) const fn more(name: &'static str, title: &'static str) -> Figure {
     }
 }
 
-/// The arguments with another value of an option.
+/// Returns the arguments with `option` set to `value`.
 pub(crate) fn with_option<'a>(
     arguments: &[&'a str],
     option: &'a str,

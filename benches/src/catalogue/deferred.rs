@@ -1,4 +1,4 @@
-//! W7, what the loop itself costs.
+//! W7, the costs of the loop itself.
 
 use super::case::{Case, Cores, Counted, less};
 use super::libraries::{LIBEV, LIBEVENT, LIBUV};
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
         short,
         long,
     };
-    // They defer nothing: they have turns only.
+    // These two defer nothing, so they take part only in empty turns.
     let only_empty = [Contestant::rust("mio"), Contestant::rust("polling")];
     vec![
         case(
@@ -43,13 +43,13 @@ pub(super) fn cases() -> Vec<Case> {
             &[],
         ),
         case(
-            "a deferred callback with 16 bytes of its own, 1000 a turn",
+            "a deferred callback that captures 16 bytes, 1000 a turn",
             &["deferred", "--op", "captured"],
             counted(20_000, 60_000),
             &[],
         ),
         case(
-            "a turn that finds nothing",
+            "an empty turn",
             &["deferred", "--op", "empty"],
             counted(2000, 6000),
             &only_empty,

@@ -7,18 +7,18 @@ use crate::contestant::Contestant;
 const FIGURES: [Figure; 5] = [
     more("messages_per_s", "messages a second"),
     less("us_median", "us, median"),
-    less("us_99th", "us, 99th"),
-    less("cpu_us", "us of the server").compared(),
+    less("us_99th", "us, 99th percentile"),
+    less("cpu_us", "us, server CPU").compared(),
     less("bytes", "bytes a connection"),
 ];
-/// Of a few connections the bytes are those of whole pages.
+/// With few connections, their bytes are hidden by the size of a page.
 const WITHOUT_BYTES: &[Figure] = FIGURES.split_at(4).0;
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, connections, message, contestants| Case {
         title,
         arguments: &["echo"],
-        small: &[], // it is the client who is told how much there is to do
+        small: &[], // the client sets the amount of work
         figures: if connections < 1000 {
             WITHOUT_BYTES
         } else {
@@ -43,10 +43,10 @@ pub(super) fn cases() -> Vec<Case> {
             ..case("echo of 64 bytes, 50 connections", 50, 64, all_and_timed())
         },
         case("echo of 64 bytes, 1000 connections", 1000, 64, all()),
-        // As many as there are on either side of one machine with 20 000 open files a process.
+        // The maximum for client and server on one machine, with 20 000 open files a process.
         case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
         case("echo of 16 KiB, 50 connections", 50, 16 * 1024, all()),
-        // What spins does so because a core that sleeps takes long to wake.
+        // Spinning pays because a sleeping core takes long to wake. So the cores may sleep here.
         Case {
             cores: Cores::Server(Load {
                 sleep: true,
@@ -62,7 +62,8 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A slice is short, but no shorter than what a message over each connection takes.
+/// Returns the load of a case. A slice is short, but long enough for a message over each
+/// connection, so 10 000 connections have fewer slices.
 const fn load(connections: u32, message: u32) -> Load {
     let slices = if connections < 10_000 { 25 } else { 8 };
     Load {
@@ -93,7 +94,8 @@ fn all() -> Vec<Contestant> {
     ]
 }
 
-/// What a timeout that is put off with every message costs: to be counted.
+/// Returns all contestants, and the connections with an idle timeout. Every message re-arms that
+/// timeout, and its cost is counted.
 fn all_and_timed() -> Vec<Contestant> {
     let mut all = all();
     all.insert(

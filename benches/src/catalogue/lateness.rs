@@ -5,7 +5,7 @@ use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case {
-        title: "how late a timer runs in high resolution",
+        title: "lateness of a timer in high resolution",
         arguments: &["lateness"],
         small: &["--timers", "20"],
         figures: &[

@@ -1,4 +1,4 @@
-//! The libraries in C beside ours.
+//! The C libraries among the contestants.
 
 use crate::contestant::Library;
 

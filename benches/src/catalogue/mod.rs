@@ -1,4 +1,4 @@
-//! What is measured: each case of each workload, what is told of it, and who takes part.
+//! The catalogue: each case of each workload, with its figures and its contestants.
 
 mod build;
 mod case;
@@ -17,7 +17,7 @@ mod waits;
 pub(crate) use self::case::Better;
 pub(crate) use self::case::{Case, Cores, Counted, Figure, Load, with_option};
 
-/// Every case of every workload.
+/// Returns every case of every workload.
 pub(crate) fn all() -> Vec<Case> {
     [
         chain::cases(),

@@ -6,7 +6,7 @@ use crate::contestant::Contestant;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case {
-        title: "to and fro between the loops of two threads",
+        title: "round trip between the loops of two threads",
         arguments: &["pingpong"],
         small: &["--round-trips", "200"],
         figures: &[

@@ -4,7 +4,10 @@ use super::case::{Case, Cores, Counted, Figure, less};
 use super::libraries::{LIBEV, LIBEVENT, LIBUV};
 use crate::contestant::Contestant;
 
-const FIGURES: &[Figure] = &[less("ns_per_op", "ns a source"), less("bytes", "bytes")];
+const FIGURES: &[Figure] = &[
+    less("ns_per_op", "ns a source"),
+    less("bytes", "bytes a source"),
+];
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, arguments| Case {
@@ -36,12 +39,12 @@ pub(super) fn cases() -> Vec<Case> {
             "registration of 100 sources",
             &["registration", "--sources", "100"],
         ),
-        // What is counted is the same for any number of them, but for those that search.
+        // The counts are the same for any number of sources, except in loops that search.
         Case {
             counted,
             ..case("registration of 1000 sources", &["registration"])
         },
-        // Of fewer the bytes are those of whole pages.
+        // With fewer sources, their bytes are hidden by the size of a page.
         Case {
             figures: FIGURES,
             ..case(

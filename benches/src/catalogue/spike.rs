@@ -11,7 +11,7 @@ pub(super) fn cases() -> Vec<Case> {
         small: &["--tasks", "10000"],
         figures: &[
             const { less("ns_per_op", "ns a task") },
-            const { less("writes_per_op", "writes") },
+            const { less("writes_per_op", "eventfd writes a task") },
         ],
         cores: Cores::All,
         counted: None,
@@ -31,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
         "1 000 000 numbers to the loop of another thread",
         &["spike", "--form", "value"],
     );
-    let each = Contestant::c("eventfd each in C", "spike/eventfd_each.c", None);
+    let each = Contestant::c("eventfd per task in C", "spike/eventfd_each.c", None);
     numbers.contestants.push(Contestant {
         extra: FEWER,
         ..each
@@ -45,5 +45,6 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Each takes a file descriptor until it has run, and a hundred times as long as with the others.
+/// Each task holds a file descriptor until it has run. It also takes a hundred times as long as a
+/// task of the other contestants.
 const FEWER: &[&str] = &["--tasks", "100000"];

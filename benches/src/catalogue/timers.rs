@@ -6,8 +6,8 @@ use crate::contestant::Contestant;
 
 const FIGURES: &[Figure] = &[
     less("ns_per_op", "ns"),
-    less("ns_arm", "to arm"),
-    less("bytes", "bytes"),
+    less("ns_arm", "ns to arm"),
+    less("bytes", "bytes a timer"),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -28,12 +28,12 @@ pub(super) fn cases() -> Vec<Case> {
             Contestant::c("libevent", "timers/libevent.c", Some(LIBEVENT))
                 .form("libevent, common", &["--common", "1"]),
             Contestant::c("libuv", "timers/libuv.c", Some(LIBUV)),
-            // It searches its timers at each operation: with as many as the others it takes
-            // minutes.
+            // calloop searches its timers at each operation. With as many timers as the others it
+            // would take minutes.
             Contestant::rust("calloop").form("calloop, fewer", calloop),
         ],
     };
-    // The counts include the arming of a timer, and where it is armed anew, that it was cancelled.
+    // The counts include the arming of a timer. With `--op anew` they include its cancellation too.
     let timers = Counted {
         option: "--timers",
         short: 10_000,
@@ -52,7 +52,7 @@ pub(super) fn cases() -> Vec<Case> {
             &["--timers", "100000", "--operations", "200"],
         ),
         case(
-            "a timer armed anew, of 1 000 000 cancelled",
+            "a timer armed in used memory, after 1 000 000 were cancelled",
             &["timers", "--op", "anew"],
             timers,
             &["--timers", "20000"],
@@ -64,7 +64,7 @@ pub(super) fn cases() -> Vec<Case> {
             &["--timers", "50000"],
         ),
         case(
-            "a timer put off, of 100 000",
+            "a timer re-armed, of 100 000",
             &["timers", "--op", "put-off"],
             put_offs,
             &["--operations", "2000"],

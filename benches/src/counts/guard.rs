@@ -1,8 +1,9 @@
-//! What our own programs may cost: a file of counts, which the measured ones are held against.
+//! The limits for the costs of our own programs: a file of counts, which the measured counts are
+//! compared with.
 //!
-//! System calls and allocations are exact. Instructions have room for what a compiler does
-//! differently. An improvement is to be written down as well, because the next loss would hide
-//! behind it.
+//! System calls and allocations must be exact. Instructions have a tolerance for the differences
+//! between compilers. You must record an improvement too. Otherwise a later loss of the same size
+//! would go unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -12,12 +13,12 @@ use super::tool::{Counts, INSTRUCTIONS};
 /// The counts of an operation by case and contestant.
 pub(super) type Book = BTreeMap<String, BTreeMap<String, Counts>>;
 
-/// How far instructions may be from what is written down, as a part of that. Of three runs all
-/// repeat to a thousandth, but for a timer that runs, where memory that is touched for the first
-/// time makes it a hundredth.
+/// The tolerance of instructions, as a fraction of the recorded count. In three runs all counts
+/// repeat to a thousandth. The exception is a timer that runs, which touches memory for the first
+/// time: its count repeats to a hundredth.
 const ROOM: f64 = 0.02;
 
-/// A figure that is not what is written down.
+/// A figure that differs from the recorded one.
 #[derive(Debug, PartialEq)]
 pub(super) struct Difference {
     case: String,
@@ -28,7 +29,8 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// Whether it only has to be written down.
+    /// Returns `true` if the figure is lower than the recorded one, so that it only has to be
+    /// recorded.
     pub(super) fn is_improvement(&self) -> bool {
         self.was.zip(self.is).is_some_and(|(was, is)| is < was)
     }
@@ -70,15 +72,15 @@ fn has_room(figure: &str) -> bool {
     figure == INSTRUCTIONS
 }
 
-/// Whether a figure is what was written down.
+/// Returns `true` if a figure agrees with the recorded one.
 fn agree(figure: &str, was: f64, is: f64) -> bool {
-    // Figures are rounded when they are measured: half of the last digit is what two ways to write
-    // one number differ by.
+    // Figures are rounded when they are measured. So two values of the same figure differ by half
+    // of the last digit at most.
     let room = if has_room(figure) { was * ROOM } else { 0.0005 };
     (was - is).abs() <= room
 }
 
-/// Everything in which the two are not the same.
+/// Returns every figure that differs, or that only one side has.
 pub(super) fn differences(written: &Book, measured: &Book) -> Vec<Difference> {
     let (written, measured) = (figures(written), figures(measured));
     let names: BTreeSet<_> = written.keys().chain(measured.keys()).copied().collect();
@@ -99,7 +101,7 @@ pub(super) fn differences(written: &Book, measured: &Book) -> Vec<Difference> {
     differences
 }
 
-/// Each figure by case, contestant and its own name.
+/// Returns each figure by its case, its contestant and its own name.
 fn figures(book: &Book) -> BTreeMap<[&str; 3], f64> {
     let mut figures = BTreeMap::new();
     for (case, contestants) in book {

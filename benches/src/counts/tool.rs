@@ -1,4 +1,4 @@
-//! The tools that count, and what they report.
+//! The tools that count, and the formats of their reports.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,27 +6,27 @@ use std::process::{Command, Stdio};
 
 use workloads::Result;
 
-/// How many of each; a system call goes by its own name.
+/// Counts by name. A system call has its own name.
 pub(super) type Counts = BTreeMap<String, f64>;
 
 pub(super) const INSTRUCTIONS: &str = "instructions";
 pub(super) const ALLOCATIONS: &str = "allocations";
 
-/// What counts something of a whole run of a program.
+/// A tool that counts over a whole run of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
-    /// Instructions in user space.
+    /// Counts instructions in user space.
     Callgrind,
-    /// Allocations.
+    /// Counts allocations.
     Memcheck,
-    /// System calls, of all threads.
+    /// Counts the system calls of all threads.
     Strace,
 }
 
 impl Tool {
     pub(super) const ALL: [Self; 3] = [Self::Callgrind, Self::Memcheck, Self::Strace];
 
-    /// The program, and the package that has it.
+    /// Returns the name of the program, which is also the name of its package.
     pub(super) const fn program(self) -> &'static str {
         match self {
             Self::Callgrind | Self::Memcheck => "valgrind",
@@ -42,12 +42,12 @@ impl Tool {
                 "--leak-check=no",
                 "--undef-value-errors=no",
             ],
-            // `-I2`: a server is ended by SIGTERM, which strace passes on.
+            // With `-I2`, strace passes on the SIGTERM that ends a server.
             Self::Strace => &["-I2", "-f", "-qq", "-c", "-U", "calls,name"],
         }
     }
 
-    /// What the file of its report follows.
+    /// Returns the option that the path of the report is appended to.
     const fn report_option(self) -> &'static str {
         match self {
             Self::Callgrind | Self::Memcheck => "--log-file=",
@@ -63,7 +63,8 @@ impl Tool {
             .is_ok()
     }
 
-    /// The programs that are not installed, which are also the names of their packages.
+    /// Returns the names of the programs that are not installed. Each is also the name of its
+    /// package.
     pub(super) fn missing() -> Vec<&'static str> {
         let mut programs: Vec<_> = Self::ALL
             .into_iter()
@@ -74,7 +75,7 @@ impl Tool {
         programs
     }
 
-    /// A command that runs under it, and reports to this file.
+    /// Returns a command that runs `command` under this tool, and writes the report to this file.
     pub(super) fn over(self, command: &Command, report: &Path) -> Command {
         let mut counted = Command::new(self.program());
         counted
@@ -84,8 +85,10 @@ impl Tool {
         counted
     }
 
+    /// Parses a report of this tool.
+    ///
     /// # Errors
-    /// That it is no report of this tool, or of a run that was cut short.
+    /// The text is not a report of this tool, or its run was cut short.
     pub(super) fn parse(self, report: &str) -> Result<Counts> {
         let counts = match self {
             Self::Callgrind => {
@@ -101,7 +104,7 @@ impl Tool {
     }
 }
 
-/// The number behind a label, which may have commas at its thousands.
+/// Returns the number after a label. The number may have commas between its thousands.
 fn number_after(report: &str, label: &str) -> Option<f64> {
     let (_, rest) = report.split_once(label)?;
     rest.split_whitespace()
@@ -111,7 +114,7 @@ fn number_after(report: &str, label: &str) -> Option<f64> {
         .ok()
 }
 
-/// The lines of the table between its head, its rulers and its sum.
+/// Returns the lines of the table, without its head, its rulers and its sum.
 fn system_calls(report: &str) -> Result<Counts> {
     let mut counts = Counts::new();
     for line in report.lines() {

@@ -1,9 +1,9 @@
-//! Connections to one server, and what goes over them.
+//! The connections to one server, and their messages.
 //!
-//! A closed loop: a message is sent once the one before it has come back whole, so the server is
-//! asked for no more than it can give, and what it gives is the figure. Sources are edge-triggered:
-//! a message costs the client a read, a write and its share of a wait, which is less than any
-//! server can do with.
+//! The client is a closed loop: a connection sends a message when the one before it has come back
+//! completely. So the client asks for no more than the server can do, and the rate of the server is
+//! the figure. Sources are edge-triggered. A message costs the client a read, a write and its share
+//! of a wait, which is less than any server needs.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
@@ -20,39 +20,38 @@ use workloads::{Result, SEED, random};
 
 use super::measured::{Measured, processor_time};
 
-/// A server that says nothing for so long has been forgotten.
+/// The time after which a silent server counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// So many are opened at once: no more than a short backlog holds.
+/// The number of connections that are opened at once. A short backlog holds no more.
 const OPENED_AT_ONCE: usize = 64;
-/// A server is asleep so long after its last message, also one that looks for work for a while
-/// before it sleeps.
+/// The time after the last message in which a server falls asleep, even if it spins first.
 const QUIET: Duration = Duration::from_millis(1);
 const EVENTS: usize = 1024;
 const BUFFER: usize = 65536;
-/// Messages begin at so many places of a random text, so that what comes to the wrong connection
-/// does not look right.
+/// The number of places in a random text at which messages begin. By that, a message on the wrong
+/// connection is recognised.
 const TEXTS: usize = 251;
 
-/// All connections, and what goes over them.
+/// All connections with their messages.
 pub(super) struct Client {
     epoll: OwnedFd,
     events: Vec<Event>,
     connections: Vec<Connection>,
-    /// Where every connection has its message from.
+    /// The text that all messages are slices of.
     text: Vec<u8>,
     message: usize,
-    /// Where every connection reads to.
+    /// The read buffer of all connections.
     buffer: Vec<u8>,
-    /// Messages that may still be sent.
+    /// The number of messages that may still be sent.
     left: u64,
     on_their_way: usize,
-    /// How long each message took, in nanoseconds.
+    /// The round-trip time of each message, in nanoseconds.
     took: Vec<u64>,
 }
 
 impl Client {
-    /// Connects, and sends a message over each connection, so that the server has had to do with
-    /// all of them.
+    /// Connects, and exchanges a message over each connection, so that the server has handled all
+    /// of them.
     pub(super) fn open(port: u16, connections: usize, message: usize) -> Result<Self> {
         let mut seed = SEED;
         let mut client = Self {
@@ -88,16 +87,16 @@ impl Client {
         Ok(client)
     }
 
-    /// Exactly so many messages.
+    /// Exchanges exactly this many messages.
     pub(super) fn exchange(&mut self, messages: u64) -> Result {
         self.left = messages;
         self.begin(0..self.connections.len())?;
         self.turns_until_all_are_back()
     }
 
-    /// Loads the server, which is this process, for so long, over at most so many connections, and
-    /// until it has sent all back: the kernel's account of a process is exact while that sleeps,
-    /// and lags behind by ticks while it runs.
+    /// Loads the server for `time`, over at most `connections_max` connections, and waits until it
+    /// has sent everything back. `pid` is the process of the server. The kernel's account of a
+    /// process is exact while the process sleeps, and lags behind by ticks while it runs.
     pub(super) fn load(
         &mut self,
         time: Duration,
@@ -123,7 +122,7 @@ impl Client {
         })
     }
 
-    /// Takes what is still on its way.
+    /// Waits for the messages in flight.
     fn finish(&mut self) -> Result {
         self.left = 0;
         self.turns_until_all_are_back()
@@ -136,7 +135,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends over these connections.
+    /// Begins a message on each of these connections.
     fn begin(&mut self, places: Range<usize>) -> Result {
         for place in places {
             if self.left > 0 {
@@ -150,8 +149,8 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the connections, one after the other, so that the server has done the same in every run
-    /// that is counted.
+    /// Closes the connections one after the other, so that the server makes the same calls in every
+    /// counted run.
     pub(super) fn close(self) -> Result {
         for connection in self.connections {
             let mut stream = connection.stream;
@@ -170,7 +169,11 @@ impl Client {
         let mut events = std::mem::take(&mut self.events);
         retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)))?;
         if events.is_empty() {
-            return Err(format!("{} messages do not come back", self.on_their_way).into());
+            return Err(format!(
+                "{} messages did not come back within 20 s",
+                self.on_their_way
+            )
+            .into());
         }
         for event in events.drain(..) {
             self.ready(event.data.u64() as usize, event.flags)?;
@@ -203,9 +206,9 @@ impl Client {
 
 struct Connection {
     stream: TcpStream,
-    /// Whether there is a message that is not yet back.
+    /// Whether a message is in flight.
     on_its_way: bool,
-    /// When it was begun, and how much of it has gone out and come back.
+    /// The start of that message, and its bytes that were written and read back.
     since: Instant,
     written: usize,
     read: usize,
@@ -214,7 +217,7 @@ struct Connection {
 impl Connection {
     fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-        // Closing resets the connection, so that no port stays in TIME_WAIT for the rounds to come.
+        // This makes `close` reset the connection, so no port stays in TIME_WAIT for later rounds.
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -231,11 +234,11 @@ impl Connection {
         (self.on_its_way, self.since, self.written, self.read) = (true, now, 0, 0);
     }
 
-    /// Reads all there is, which has to be what was sent.
+    /// Reads all available bytes, and checks that they equal the bytes sent.
     fn read(&mut self, message: &[u8], buffer: &mut [u8]) -> std::result::Result<(), String> {
         loop {
             let count = match self.stream.read(buffer) {
-                Ok(0) => return Err("the server has closed it".to_owned()),
+                Ok(0) => return Err("the server has closed the connection".to_owned()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.to_string()),
@@ -243,7 +246,7 @@ impl Connection {
             let expected = message[..self.written].get(self.read..self.read + count);
             if !self.on_its_way || expected != Some(&buffer[..count]) {
                 return Err(format!(
-                    "{count} bytes came back that are not what was sent"
+                    "{count} bytes came back that differ from those sent"
                 ));
             }
             self.read += count;
@@ -253,7 +256,7 @@ impl Connection {
         }
     }
 
-    /// Writes as much of the message as there is room for.
+    /// Writes the part of the message that the socket accepts.
     fn write(&mut self, message: &[u8]) -> std::result::Result<(), String> {
         while self.on_its_way && self.written < message.len() {
             match self.stream.write(&message[self.written..]) {

@@ -1,15 +1,15 @@
-//! What has come back in a time, and the processor time that it took the server.
+//! The messages that came back in a slice, and the processor time of the server.
 
 use std::time::Duration;
 
 use workloads::Result;
 
-/// What has come back from when the server was quiet until it was quiet again.
+/// The measurement of a slice, which begins and ends with a sleeping server.
 pub(super) struct Measured<'a> {
     pub(super) elapsed: Duration,
-    /// Of the server.
+    /// The processor time of the server.
     pub(super) processor: Duration,
-    /// Nanoseconds that each message took.
+    /// The round-trip time of each message, in nanoseconds.
     pub(super) took: &'a mut [u64],
 }
 
@@ -22,7 +22,7 @@ impl Measured<'_> {
                 .get(count * percent / 100)
                 .map(|&ns| ns as f64 / 1e3)
         };
-        let (median, late) = at(50).zip(at(99)).ok_or("no message has come back")?;
+        let (median, late) = at(50).zip(at(99)).ok_or("no message came back")?;
         Ok([
             ("messages_per_s", count as f64 / self.elapsed.as_secs_f64()),
             ("us_median", median),
@@ -32,7 +32,7 @@ impl Measured<'_> {
     }
 }
 
-/// The processor time that a process has used, over all of its threads.
+/// Returns the processor time that a process has used, over all of its threads.
 pub(super) fn processor_time(pid: u32) -> Result<Duration> {
     let mut ns = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -44,18 +44,18 @@ pub(super) fn processor_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(ns))
 }
 
-/// The same in the kernel's ticks, for one that is built without statistics of its scheduler.
+/// Returns the same time in ticks of the kernel, for kernels without statistics of the scheduler.
 fn processor_ticks(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may hold anything. Behind it user time is the twelfth, system time the
-    // thirteenth.
+    // The name of the program, in brackets, may contain anything. After it, user time is the
+    // twelfth field and system time the thirteenth.
     let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat")?;
     let ticks = field(fields, 11)? + field(fields, 12)?;
     Ok(Duration::from_secs(1) * u32::try_from(ticks)?
         / u32::try_from(rustix::param::clock_ticks_per_second())?)
 }
 
-/// One of the numbers of a line.
+/// Returns one of the numbers of a line.
 fn field(line: &str, place: usize) -> Result<u64> {
     Ok(line
         .split_whitespace()

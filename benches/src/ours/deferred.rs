@@ -1,4 +1,4 @@
-//! W7, what the loop itself costs.
+//! W7, the costs of the loop itself.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use reactor::{Context, Reactor, Registry};
 use workloads::Result;
 use workloads::deferred::{CALLBACKS_A_TURN, Op, Options, measure};
 
-/// How many callbacks ran, of how many.
+/// The number of callbacks that ran, and the number at which they end.
 struct State {
     ran: u64,
     goal: u64,

@@ -11,7 +11,7 @@ use workloads::echo::{Await, Echo, Form, Options, READ_MAX, listen};
 
 use super::pingpong::builder;
 
-/// Where every connection reads to: one for all.
+/// The read buffer of all connections.
 type Scratch = Vec<u8>;
 
 pub(crate) fn run(options: &Options) -> Result {
@@ -22,7 +22,9 @@ pub(crate) fn run(options: &Options) -> Result {
             options.spin,
             ConnectionOptions::new().idle_timeout(Duration::from_secs(60)),
         ),
-        Form::Shared | Form::Usual => Err("a form for loops with tasks".into()),
+        Form::Shared | Form::Usual => {
+            Err("only loops with tasks have the forms shared and usual".into())
+        }
     }
 }
 
@@ -59,7 +61,7 @@ fn buffered(spin: u64, options: ConnectionOptions) -> Result {
     let listener = ListenOptions::new().adopt(listen()?)?;
     listener.serve(&mut reactor, &options, |_peer, _cx| {
         Ok(on_data(|data, connection, _cx| {
-            // where the queue is full, the connection does not read
+            // While the queue is full, the connection does not read.
             let _ = connection.write(data)?;
             Ok(data.len())
         }))

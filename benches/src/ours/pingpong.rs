@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) -> Result {
     to_far.try_send(())?;
     reactor.consume(at_near, move |_, cx: &mut reactor::Context<'_, Rally>| {
         if !cx.state.returned() {
-            return Ok(Next::Remove); // and with it the last sender to the far side
+            return Ok(Next::Remove); // drops the last sender to the far side
         }
         cx.state.serve();
         let _ = to_far.try_send(());
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result {
     Ok(())
 }
 
-/// The far side.
+/// Runs the far side, which answers every message.
 fn answer(spin: u64, at_far: Receiver<()>, to_near: Sender<()>) -> Result {
     Side::Far.pin()?;
     let mut reactor = builder(spin).build()?;
@@ -47,7 +47,7 @@ fn answer(spin: u64, at_far: Receiver<()>, to_near: Sender<()>) -> Result {
     Ok(())
 }
 
-/// The loop of either side, which may spin for so many microseconds.
+/// Returns the loop of either side, which may spin for this many microseconds.
 pub(super) fn builder<S>(spin: u64) -> Builder<S> {
     Reactor::builder().spin(if spin == 0 {
         Spin::Off

@@ -9,8 +9,7 @@ pub(crate) fn run(options: &Options) -> Result {
     measure(options, |sources| {
         let step = 1;
         for source in sources {
-            // By its type it is known what it is, which others are asked at their first
-            // `WouldBlock`.
+            // The type says what the source is. Other types are probed at their first `WouldBlock`.
             reactor.add(EventFd::from(source), Interest::READABLE, move |_, cx| {
                 *cx.state += step;
                 Ok(Next::Keep)

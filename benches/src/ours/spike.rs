@@ -6,7 +6,7 @@ use workloads::spike::{Form, Options, Tally, measure};
 
 pub(crate) fn run(options: &Options) -> Result {
     let mut reactor = Reactor::<Tally>::new()?;
-    // Each way the loop ends by itself: when the sender is gone, or what kept it alive.
+    // The loop ends by itself: when the sender is dropped, or the token that keeps the loop alive.
     match options.form {
         Form::Value => {
             let (sender, receiver) = notification_queue(Capacity::Unbounded);
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
-/// Gives how often the eventfd was written.
+/// Returns the number of writes to the eventfd.
 fn run_until_done(reactor: &mut Reactor<Tally>, tally: &mut Tally) -> Result<Option<u64>> {
     reactor.run(tally)?;
     Ok(Some(reactor.metrics().wakeups))

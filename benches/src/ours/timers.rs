@@ -1,4 +1,4 @@
-//! W4, timers: armed and put off from within a callback, as a server does it.
+//! W4, timers: armed and re-armed from within a callback, as a server does.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ fn arm(cx: &mut Context<'_, State>) {
 
 fn put_off(cx: &mut Context<'_, State>) {
     for place in cx.state.trial.places() {
-        // Each of them is there until the end.
+        // Every timer exists until the end.
         let _ = cx.registry.reset(cx.state.timers[place], PUT_OFF_BY);
     }
 }

@@ -1,4 +1,4 @@
-//! W6, waits: by events that are manually reset, or by `poll` on eventfds that are not read.
+//! W6, waits: by manual-reset events, or by `poll` on eventfds that are not read.
 
 use std::io;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! W3, the chain: pipes, of which some have a byte on its way. Each handler reads what came and
-//! writes as much to another pipe.
+//! W3, the chain: pipes, some of which have a byte in flight. Each handler reads the available
+//! bytes, and writes as many to another pipe.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::time::Instant;
@@ -8,13 +8,13 @@ use clap::Args;
 
 use crate::{Result, at_least_one, raise_open_files_limit, report};
 
-/// Of what size.
+/// The size of the chain.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Pipes registered
     #[arg(long, default_value_t = 1000, value_parser = at_least_one::<usize>())]
     pub sources: usize,
-    /// Bytes on their way at the same time
+    /// Bytes in flight at the same time
     #[arg(long, default_value_t = 100, value_parser = at_least_one::<usize>())]
     pub active: usize,
     /// Events in all, after a warm-up
@@ -22,25 +22,26 @@ pub struct Options {
     pub events: usize,
 }
 
-/// Each event passes its byte on by so many places; a prime, so that it comes around everywhere.
+/// The distance to the pipe that an event writes to. It is a prime, so that a byte visits all
+/// pipes.
 const STRIDE: usize = 7919;
 const WARM_UP: usize = 1000;
 
-/// The writing ends, and how far it has come: the state that the handlers share.
+/// The write ends and the progress of the chain: the state that the handlers share.
 ///
-/// By default it is empty: for who has the true one elsewhere meanwhile.
+/// The default is an empty chain, for code that must leave a value in place of the real one.
 #[derive(Debug, Default)]
 pub struct Chain {
     writers: Vec<PipeWriter>,
     events: usize,
-    /// Bytes that may still be sent.
+    /// The number of bytes that may still be sent.
     left: usize,
     goal: usize,
-    /// Where every handler reads to: one for all.
+    /// The read buffer of all handlers.
     scratch: Scratch,
 }
 
-/// As much as a read may find.
+/// A buffer for all bytes that a read may find.
 #[derive(Debug)]
 struct Scratch([u8; 128]);
 
@@ -51,13 +52,13 @@ impl Default for Scratch {
 }
 
 impl Chain {
-    /// The reading ends, non-blocking, and the rest.
+    /// Returns the read ends, which are non-blocking, and the chain.
     ///
     /// # Errors
-    /// That of `pipe2(2)`, and that more bytes are to be on their way than there are events.
+    /// The error of `pipe2(2)`, and an error if `active` is greater than `events`.
     pub fn new(options: &Options) -> Result<(Vec<PipeReader>, Self)> {
         if options.active > options.events {
-            return Err("more bytes on their way than events in all".into());
+            return Err("--active is greater than --events".into());
         }
         raise_open_files_limit()?;
         let pipes = (0..options.sources)
@@ -76,18 +77,18 @@ impl Chain {
         ))
     }
 
-    /// The place that what comes to `place` is passed on to.
+    /// Returns the place that the bytes read at `place` are written to.
     #[inline]
     #[must_use]
     pub const fn after(&self, place: usize) -> usize {
         (place + STRIDE) % self.writers.len()
     }
 
-    /// Measures `run`, which runs the loop until the chain is done, after a warm-up, and prints the
+    /// Measures `run`, which runs the loop until the chain is done, after a warm-up. Prints the
     /// figures.
     ///
     /// # Errors
-    /// Those of `run` and of `write(2)`.
+    /// The errors of `run` and of `write(2)`.
     pub fn measure<E>(
         mut self,
         options: &Options,
@@ -118,10 +119,10 @@ impl Chain {
         (&self.writers[to]).write(&[1]).map(drop)
     }
 
-    /// Reads what has come and sends as much on to the place `next`.
+    /// Reads the available bytes, and writes as many to the place `next`.
     ///
     /// # Errors
-    /// Those of `read(2)` and `write(2)`.
+    /// The errors of `read(2)` and `write(2)`.
     #[inline]
     pub fn pass_on(&mut self, reader: &mut impl Read, next: usize) -> io::Result<()> {
         let mut bytes = reader.read(&mut self.scratch.0)?;
@@ -134,7 +135,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Whether every event has come.
+    /// Returns `true` if every event has arrived.
     #[inline]
     #[must_use]
     pub const fn is_done(&self) -> bool {

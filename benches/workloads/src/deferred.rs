@@ -1,5 +1,4 @@
-//! W7, what the loop itself costs: callbacks that defer themselves again, and turns that find
-//! nothing.
+//! W7, the costs of the loop itself: callbacks that defer themselves again, and empty turns.
 
 use std::time::Instant;
 
@@ -7,33 +6,34 @@ use clap::{Args, ValueEnum};
 
 use crate::{Result, at_least_one, report};
 
-/// Of what, how many.
+/// The operation and its number.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What is measured
+    /// Operation to measure
     #[arg(long, value_enum, default_value_t = Op::Deferred)]
     pub op: Op,
-    /// How many: if not given, 5 000 000 callbacks or 500 000 turns
+    /// Number of operations; if missing, 5 000 000 callbacks or 500 000 turns
     #[arg(long, value_parser = at_least_one::<u64>())]
     pub operations: Option<u64>,
 }
 
-/// What is measured.
+/// The operation that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Op {
-    /// A callback that defers itself again, 1000 a turn
+    /// A callback that defers itself again, 1000 in each turn
     Deferred,
-    /// The same by a callback that captures 16 bytes: what it adds, and up to where
+    /// The same with a callback that captures 16 bytes: the number that it adds, and the sum at
+    /// which it ends
     Captured,
-    /// A turn that finds nothing and does not wait
+    /// An empty turn, which does not wait
     Empty,
 }
 
-/// So many callbacks run in one turn.
+/// The number of callbacks in one turn.
 pub const CALLBACKS_A_TURN: u64 = 1000;
 
 impl Options {
-    /// How many, by what is given and what is measured.
+    /// Returns the number of operations: the given one, or the default of the operation.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.operations.unwrap_or(match self.op {
@@ -43,10 +43,10 @@ impl Options {
     }
 }
 
-/// Measures `run`, which does them all and gives how many there were, and prints the figures.
+/// Measures `run`, which runs all operations and returns their number. Prints the figures.
 ///
 /// # Errors
-/// Those of `run`.
+/// The errors of `run`.
 pub fn measure(run: impl FnOnce() -> Result<u64>) -> Result {
     let began = Instant::now();
     let operations = run()?;

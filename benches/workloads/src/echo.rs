@@ -1,4 +1,4 @@
-//! W5, echo: a server that sends back what it receives.
+//! W5, echo: a server that sends back the bytes that it receives.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,42 +7,43 @@ use clap::{Args, ValueEnum};
 
 use crate::{Result, raise_open_files_limit};
 
-/// How it serves.
+/// The options of a server.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What stands between the loop and the socket
+    /// Layer between the loop and the socket
     #[arg(long, value_enum, default_value_t = Form::Bare)]
     pub form: Form,
-    /// Look for work for up to so many microseconds before sleeping
+    /// Poll for up to this many microseconds before sleeping
     #[arg(long, default_value_t = 0)]
     pub spin: u64,
 }
 
-/// What stands between the loop and the socket; not every server has each of them.
+/// The layer between the loop and the socket. Each server has only some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Form {
-    /// Nothing: it reads into a buffer that all connections share
+    /// None: the handler reads into a buffer that all connections share
     Bare,
-    /// Connections that queue what the socket does not take
+    /// Connections that queue the bytes that the socket does not accept
     Buffered,
-    /// The same, closed when they have been silent for a minute
+    /// The same, closed after a minute of silence
     Timed,
-    /// A task for each connection, that reads into a buffer that all share
+    /// A task for each connection; all tasks read into a shared buffer
     Shared,
-    /// A task for each connection, with a buffer of its own
+    /// A task for each connection, with its own buffer
     Usual,
 }
 
-/// How much is read at once, where all connections share the buffer.
+/// The maximum number of bytes of one read into a shared buffer.
 pub const READ_MAX: usize = 64 * 1024;
-/// How many connections the kernel holds until they are accepted: bind has asked for 128, which our
-/// client soon fills.
+/// The maximum number of connections that wait in the kernel until they are accepted. `bind` asks
+/// for 128, which our client soon fills.
 const QUEUE_MAX: i32 = 4096;
 
-/// A listening socket, non-blocking, on a port that the kernel chooses; tells the client which.
+/// Returns a non-blocking listening socket, on a port that the kernel chooses. Prints the port for
+/// the client.
 ///
 /// # Errors
-/// Those of `bind(2)` and `listen(2)`, and of standard output.
+/// The errors of `bind(2)`, of `listen(2)` and of standard output.
 pub fn listen() -> Result<TcpListener> {
     raise_open_files_limit()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -52,40 +53,41 @@ pub fn listen() -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// Tells the client where the server is.
+/// Prints the port of the server for the client.
 ///
 /// # Errors
-/// Those of standard output.
+/// The errors of standard output.
 pub fn announce(port: u16) -> Result {
     println!("{{\"port\": {port}}}");
     Ok(io::stdout().flush()?)
 }
 
-/// What a connection waits for next.
+/// The event that a connection waits for next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Await {
-    /// Bytes of its peer
+    /// Bytes from the peer
     Readable,
-    /// That its peer takes what it has sent
+    /// Room to write, since the peer has not read everything yet
     Writable,
-    /// Nothing: the peer has sent all it will, and has it back
+    /// None: the peer has ended its direction, and has everything back
     Nothing,
 }
 
-/// A connection on a loop that tells what is ready: what its peer has not yet taken.
+/// A connection on a loop that reports readiness: the bytes that the peer has not read yet.
 #[derive(Debug, Default)]
 pub struct Echo {
-    /// Empty, and without memory, while the peer keeps up.
+    /// The bytes to send. It is empty and has no memory while the peer keeps up.
     backlog: Vec<u8>,
 }
 
 impl Echo {
-    /// Reads once, or not while something is left over from before, and writes once; keeps what the
-    /// socket does not take. Gives what to wait for, and whether the read has proven that there was
-    /// no more, but for the end of the stream.
+    /// Writes the bytes that are left from before. If none are left after that, reads once and
+    /// writes once. Keeps the bytes that the socket does not accept. Returns the event to wait for,
+    /// and `true` if the read has proven that no more bytes are there. After the end of the stream,
+    /// a short read is no such proof.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     #[inline]
     pub fn exchange(
         &mut self,
@@ -117,7 +119,7 @@ impl Echo {
     }
 }
 
-/// A write that would block has written nothing.
+/// Treats a write that would block as a write of 0 bytes.
 #[inline]
 fn unless_full(result: io::Result<usize>) -> io::Result<usize> {
     match result {

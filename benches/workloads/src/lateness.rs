@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{SEED, at_least_one, random, report};
 
-/// How many.
+/// The number of timers.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Timers in all
@@ -14,7 +14,7 @@ pub struct Options {
     pub timers: usize,
 }
 
-/// How late the timers were so far.
+/// The lateness of the timers so far.
 #[derive(Debug)]
 pub struct Lateness {
     late: Vec<u64>,
@@ -24,7 +24,7 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    /// Before the first.
+    /// Returns the state before the first timer.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let goal = options.timers;
@@ -36,14 +36,15 @@ impl Lateness {
         }
     }
 
-    /// Draws when the next timer is due, and gives it.
+    /// Draws the deadline of the next timer, and returns it.
     pub fn arm(&mut self) -> Instant {
         self.due =
             Instant::now() + Duration::from_nanos(100_000 + random(&mut self.seed) % 900_000);
         self.due
     }
 
-    /// The timer runs; gives when the next one is due, if there is one.
+    /// Records that the timer has run. Returns the deadline of the next one, or `None` after the
+    /// last.
     pub fn ran(&mut self) -> Option<Instant> {
         self.late.push(self.due.elapsed().as_nanos() as u64);
         (self.late.len() < self.goal).then(|| self.arm())

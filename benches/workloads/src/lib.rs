@@ -1,8 +1,8 @@
-//! What the workloads are, whoever runs them: their options, their seeds, and how their figures are
-//! told.
+//! The workloads for all programs that run them: their options, their seeds, and the output of
+//! their figures.
 //!
-//! Each program runs one workload by one loop, in a process of its own, and prints one line of
-//! JSON. Those in C take the same options.
+//! Each program runs one workload with one loop, in a separate process, and prints one line of
+//! JSON. The programs in C take the same options.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub mod spike;
 pub mod timers;
 pub mod waits;
 
-/// What a program gives back.
+/// The result of a program.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A workload and its size.
@@ -29,19 +29,19 @@ pub enum Workload {
     Chain(chain::Options),
     /// W3: sources registered, in time and memory
     Registration(registration::Options),
-    /// W1: what one thread sends, the loop of another runs
+    /// W1: tasks from one thread, run by the loop of another
     Spike(spike::Options),
-    /// W2: to and fro between the loops of two threads
+    /// W2: messages to another thread's loop and back
     Pingpong(pingpong::Options),
-    /// W4: timers armed, cancelled, run, put off
+    /// W4: timers armed, cancelled, run, re-armed
     Timers(timers::Options),
-    /// W4: how late timers run in high resolution
+    /// W4: lateness of timers in high resolution
     Lateness(lateness::Options),
-    /// W5: a server that sends back what it receives, until it is killed
+    /// W5: a server that sends back the bytes that it receives, until it is killed
     Echo(echo::Options),
     /// W6: a wait for any of several events
     Waits(waits::Options),
-    /// W7: deferred callbacks, and turns that find nothing
+    /// W7: deferred callbacks, and empty turns
     Deferred(deferred::Options),
 }
 
@@ -50,24 +50,24 @@ pub fn report(figures: &[(&str, f64)]) {
     println!("{}", line(figures));
 }
 
-/// Every digit of a figure, for one that stands for a million operations may be a millionth.
+/// Formats every digit of the figures. A figure of a million operations may be a millionth.
 fn line(figures: &[(&str, f64)]) -> String {
-    // In one piece that has room: one that grew with the digits would have a program's counts
-    // depend on what it measures.
+    // The string is allocated once with enough room. If it grew with the digits, the counts of a
+    // program would depend on its own figures.
     let mut line = String::with_capacity(64 * (figures.len() + 1));
     line.push('{');
     for (place, (name, figure)) in figures.iter().enumerate() {
         let separator = if place == 0 { "" } else { ", " };
-        // To write to a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(line, "{separator}\"{name}\": {figure}");
     }
     line + "}"
 }
 
-/// Lets this process have as many files open as the system allows.
+/// Raises the limit of open files of this process to its maximum.
 ///
 /// # Errors
-/// That of `setrlimit(2)`.
+/// The error of `setrlimit(2)`.
 pub fn raise_open_files_limit() -> Result {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -80,11 +80,12 @@ pub fn raise_open_files_limit() -> Result {
     )?)
 }
 
-/// What a process, `self` or a number, has in memory of its own: not what it has of files, of which
-/// code comes in at its first use. Nor by `/proc/PID/statm`, whose numbers lag behind: proc(5).
+/// Returns the anonymous memory of a process, `self` or a process id, in bytes. File pages do not
+/// count, since code is loaded at its first use. `/proc/PID/statm` is not used because its numbers
+/// lag behind: see proc(5).
 ///
 /// # Errors
-/// That of reading `/proc/PID/smaps_rollup`.
+/// The error of reading `/proc/PID/smaps_rollup`.
 pub fn resident_bytes(process: &str) -> Result<f64> {
     let name = format!("/proc/{process}/smaps_rollup");
     let rollup = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
@@ -92,12 +93,12 @@ pub fn resident_bytes(process: &str) -> Result<f64> {
         .lines()
         .find_map(|line| line.strip_prefix("Anonymous:")?.split_whitespace().next());
     Ok(kilobytes
-        .ok_or_else(|| format!("{name} does not say what is anonymous"))?
+        .ok_or_else(|| format!("{name} has no field Anonymous"))?
         .parse::<f64>()?
         * 1024.0)
 }
 
-/// Where every program's random numbers begin.
+/// The seed of the random numbers in every program.
 pub const SEED: u64 = 88_172_645_463_325_252;
 
 /// xorshift64: every program draws the same numbers.
@@ -109,7 +110,7 @@ pub const fn random(seed: &mut u64) -> u64 {
     *seed
 }
 
-/// The parser of an option that counts what there has to be at least one of.
+/// Returns the parser of an option that must be at least 1.
 fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(1..)
 }

@@ -1,5 +1,5 @@
-//! W2, ping-pong: two threads, each with its loop and on a core of its own; what the near one
-//! sends, the far one sends back.
+//! W2, ping-pong: two threads, each with its own loop and core. The far thread sends back the
+//! messages of the near one.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -9,35 +9,35 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{Result, at_least_one, report};
 
-/// How often, and how.
+/// The options of both sides.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Times there and back
+    /// Number of round trips
     #[arg(long, default_value_t = 20_000, value_parser = at_least_one::<usize>())]
     pub round_trips: usize,
-    /// Look for work for up to so many microseconds before sleeping
+    /// Poll for up to this many microseconds before sleeping
     #[arg(long, default_value_t = 0)]
     pub spin: u64,
 }
 
-/// Which of the two threads.
+/// One of the two threads.
 #[derive(Clone, Copy, Debug)]
 pub enum Side {
-    /// The one that begins, and measures
+    /// The side that begins, and measures
     Near,
-    /// The one that answers
+    /// The side that answers
     Far,
 }
 
 impl Side {
-    /// Keeps this thread on the core of this side, the first or the last of those that it may run
-    /// on: what is measured is the way between two.
+    /// Pins this thread to the core of this side: the first or the last of the cores that it may
+    /// run on. So the path between two cores is measured.
     ///
     /// # Errors
-    /// Those of `sched_getaffinity(2)` and `sched_setaffinity(2)`.
+    /// The errors of `sched_getaffinity(2)` and `sched_setaffinity(2)`.
     pub fn pin(self) -> Result {
-        // The near side is pinned first, and the far side begins as one of its threads: then only
-        // one core is left to be seen.
+        // The near side is pinned first, and the far side begins as one of its threads. Without the
+        // stored set, the far side would see only one core.
         static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
         let now = sched_getaffinity(None)?;
         let allowed = ALLOWED.get_or_init(|| now);
@@ -61,10 +61,10 @@ pub struct Rally {
 }
 
 impl Rally {
-    /// Before the first; from here on, this thread is the near side.
+    /// Returns the state before the first round trip, and pins this thread as the near side.
     ///
     /// # Errors
-    /// That of [`Side::pin`].
+    /// The error of [`Side::pin`].
     pub fn new(options: &Options) -> Result<Self> {
         Side::Near.pin()?;
         let goal = options.round_trips;
@@ -75,20 +75,20 @@ impl Rally {
         })
     }
 
-    /// To be called before each sending.
+    /// Records the time of a message. Call it before each send.
     #[inline]
     pub fn serve(&mut self) {
         self.sent = Instant::now();
     }
 
-    /// To be called when the answer is there; gives whether there is another round.
+    /// Records the time of an answer. Returns `true` if another round trip follows.
     #[inline]
     pub fn returned(&mut self) -> bool {
         self.took.push(self.sent.elapsed().as_nanos() as u64);
         !self.is_done()
     }
 
-    /// Whether that was the last.
+    /// Returns `true` if that was the last round trip.
     #[inline]
     #[must_use]
     pub const fn is_done(&self) -> bool {

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{Result, at_least_one, raise_open_files_limit, report, resident_bytes};
 
-/// How many.
+/// The number of sources.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Sources registered
@@ -17,13 +17,15 @@ pub struct Options {
     pub sources: usize,
 }
 
-/// Opens the sources, none of which is ever readable, measures what it takes to `add` them all, and
-/// prints the figures. What `add` gives is kept until then, as is the vector that they were in,
-/// whose end would be neither time nor memory of a registration. The loop itself is made before, as
-/// it costs the same for any number of them.
+/// Opens the sources, none of which is ever readable. Measures the time and the memory that `add`
+/// takes for all of them, and prints the figures.
+///
+/// The result of `add` is dropped after the measurement, and so is the vector that the sources were
+/// in. Neither end is a cost of a registration. The loop itself is made before, since it costs the
+/// same for any number of sources.
 ///
 /// # Errors
-/// Those of `eventfd(2)` and of `add`.
+/// The errors of `eventfd(2)` and of `add`.
 pub fn measure<K>(options: &Options, add: impl FnOnce(Drain<'_, OwnedFd>) -> Result<K>) -> Result {
     raise_open_files_limit()?;
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;

@@ -1,5 +1,4 @@
-//! W1, the spike: a thread hands over tasks as fast as it can, to a loop that sleeps until they
-//! come.
+//! W1, the spike: a thread sends tasks as fast as it can, to a loop that sleeps until they arrive.
 
 use std::thread;
 use std::time::Instant;
@@ -8,18 +7,18 @@ use clap::{Args, ValueEnum};
 
 use crate::{Result, at_least_one, report};
 
-/// Which tasks, and how many.
+/// The kind and the number of the tasks.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What a task is
+    /// Kind of task
     #[arg(long, value_enum, default_value_t = Form::Value)]
     pub form: Form,
-    /// Tasks in all
+    /// Total number of tasks
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one::<u64>())]
     pub tasks: u64,
 }
 
-/// What a task is.
+/// The kind of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Form {
     /// A number
@@ -28,7 +27,7 @@ pub enum Form {
     Closure,
 }
 
-/// What the tasks have done, which the loop shares with them.
+/// The sum of the tasks, which the loop shares with them.
 #[derive(Debug)]
 pub struct Tally {
     ran: u64,
@@ -37,14 +36,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// What each task does.
+    /// Records a task. Every task calls this.
     #[inline]
     pub const fn add(&mut self, value: u64) {
         self.ran += 1;
         self.sum = self.sum.wrapping_add(value);
     }
 
-    /// Whether every task has run.
+    /// Returns `true` if every task has run.
     #[inline]
     #[must_use]
     pub const fn is_done(&self) -> bool {
@@ -52,15 +51,15 @@ impl Tally {
     }
 }
 
-/// A closure as it is handed over where nothing else takes the place of the box.
+/// A boxed closure, for loops that do not store closures in another way.
 pub type Job = Box<dyn FnOnce(&mut Tally) + Send>;
 
-/// A task of either form, for loops that know only values.
+/// A task of either kind, for loops that pass only values.
 pub trait Task: Send + 'static {
-    /// The task of this number.
+    /// Returns the task with this number.
     fn new(value: u64) -> Self;
 
-    /// Does it.
+    /// Runs the task.
     fn run(self, tally: &mut Tally);
 }
 
@@ -88,12 +87,12 @@ impl Task for Job {
     }
 }
 
-/// Calls `send` with every number on a thread of its own, and `run` here, which runs the loop until
-/// the tally is done and gives the writes of an eventfd that it took, if it knows them; prints the
-/// figures.
+/// Measures tasks from another thread. Calls `send` with every number on a new thread, and `run` on
+/// this one. `run` runs the loop until the tally is done, and returns the number of writes to an
+/// eventfd, if it knows that. Prints the figures.
 ///
 /// # Errors
-/// Those of `run`, and that a task was lost or came twice.
+/// The errors of `run`, and an error if a task was lost or ran twice.
 pub fn measure(
     options: &Options,
     mut send: impl FnMut(u64) + Send + 'static,
@@ -108,7 +107,7 @@ pub fn measure(
     let producer = thread::spawn(move || {
         let began = Instant::now();
         (0..goal).for_each(&mut send);
-        // What it holds, it holds until all is sent.
+        // The values that `send` has captured live until all tasks are sent.
         drop(send);
         began
     });
@@ -116,7 +115,11 @@ pub fn measure(
     let ended = Instant::now();
     let began = producer.join().map_err(|_| "the producer panicked")?;
     if tally.ran != goal || tally.sum != goal * goal.saturating_sub(1) / 2 {
-        return Err(format!("{} tasks of {goal}, sum {}", tally.ran, tally.sum).into());
+        return Err(format!(
+            "{} tasks of {goal} ran, and their sum is {}",
+            tally.ran, tally.sum
+        )
+        .into());
     }
     let each = 1.0 / goal as f64;
     let mut figures = vec![("ns_per_op", (ended - began).as_nanos() as f64 * each)];

@@ -1,5 +1,5 @@
-//! W4, timers: armed, and cancelled, armed anew, run, or put off, as are the idle timeouts of
-//! connections that keep talking.
+//! W4, timers. They are armed, and then cancelled, armed again, run, or re-armed like the idle
+//! timeouts of busy connections.
 
 use std::iter;
 use std::thread::sleep;
@@ -9,50 +9,49 @@ use clap::{Args, ValueEnum};
 
 use crate::{Result, SEED, at_least_one, random, report, resident_bytes};
 
-/// What is done to how many.
+/// The operation and its numbers.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What is measured beside the arming
+    /// Operation to measure, after arming all timers
     #[arg(long, value_enum)]
     pub op: Op,
-    /// Timers armed: if not given, 1 000 000, and 100 000 that are put off
+    /// Number of timers; if missing, 1 000 000, or 100 000 for put-off
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub timers: Option<usize>,
-    /// How many are cancelled, or how often one is put off: if not given, all of them, and 10 000
-    /// 000
+    /// Number of timers that are cancelled, or of re-armings; if missing, all timers, or 10 000 000
+    /// re-armings
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub operations: Option<usize>,
 }
 
-/// What is done to timers.
+/// The operation on timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Op {
-    /// Timers within a minute are cancelled in the order of their arming
+    /// Timers within a minute are cancelled in the order in which they were armed
     Cancel,
-    /// As many timers within a minute are armed when all have been cancelled, in memory that has
-    /// been used before
+    /// Timers within a minute are armed in used memory, after as many were cancelled
     Anew,
-    /// Timers within 100 ms are due at once
+    /// Timers within 100 ms are run when all of them are due
     Fire,
-    /// Timers of 30 s are put off at random, 1000 a turn
+    /// Timers of 30 s are re-armed in random order, 1000 in each turn
     PutOff,
 }
 
-/// So many timers are put off in one turn.
+/// The number of timers that are re-armed in one turn.
 pub const PUT_OFF_A_TURN: usize = 1000;
-/// By so much.
+/// The delay of a timer that is re-armed.
 pub const PUT_OFF_BY: Duration = Duration::from_secs(30);
-/// How long to wait until the timers of [`Op::Fire`] are all due.
+/// The time after which all timers of [`Op::Fire`] are due.
 const UNTIL_DUE: Duration = Duration::from_millis(120);
 
-/// A measurement under way: arming first, then the operation.
+/// A running measurement: first the arming, then the operation.
 #[derive(Debug)]
 pub struct Trial {
-    /// What is done.
+    /// The operation.
     pub op: Op,
-    /// How many timers there are.
+    /// The number of timers.
     pub timers: usize,
-    /// How many operations there are.
+    /// The number of operations.
     pub operations: usize,
     lead: Duration,
     seed: u64,
@@ -62,10 +61,10 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// The arming begins now.
+    /// Begins the measurement. The arming begins when this returns.
     ///
     /// # Errors
-    /// That of [`resident_bytes`].
+    /// The error of [`resident_bytes`].
     pub fn begin(options: &Options) -> Result<Self> {
         let op = options.op;
         let timers = options
@@ -94,13 +93,13 @@ impl Trial {
         })
     }
 
-    /// Makes the timers of [`Op::Fire`] due so much later, for loops that run some while they arm
-    /// others.
+    /// Delays all timers of [`Op::Fire`] by `lead`, for loops that run timers while others are
+    /// still being armed.
     pub const fn delay_all_by(&mut self, lead: Duration) {
         self.lead = lead;
     }
 
-    /// That of the next timer that is armed.
+    /// Returns the delay of the next timer to arm.
     #[inline]
     pub fn delay(&mut self) -> Duration {
         let mut within = |ms| Duration::from_millis(1 + random(&mut self.seed) % ms);
@@ -111,19 +110,19 @@ impl Trial {
         }
     }
 
-    /// Which timers are put off in a turn. Their seed is in no memory that a loop might write to,
-    /// as it is not in C.
+    /// Returns the timers to re-arm in one turn. Their seed is a local variable, as in C, so no
+    /// store of the loop could change it.
     pub fn places(&mut self) -> impl Iterator<Item = usize> + use<> {
-        // By an odd number: two turns would have all places but one in common otherwise.
+        // Multiplied by an odd number. Otherwise two turns would have all timers but one in common.
         let mut seed = random(&mut self.seed).wrapping_mul(SEED | 1);
         let timers = self.timers;
         iter::repeat_with(move || random(&mut seed) as usize % timers).take(PUT_OFF_A_TURN)
     }
 
-    /// All are armed; the operation begins when this returns.
+    /// Ends the arming. The operation begins when this returns.
     ///
     /// # Errors
-    /// That of [`resident_bytes`].
+    /// The error of [`resident_bytes`].
     pub fn armed(&mut self) -> Result {
         let each = 1.0 / self.timers as f64;
         let took = self.began.elapsed();
@@ -139,12 +138,12 @@ impl Trial {
         Ok(())
     }
 
-    /// All are cancelled that are to be armed anew; the operation begins when this returns.
+    /// Ends the cancelling before [`Op::Anew`]. The operation begins when this returns.
     pub fn cancelled(&mut self) {
         self.began = Instant::now();
     }
 
-    /// All is done: prints the figures.
+    /// Ends the operation, and prints the figures.
     pub fn report(&self) {
         let ns_per_op = self.began.elapsed().as_nanos() as f64 / self.operations as f64;
         report(&[("ns_per_op", ns_per_op), self.figures[0], self.figures[1]]);

@@ -6,38 +6,38 @@ use clap::{Args, ValueEnum};
 
 use crate::{Result, at_least_one, report};
 
-/// For what, and how often.
+/// The source and the number of the waits.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What is waited for
+    /// Kind of the events
     #[arg(long, value_enum, default_value_t = By::Event)]
     pub by: By,
-    /// Events waited for
+    /// Number of events
     #[arg(long, default_value_t = 8, value_parser = at_least_one::<usize>())]
     pub events: usize,
-    /// Waits in all
+    /// Number of waits
     #[arg(long, default_value_t = 300_000, value_parser = at_least_one::<u32>())]
     pub waits: u32,
 }
 
-/// What is waited for.
+/// The kind of the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Events of this library, manually reset
+    /// Manual-reset events of this library
     Event,
-    /// poll(2) on eventfds, which are not read
+    /// eventfds that are not read, by poll(2)
     Poll,
 }
 
-/// Measures `wait`, which gives the place of the event that is set, and prints the figures.
+/// Measures `wait`, which returns the place of the event that is set. Prints the figures.
 ///
 /// # Errors
-/// Those of `wait`, and that it gave another place.
+/// The errors of `wait`, and an error if it returned another place.
 pub fn measure(options: &Options, mut wait: impl FnMut() -> Result<Option<usize>>) -> Result {
     let began = Instant::now();
     for _ in 0..options.waits {
         if wait()? != Some(options.events - 1) {
-            return Err("not the event that is set".into());
+            return Err("the wait returned another event than the one that is set".into());
         }
     }
     report(&[(

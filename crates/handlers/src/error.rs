@@ -8,24 +8,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
 
-/// Returns whether an error only means that nothing was done. Such an error ends nothing, so a
-/// callback can use `?` on a call that would block.
+/// Returns `true` if an error only means that nothing was done. Such an error does not end a
+/// registration, so a callback can use `?` on a call that would block.
 pub(crate) fn is_nothing_done(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// A system call that has failed, with its name and object. It is the inner error of an
-/// [`io::Error`] of the same kind.
+/// A system call that has failed, with its name and its object. Functions of this crate return it
+/// inside of an [`io::Error`] of the same kind.
 ///
-/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)", followed by advice if
-/// there is some. [`raw_os_error`](Self::raw_os_error) returns the errno. [`errno`](crate::errno)
-/// finds it in the `io::Error` around this error.
+/// Displays as "open(/etc/app.conf): No such file or directory (os error 2)". Some errors also
+/// display advice at the end.
+///
+/// [`raw_os_error`](Self::raw_os_error) returns the errno. To get the errno from the outer
+/// `io::Error`, use the function [`errno`](crate::errno).
 ///
 /// ```
 /// use std::io;
 /// use handlers::{SystemError, errno};
 ///
-/// /// Logs which system call has failed, if it was one.
+/// /// Logs which system call has failed, if the error comes from a system call.
 /// fn log(error: &io::Error) {
 ///     let inner = error.get_ref();
 ///     if let Some(failed) = inner.and_then(|inner| inner.downcast_ref::<SystemError>()) {
@@ -49,7 +51,7 @@ impl SystemError {
         }
     }
 
-    /// Returns the call and its object: a path, an address, a child.
+    /// Returns the call and its object, for example a path, an address or a child.
     pub fn call(&self) -> &str {
         &self.call
     }
@@ -83,14 +85,14 @@ impl std::error::Error for SystemError {
     }
 }
 
-/// Returns an error that names the call that has failed, and its object.
+/// Returns an error that names the failed call and its object.
 #[cold]
 pub(crate) fn named(call: impl Display, error: io::Error) -> io::Error {
     advised(call, error, "")
 }
 
-/// Returns an error that names the call, followed by advice. Use it if the kernel's text may
-/// mislead.
+/// Returns an error that names the failed call and its object, followed by advice. Use it if the
+/// kernel's text may mislead.
 #[cold]
 pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str) -> io::Error {
     io::Error::new(

@@ -1,5 +1,5 @@
-//! Ready-made callbacks on top of [`reactor`]. They use only its public interface: a handler of
-//! your own can have everything that they need.
+//! Ready-made callbacks on top of [`reactor`]. The callbacks use only the public interface of
+//! `reactor`, so a handler of your own can do everything that they do.
 //!
 //! | to | see |
 //! | --- | --- |
@@ -9,34 +9,52 @@
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
 //! | run blocking or long work without holding up the loop | [`WorkerPool`] |
-//! | find the messages in the bytes of a stream | [`Framing`], and [`Framing::frames`] for all of them |
+//! | find the messages in the bytes of a stream | [`Framing`]; [`Framing::frames`] returns all of them |
 //! | call a closure with each message of a connection | [`on_frames`] |
-//! | exchange lines of text, with either line end | [`Lines`] |
-//! | exchange messages that end with a delimiter, or that follow their length | [`Delimited`], [`LengthPrefixed`] |
+//! | exchange lines of text, which end with `\n` or `\r\n` | [`Lines`] |
+//! | exchange messages that end with a delimiter | [`Delimited`] |
+//! | exchange messages that begin with their length | [`LengthPrefixed`] |
 //! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
 //! | read lines from standard input of any kind | [`Console`] |
-//! | be notified of signals, shut down gracefully on them | [`signal`] |
-//! | start children, be notified of their end, stop and restart them | [`child`] |
+//! | be notified of signals, and shut down gracefully on a signal | [`signal`] |
+//! | start child processes, be notified of their end, stop and restart them | [`child`] |
 //! | be notified when a file or the content of a folder changes | [`files::watch`], [`files::watch_folder`] |
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 //!
+//! # Terms
+//!
+//! These terms are used on many pages:
+//!
+//! - A *turn* is one iteration of the loop: see [`Reactor::turn`](reactor::Reactor::turn).
+//! - The *deferred callbacks* run once a turn, after the callbacks of the sources: see
+//!   [`Registry::defer`](reactor::Registry::defer).
+//! - A registration or a job *keeps [`Reactor::run`](reactor::Reactor::run) alive* if `run` does
+//!   not return by itself before the registration or the job has ended.
+//! - The *interest* of a registration is the set of events that it waits for: see
+//!   [`Interest`](reactor::Interest).
+//! - *Our write side* is the direction of a connection in which this process sends. The *write
+//!   side of the peer* is the direction in which the peer sends.
+//! - The *write queue* of a connection holds the bytes that were written and that the socket has
+//!   not taken yet.
+//!
 //! # Features
 //!
-//! By default everything but `simulation` is compiled. Connections, listeners and relays are always
-//! included. With `default-features = false`, name the other parts that you need:
+//! By default everything except `simulation` is compiled. Connections, listeners and relays are
+//! always included. To compile less, set `default-features = false` and name the features that you
+//! need:
 //!
-//! | feature | is for | and compiles |
-//! | --- | --- | --- |
-//! | `child` | [`child`]; with `framing` and `signal` | wait4 |
-//! | `console` | [`Console`]; with `framing` | |
-//! | `files` | [`files`]; with `pool` | signal-hook, with a C compiler |
-//! | `framing` | [`Framing`] and everything that finds messages by it | memchr |
-//! | `inherited` | [`ListenOptions::inherited`] | listenfd, sd-notify |
-//! | `pool` | [`WorkerPool`] | |
-//! | `signal` | [`signal`] | signal-hook, with a C compiler |
-//! | `simulation` | [`simulation`]: tests over a simulated network | |
-//! | `udp` | [`udp`] | quinn-udp |
+//! | feature | adds | also enables | compiles these crates |
+//! | --- | --- | --- | --- |
+//! | `child` | [`child`] | `framing`, `signal` | wait4 |
+//! | `console` | [`Console`] | `framing` | |
+//! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
+//! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
+//! | `inherited` | [`ListenOptions::inherited`] | | listenfd, sd-notify |
+//! | `pool` | [`WorkerPool`] | | |
+//! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
+//! | `simulation` | [`simulation`]: tests over a simulated network | | |
+//! | `udp` | [`udp`] | | quinn-udp |
 //!
 // A link to an item that is not compiled leads to the table above, which names the feature.
 #![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]

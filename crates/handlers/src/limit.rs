@@ -1,7 +1,7 @@
-//! Limits of connections: how many can be open at once, over any number of listeners and loops.
+//! Limits on the number of open connections. One limit can hold for several listeners and loops.
 //!
 //! Each connection holds a [`Permit`]. A listener that gets no permit pauses. When a permit is
-//! returned, on any thread, the listener is notified through a notification queue.
+//! dropped, on any thread, the listener is notified through a notification queue.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reactor::Sender;
 
-/// A limit on the number of connections that are open at once. Clones share the count, so one limit
-/// can serve several listeners, also of several loops.
+/// A limit on the number of connections that are open at once. All clones share one count, so one
+/// limit can apply to several listeners, even on different loops. Pass it to
+/// [`ListenOptions::limit`](crate::ListenOptions::limit).
 ///
 /// ```
 /// use handlers::ConnectionLimit;
@@ -28,8 +29,8 @@ pub struct ConnectionLimit(Arc<LimitState>);
 struct LimitState {
     max: AtomicUsize,
     open: AtomicUsize,
-    /// The number of listeners that pause. It is read before their list, since the list needs the
-    /// lock.
+    /// The number of listeners that pause. It is read before the list of listeners, because reading
+    /// the list needs the lock.
     waiting: AtomicUsize,
     listeners: Mutex<Vec<Sender<()>>>,
 }
@@ -50,10 +51,12 @@ impl ConnectionLimit {
         }))
     }
 
-    /// Sets the limit to `max`, for all clones. Use it when the configuration is read again.
+    /// Sets the limit to `max`, for all clones. Use it, for example, after your program has read
+    /// its configuration again.
     ///
-    /// Existing connections are never closed by this. If more than `max` are open, no new one is
-    /// accepted until enough have closed. Listeners that pause are notified if there is room now.
+    /// This method never closes an open connection. If more than `max` connections are open, no new
+    /// connection is accepted until enough of them have ended. If the new limit leaves room,
+    /// listeners that the old limit has paused accept connections again.
     ///
     /// ```
     /// use handlers::ConnectionLimit;
@@ -68,16 +71,17 @@ impl ConnectionLimit {
         self.0.tell_listeners();
     }
 
-    /// Returns the number of open connections.
+    /// Returns the number of open connections. Each [`Permit`] that is not dropped counts as one
+    /// connection.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// Returns a permit for one more connection, or `None` if the limit is reached. The place is
-    /// free again when the permit is dropped.
+    /// Returns a permit for one more connection, or `None` if the limit is reached. When the permit
+    /// is dropped, another connection can open in its place.
     pub fn try_acquire(&self) -> Option<Permit> {
-        // SeqCst, as in `acquire_or_wait`, `set_max` and `drop`: either the thread that makes room
-        // sees the waiting listener, or the listener sees the room.
+        // `SeqCst`, here and in `acquire_or_wait`, `set_max` and `drop`: either the thread that
+        // makes room sees the waiting listener, or the listener sees the room.
         let more = |open| (open < self.0.max.load(Ordering::SeqCst)).then_some(open + 1);
         self.0
             .open
@@ -86,14 +90,14 @@ impl ConnectionLimit {
         Some(Permit(Arc::clone(&self.0)))
     }
 
-    /// Returns a permit for one more connection. If the limit is reached, returns `None` and
+    /// Returns a permit for one more connection. If the limit is reached, returns `None`, and
     /// notifies `listener` once there is room.
     pub(crate) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
         if let Some(permit) = self.try_acquire() {
             return Some(permit);
         }
         let mut listeners = self.0.listeners();
-        // Listeners that were removed while they waited.
+        // Forget the listeners that were removed while they waited.
         listeners.retain(|listener| !listener.is_disconnected());
         listeners.push(listener.clone());
         self.0.waiting.store(listeners.len(), Ordering::SeqCst);
@@ -111,11 +115,11 @@ impl LimitState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notifies the listeners that pause that there may be room.
+    /// Notifies all listeners that pause that there may be room.
     fn tell_listeners(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            // Notify all of them: one that was removed does not react, and must not keep the others
-            // waiting.
+            // Notify all of them, and not only one: the first may have been removed and does not
+            // react, while the others would go on waiting.
             let mut listeners = self.listeners();
             self.waiting.store(0, Ordering::SeqCst);
             for listener in listeners.drain(..) {
@@ -129,8 +133,9 @@ impl LimitState {
     }
 }
 
-/// Permission for one open connection under a [`ConnectionLimit`]. The place is returned when the
-/// permit is dropped, on any thread.
+/// Permission for one open connection under a [`ConnectionLimit`]. [`ConnectionLimit::try_acquire`]
+/// returns a permit. When the permit is dropped, on any thread, another connection can open in its
+/// place.
 pub struct Permit(Arc<LimitState>);
 
 impl Drop for Permit {

@@ -14,7 +14,8 @@ use crate::turn::policies::{PanicPolicy, Supervision};
 use crate::turn::spin::{Spin, SpinPolicy};
 use crate::turn::time::Time;
 
-/// Limits and policies of a [`Reactor`].
+/// Limits and policies of a [`Reactor`]. A *turn* is one iteration of its loop: see
+/// [`Reactor::turn`].
 ///
 /// ```
 /// # use std::time::Duration;
@@ -65,7 +66,7 @@ impl<S> Builder<S> {
     }
 
     /// Sets the maximum number of sources registered at once. At the limit, registering another
-    /// source fails with [`Error::Full`]. Default: as many as the process may open.
+    /// source fails with [`Error::Full`]. Default: no limit.
     #[must_use]
     pub const fn max_registrations(mut self, sources: usize) -> Self {
         self.max_registrations = sources;
@@ -74,7 +75,8 @@ impl<S> Builder<S> {
 
     /// Sets the maximum number of events that one `epoll_wait` returns: at least 1, at most 65 536.
     ///
-    /// The kernel keeps further events for the next turn, in fair order. Default: 1024.
+    /// The kernel keeps further events for the next turn. It reports all ready sources in rotation,
+    /// so no source is passed over forever. Default: 1024.
     ///
     /// # Cost
     /// 12 bytes for each event.
@@ -88,13 +90,14 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets the maximum number of calls per turn to sources that are ready without a new event, for
-    /// example because their handler has not read everything yet. The others keep their places in
-    /// the queue for the next turn. Values below 8 are raised to 8.
+    /// Sets the maximum number of handlers that are called in a turn without a new event of the
+    /// kernel. Such a handler is called again because it has, for example, not read everything yet.
+    /// Sources beyond the limit keep their places in the queue, and are called in the next turn.
+    /// Values below 8 are raised to 8.
     ///
-    /// If priorities are in use, the limit also covers sources with new events. So it bounds how
-    /// many calls of lower priority can come between a high-priority event and its handler: see
-    /// [`Priority`](crate::Priority). Default: 1024.
+    /// If priorities are in use, the limit also covers handlers with new events. It then bounds how
+    /// many handlers of lower priority can be called before the handler of a high-priority event:
+    /// see [`Priority`](crate::Priority). Default: 1024.
     #[doc(alias("event_config_set_max_dispatch_interval"))]
     #[must_use]
     pub const fn max_calls_per_turn(mut self, calls: usize) -> Self {
@@ -129,11 +132,13 @@ impl<S> Builder<S> {
     /// registration, and counts them in [`Metrics::slow_calls`](crate::Metrics::slow_calls).
     /// Default: off.
     ///
-    /// After a turn that took `threshold` or longer, the loop times each callback for 128 turns.
-    /// The first slow call therefore only starts the measurement, and the next one is reported.
+    /// The loop does not always time callbacks. After a turn that took `threshold` or longer, it
+    /// times each callback for 128 turns, and reports slow callbacks in these turns. The first slow
+    /// callback is therefore not reported: it only starts the measurement.
     ///
     /// # Cost
-    /// One additional clock read at the end of each turn. While callbacks are timed, two clock
+    /// One clock read at the end of each turn. A second clock read at the start of each turn,
+    /// unless a callback of the turn asks for the time anyway. While callbacks are timed, two clock
     /// reads for each callback.
     #[doc(alias("slow_callback_duration", "setMaxLatency"))]
     #[must_use]
@@ -142,41 +147,43 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets the resolution of waits to nanoseconds. By default they are rounded up to whole
-    /// milliseconds.
+    /// Sets the resolution of waits to nanoseconds. Without this setting, waits are rounded up to
+    /// whole milliseconds.
     ///
-    /// Each deadline then wakes the loop on its own; see [`Registry::set_timer_slack`]. Default:
-    /// off.
+    /// With a resolution of nanoseconds, the loop wakes once for each deadline, even if several
+    /// deadlines are close together. To let timers share a wakeup, see
+    /// [`Registry::set_timer_slack`]. Default: off.
     ///
     /// # Cost
-    /// One fd. In addition to the wait, one `timerfd_settime` in each turn that sleeps until
-    /// another deadline than the last such turn.
+    /// One fd. One `timerfd_settime` before each sleep until a deadline, unless the last such sleep
+    /// had the same deadline.
     #[must_use]
     pub const fn high_resolution(mut self) -> Self {
         self.high_resolution = true;
         self
     }
 
-    /// Sets how long the loop looks for work before it sleeps.
+    /// Sets how long the loop spins before it sleeps. To *spin* is to look for work without
+    /// sleeping.
     ///
     /// Waking a thread on another core takes tens of microseconds. A loop that is still spinning
-    /// when the next message arrives answers in less than one microsecond, and its sender makes no
-    /// system call. The price is processor time: use [`Spin::Adaptive`] with some 50 to 200 us
-    /// where latency matters, on cores that no other work needs.
+    /// when the next message arrives answers in less than one microsecond, and the sender of the
+    /// message makes no system call. The price is processor time. Use [`Spin::Adaptive`] with some
+    /// 50 to 200 us where latency matters, on cores that no other work needs.
     ///
     /// Do not enable spinning:
     ///
-    /// - on cores that are shared with other work, or billed;
-    /// - on batteries;
+    /// - on cores that are shared with other work, or billed by use;
+    /// - on battery power;
     /// - on a single core, where no other thread can produce work while the loop spins;
     /// - for a loop that is rarely idle, which gains nothing.
     ///
-    /// While it spins, the loop checks for messages of other threads, and now and then for ready
-    /// sources by a wait that does not block. A turn may then make several system calls, but it
-    /// runs no additional callback. The time of a spin is part of the wait, so a turn with a
-    /// timeout takes no longer. Spins are counted in [`Metrics::spins`](crate::Metrics::spins).
-    /// With a [`ManualClock`] the loop never spins. Default: [`Spin::Off`], the loop sleeps at
-    /// once.
+    /// While the loop spins, it checks for messages of other threads. Now and then it also checks
+    /// for ready sources, by an `epoll_wait` that does not block. A turn that spins may therefore
+    /// make several system calls. Spinning runs no additional callbacks. The timeout of a turn
+    /// limits the sum of spin and sleep. Spins are counted in
+    /// [`Metrics::spins`](crate::Metrics::spins). With a [`ManualClock`] the loop never spins.
+    /// Default: [`Spin::Off`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -206,8 +213,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Uses `clock` instead of the system's monotonic clock. Use it in tests. Default: the system's
-    /// monotonic clock.
+    /// Uses `clock` instead of the monotonic clock and the wall clock of the system. Use this
+    /// setting in tests. [`ManualClock`] has an example. Default: the clocks of the system.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
@@ -217,9 +224,9 @@ impl<S> Builder<S> {
     /// Builds the reactor.
     ///
     /// # Errors
-    /// [`Error::Loop`] if no epoll instance can be created: `EMFILE`, `ENFILE`, `ENOMEM`. With
-    /// [`high_resolution`](Self::high_resolution) also if no timerfd can be created, or it cannot
-    /// be watched.
+    /// - [`Error::Loop`] if no epoll instance can be created, or no timerfd for
+    ///   [`high_resolution`](Self::high_resolution): `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`] if epoll refuses the timerfd.
     pub fn build(self) -> Result<Reactor<S>, Error> {
         let time = Time::new(Clock::new(self.clock));
         let sys = Sys::new(

@@ -18,9 +18,9 @@ use crate::turn::disposal::Disposal;
 
 /// A registration without its types.
 pub(crate) trait Entry<S> {
-    /// Calls the handler for the facts of `cx`; `armed` is the directions that the kernel reports.
-    /// Returns the facts that are left, in a register. The reason why a registration
-    /// [ends](Readiness::ENDED), which is rare, is stored in the registry.
+    /// Calls the handler for the facts of `cx`. The kernel reports the directions in `armed`.
+    /// Returns the facts that are left, which fit into a register. If the registration
+    /// [ends](Readiness::ENDED), which is rare, the reason is stored in the registry.
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness;
 
     /// Returns the type of the handler. For a closure it names the function that contains it.
@@ -32,11 +32,11 @@ pub(crate) trait Entry<S> {
     /// Returns the kind of the source.
     fn kind(&self) -> Kind;
 
-    /// Returns itself with its types, for an access by these types.
+    /// Returns itself for a cast to its types.
     fn as_any(&mut self) -> &mut dyn Any;
 
-    /// Closes the way into the loop that other threads have, if there is one: a thread must not
-    /// wait for a registration that is about to be dropped.
+    /// Refuses the values of other threads from now on, if this is a queue: a thread must not wait
+    /// for a registration that is about to be dropped.
     fn shut(&self) {}
 
     /// Closes the source. Returns the task that notifies the handler, if the handler is an object.

@@ -11,7 +11,8 @@ use crate::timer::TimerKey;
 /// The arguments of a running callback: the state, the registry, and the reason for the call.
 ///
 /// `state` and `registry` are two fields, so both can be used in one expression. Every operation of
-/// the registry is allowed from within any callback, also on the registration that is running.
+/// the registry is allowed from within any callback, even on the registration whose handler is
+/// running.
 pub struct Context<'a, S> {
     /// The user's own state, as passed to [`Reactor::run`](crate::Reactor::run).
     pub state: &'a mut S,
@@ -38,9 +39,9 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// Returns the key of the source whose handler is running. In
-    /// [`Handler::closed`](crate::Handler::closed) it is the key of the registration that has
-    /// ended, stale by now. In the closure of [`with_handler`](Self::with_handler) it is the key of
-    /// the accessed registration. In any other callback it is [`Key::NULL`].
+    /// [`Handler::closed`](crate::Handler::closed) this is the stale key of the registration that
+    /// has ended. In the closure of [`with_handler`](Self::with_handler) this is the key of the
+    /// accessed registration. In any other callback this is [`Key::NULL`].
     #[inline]
     pub const fn key(&self) -> Key {
         self.key
@@ -51,12 +52,13 @@ impl<'a, S> Context<'a, S> {
         self.registry.timers.running()
     }
 
-    /// Returns the readiness of the source at the start of this call, including facts outside its
-    /// interest. The result is empty in a callback that does not belong to a source.
+    /// Returns the readiness of the source at the start of this call. It shows all that is known
+    /// about the source, not only what the interest of the handler asks for. It is empty in a
+    /// callback that does not belong to a source.
     ///
-    /// Once a source was writable it stays marked writable until a write proves otherwise, even
-    /// while its interest does not include `WRITABLE`. [`Io::readiness`](crate::Io::readiness)
-    /// follows the reads and writes of the call itself.
+    /// After a source was writable, it counts as writable until a write would block, even while the
+    /// interest does not include `WRITABLE`. To see the readiness after the reads and writes of
+    /// this call, use [`Io::readiness`](crate::Io::readiness).
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
@@ -74,7 +76,7 @@ impl<'a, S> Context<'a, S> {
         self.readiness = readiness;
     }
 
-    /// Returns the time of this turn: [`Registry::now`].
+    /// Returns the time of this [turn](crate::Reactor::turn), as [`Registry::now`] does.
     ///
     /// ```
     /// use std::time::Duration;

@@ -7,28 +7,30 @@ use std::panic::Location;
 
 use crate::slots::Key;
 
-/// The reason why the reactor refused a call, or why [`Reactor::run`](crate::Reactor::run) has
-/// ended. A call that is refused has changed nothing.
+/// The reason why the reactor has refused a call, or why [`Reactor::run`](crate::Reactor::run) has
+/// ended. A refused call has changed nothing, except that it may have put a source into
+/// non-blocking mode.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The registration of this key has ended. Its slot may have been used again since.
+    /// The registration, timer, hook or deferred callback that this key names has ended: see
+    /// [`Key`].
     StaleKey(Key),
-    /// The registration is in use: its handler is running, or it is being accessed through
-    /// [`with_handler`](crate::Context::with_handler). Perform the operation from within that call,
-    /// or [`defer`](crate::Registry::defer) it.
+    /// The handler of the registration is running, or is being accessed through
+    /// [`with_handler`](crate::Context::with_handler). Perform the operation inside of that
+    /// handler, or [`defer`](crate::Registry::defer) it.
     Running(Key),
-    /// The key names a source or a handler of another type than requested.
+    /// The source or the handler that the key names has another type than the call has requested.
     OtherType(Key),
-    /// The fd is already registered in this reactor (`EEXIST`). Use that registration with both
-    /// interests, or register a duplicate made by `try_clone`.
+    /// The fd is already registered in this reactor (`EEXIST`). Set both interests on the existing
+    /// registration, or register a duplicate made by `try_clone`.
     AlreadyRegistered {
         /// The fd in question.
         fd: RawFd,
     },
     /// The limit of [`Builder::max_registrations`](crate::Builder::max_registrations) is reached.
     Full {
-        /// The fd that was refused.
+        /// The fd that was refused; -1 for a queue.
         fd: RawFd,
         /// The limit.
         max_registrations: usize,
@@ -54,12 +56,15 @@ pub enum Error {
     /// [`Reactor::advance`](crate::Reactor::advance) needs a reactor that was built with a
     /// [`ManualClock`](crate::ManualClock).
     NoManualClock,
-    /// An [essential](crate::Registry::set_essential) callback has failed, or
-    /// [`Registry::stop_with`](crate::Registry::stop_with) was called, and
-    /// [`Reactor::run`](crate::Reactor::run) has ended for this reason. The reactor is intact and
+    /// [`Reactor::run`](crate::Reactor::run) has ended because an
+    /// [essential](crate::Registry::set_essential) callback has failed, or because
+    /// [`Registry::stop_with`](crate::Registry::stop_with) was called. The reactor is intact and
     /// may be run again.
     Failed(Box<Failure>),
-    /// A system call of the loop itself failed: the reactor cannot go on.
+    /// The loop could not create its epoll instance, eventfd or timerfd, or could not wait for
+    /// events. If [`Reactor::run`](crate::Reactor::run) or [`turn`](crate::Reactor::turn) returns
+    /// this error, the reactor cannot go on. If any other method returns it, only that call has
+    /// failed.
     Loop {
         /// The system call.
         call: &'static str,
@@ -80,7 +85,7 @@ pub struct Failure {
     pub name: Option<String>,
     /// The line where the callback was registered, or the loop was stopped.
     pub origin: &'static Location<'static>,
-    /// The error, or "panicked: " with the message of the panic.
+    /// The error of the callback. For a panic it is "panicked: " and the message of the panic.
     pub source: io::Error,
 }
 
@@ -184,10 +189,10 @@ impl Error {
 /// Returns the errno of an error, however deep it is wrapped, or `None` if no system call has
 /// failed.
 ///
-/// An [`io::Error`] holds an errno or another error, not both. If it reports a call and an fd or an
-/// address, its [`raw_os_error`](io::Error::raw_os_error) is `None`. This function looks at the
-/// error itself, at the inner error of each `io::Error`, and at each
-/// [`source`](std::error::Error::source).
+/// An [`io::Error`] holds either an errno or another error. An `io::Error` that names the failed
+/// call, with its fd or address, holds another error, so its
+/// [`raw_os_error`](io::Error::raw_os_error) is `None`. This function looks at the error itself, at
+/// the inner error of each `io::Error`, and at each [`source`](std::error::Error::source).
 ///
 /// # Cost
 /// O(depth), no allocation.
@@ -258,7 +263,7 @@ impl From<Error> for io::Error {
 pub struct AddError<T> {
     /// The source as it was passed in. It may have been put into non-blocking mode.
     pub inner: T,
-    /// The reason for the refusal.
+    /// The reason why the source was not registered.
     pub error: Error,
 }
 

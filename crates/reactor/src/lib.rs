@@ -1,9 +1,9 @@
 //! A callback event loop for single-process, I/O-bound daemons.
 //!
 //! You register a source (anything with a file descriptor) together with a callback. The loop calls
-//! the callback while the source is ready. The callback gets the source, your state and the
-//! registry. It runs to completion on the one thread of the loop: no `async`, no locks, no
-//! `Rc<RefCell>`.
+//! the callback while the source is ready, and passes it the source, your state and the
+//! [`Registry`], which holds all registrations. Each callback runs to completion on the one thread
+//! of the loop. You need no `async`, no locks and no `Rc<RefCell>`.
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
@@ -34,20 +34,23 @@
 //!
 //! # The contract
 //!
-//! - **Level semantics at edge cost.** A handler is called once a turn while its source is ready
-//!   and wanted, so it may read as little as it likes. The kernel is told to watch a source once in
-//!   its life for each direction; interest is a mask in user space. [`Io`] keeps the readiness
-//!   true.
+//! - **Level semantics at edge cost.** A *turn* is one iteration of the loop. A handler is called
+//!   once a turn while its source is ready for the handler's interest, so a handler may read as
+//!   little as it likes. A change of the interest usually costs no system call, because the
+//!   interest is a mask in user space. The loop usually makes at most one `epoll_ctl` for each
+//!   direction of a source. [`Io`] updates the known readiness with each read and write.
 //! - **Ownership.** The reactor owns the source and its handler together. After
 //!   [`Registry::remove`] the source is closed and the handler is never called again. An event that
-//!   was collected before the removal reaches no handler, even if the number of the fd is in use
-//!   again.
-//! - **Keys.** [`Key`]s are `Copy`. A key never comes to name another registration, and a stale key
-//!   is an [`Error`], not a panic.
-//! - **`?` in handlers.** `WouldBlock` waits for the source, `Interrupted` calls again, and any
-//!   other error ends this registration only.
-//! - **Everything is allowed in a callback**: it may add, remove, change and stop any registration,
-//!   also the one that is running.
+//!   the kernel reported before the removal reaches no handler, even if another source has the same
+//!   fd number by then.
+//! - **Keys.** A [`Key`] names a registration, and is `Copy`. After the registration has ended, the
+//!   key is *stale*: it never names another registration. A call with a stale key returns an
+//!   [`Error`] and does not panic.
+//! - **`?` in handlers.** After `WouldBlock` the loop waits until the source is ready again. After
+//!   `Interrupted` it calls the handler again next turn. Any other error ends this registration
+//!   only.
+//! - **Everything is allowed in a callback**: it may add, change and remove any registration,
+//!   including its own, and stop the loop.
 //!
 //! # Where to look
 //!
@@ -75,9 +78,9 @@
 //! | see what the loop does | [`Metrics`], [`RegistrationInfo`] |
 //! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
 //!
-//! The crate runs on Linux on 64-bit machines: the tests run on x86-64, and AArch64 is compiled. A
-//! child process made by `fork` without `exec` must not use the reactor of its parent, because the
-//! two would share one epoll instance.
+//! The crate runs on Linux on 64-bit machines. It is tested on x86-64. For AArch64 it is compiled,
+//! but not tested. A child process made by `fork` without `exec` must not use the reactor of its
+//! parent, because the two would share one epoll instance.
 
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -19,7 +19,8 @@ use crate::turn::disposal::{PanicPayload, into_message};
 /// A loop on a thread of its own. It runs until it is stopped, or until it is
 /// [`join`](Self::join)ed and nothing is left to wait for.
 ///
-/// Dropping it stops the loop and waits for its thread.
+/// Dropping a `LoopThread` stops the loop and waits for its thread. An error or a panic of the loop
+/// is then only logged. A drop on the thread of the loop itself does not wait.
 ///
 /// ```
 /// use reactor::{LoopThread, Then};
@@ -47,14 +48,15 @@ pub struct LoopThread<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopThread<S> {
-    /// Starts a loop with the defaults of [`Builder`] on a thread named `name`, and waits until it
-    /// has started. `set_up` runs there first: it registers the first sources and returns the state
-    /// of the loop.
+    /// Starts a loop with the defaults of [`Builder`] on a new thread named `name`, and waits until
+    /// the loop has started. Before the loop runs, the thread calls `set_up`, which registers the
+    /// first sources and returns the state of the loop.
     ///
     /// # Errors
     /// - The error of `set_up`.
-    /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`] and of the eventfd of the
-    ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Reactor::new`], or if the [`Remote`] gets no
+    ///   eventfd: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Os`](crate::Error::Os) if epoll refuses the eventfd.
     /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(name: impl Into<String>, set_up: F) -> io::Result<Self>
@@ -64,15 +66,16 @@ impl<S: Send + 'static> LoopThread<S> {
         Self::spawn_with(name, Reactor::builder, set_up)
     }
 
-    /// Starts a loop as [`spawn`](Self::spawn) does, with limits and policies of your own:
-    /// `builder` is called on the new thread.
+    /// Starts a loop as [`spawn`](Self::spawn) does, with limits and policies of your own.
+    /// `builder` is called on the new thread, and returns the [`Builder`] of the loop.
     ///
     /// # Errors
     /// - The error of `set_up`.
-    /// - [`Error::Loop`](crate::Error::Loop) of [`Builder::build`] and of the eventfd of the
-    ///   [`Remote`]: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - [`Error::Loop`](crate::Error::Loop) of [`Builder::build`], or if the [`Remote`] gets no
+    ///   eventfd: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - [`Error::Full`](crate::Error::Full) if [`Builder::max_registrations`] leaves no place for
-    ///   the queue of the [`Remote`].
+    ///   the [queue](Registry::remote_key) of the [`Remote`].
+    /// - [`Error::Os`](crate::Error::Os) of [`Builder::build`], or if epoll refuses the eventfd.
     /// - The error of starting the thread: `EAGAIN` at a limit of threads, `ENOMEM`.
     /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(name: impl Into<String>, builder: B, set_up: F) -> io::Result<Self>
@@ -112,13 +115,15 @@ impl<S: Send + 'static> LoopThread<S> {
         &self.remote
     }
 
-    /// Waits until the loop has nothing left to wait for, and returns its state.
+    /// Waits until the loop has [nothing left](crate::Exit::NothingLeft) to wait for, and returns
+    /// its state.
     ///
     /// # Errors
-    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
+    ///   callback has failed.
     /// - The message of a panic of the loop, as an error.
-    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The thread is not
-    ///   waited for then.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The call then does
+    ///   not wait for the thread.
     pub fn join(mut self) -> io::Result<S> {
         self.alive = None;
         match self.thread.take() {
@@ -130,10 +135,11 @@ impl<S: Send + 'static> LoopThread<S> {
     /// Stops the loop, waits for it, and returns its state.
     ///
     /// # Errors
-    /// - The error of [`Reactor::run`], also for a [failure](Registry::set_essential).
+    /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
+    ///   callback has failed.
     /// - The message of a panic of the loop, as an error.
-    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The thread is not
-    ///   waited for then.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The call then does
+    ///   not wait for the thread.
     #[track_caller]
     pub fn stop(self) -> io::Result<S> {
         let _ = self.remote.stop(); // a loop that is gone has stopped
@@ -164,16 +170,16 @@ impl<S: 'static> Drop for LoopThread<S> {
 }
 
 impl<S> Registry<S> {
-    /// Starts a thread named `name` that works for this loop. Use it in a library of handlers that
-    /// has its own threads, such as a worker pool. Returns the handle of the thread.
+    /// Starts a thread named `name` that works for this loop, and returns the handle of the thread.
+    /// Use it in a library of handlers with threads of its own, for example a worker pool.
     ///
     /// The thread reaches the loop through a [`Remote`] or a [`Sender`](crate::Sender) that `body`
-    /// has captured. The loop does not join the thread. The owner of the handle does, after asking
-    /// the thread to end.
+    /// has captured. The loop does not join the thread. Ask the thread to end, then join it through
+    /// the returned handle.
     ///
     /// # Errors
-    /// `EAGAIN` at a limit of threads, `ENOMEM`: an [`Error::Call`](crate::Error::Call) inside of
-    /// the [`io::Error`]. `body` is dropped then.
+    /// `EAGAIN` at a limit of threads, or `ENOMEM`. The [`io::Error`] contains an
+    /// [`Error::Call`](crate::Error::Call). On an error `body` is dropped.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -254,8 +260,10 @@ impl<S: 'static> fmt::Debug for LoopThread<S> {
 
 /// Loops on threads of their own, for work that is spread over cores.
 ///
-/// To let the kernel spread connections, open one listener for each loop in `set_up`, all on the
-/// same address with `SO_REUSEPORT`.
+/// Dropping a pool stops all loops and waits for their threads.
+///
+/// To let the kernel spread connections over the loops, open a listener for each loop in `set_up`.
+/// All listeners use the same address, with `SO_REUSEPORT`.
 ///
 /// ```
 /// use reactor::LoopPool;
@@ -274,12 +282,18 @@ pub struct LoopPool<S: 'static> {
 }
 
 impl<S: Send + 'static> LoopPool<S> {
-    /// Starts `loops` loops, on threads that are named `name` followed by a number from 0. `set_up`
-    /// runs on each of them, with its number.
+    /// Starts `loops` loops, each on a thread of its own. The loops are numbered from 0, and the
+    /// name of a thread is `name` followed by the number of its loop. `set_up` runs on each thread
+    /// and receives this number.
     ///
     /// # Errors
-    /// The errors of [`LoopThread::spawn`]: of `set_up`, of the reactor (`EMFILE`, `ENFILE`,
-    /// `ENOMEM`) or of a thread (`EAGAIN`, `ENOMEM`). The loops that had started are stopped.
+    /// The first error of a loop, as [`LoopThread::spawn`] returns it. Loops that have already
+    /// started are stopped.
+    ///
+    /// - The error of `set_up`.
+    /// - An error of building the reactor: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - An error of starting the thread: `EAGAIN`, `ENOMEM`.
+    /// - The message of a panic of a closure, as an error.
     pub fn spawn<F>(loops: usize, name: &str, set_up: F) -> io::Result<Self>
     where
         F: Fn(usize, &mut Registry<S>) -> io::Result<S> + Clone + Send + 'static,
@@ -287,12 +301,17 @@ impl<S: Send + 'static> LoopPool<S> {
         Self::spawn_with(loops, name, Reactor::builder, set_up)
     }
 
-    /// Starts loops as [`spawn`](Self::spawn) does, with limits and policies of your own: `builder`
-    /// is called on each thread.
+    /// Starts loops as [`spawn`](Self::spawn) does, with limits and policies of your own. `builder`
+    /// is called on each thread, and returns the [`Builder`] of its loop.
     ///
     /// # Errors
-    /// The errors of [`LoopThread::spawn_with`]: of `set_up`, of the reactor (`EMFILE`, `ENFILE`,
-    /// `ENOMEM`) or of a thread (`EAGAIN`, `ENOMEM`). The loops that had started are stopped.
+    /// The first error of a loop, as [`LoopThread::spawn_with`] returns it. Loops that have already
+    /// started are stopped.
+    ///
+    /// - The error of `set_up`.
+    /// - An error of building the reactor: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// - An error of starting the thread: `EAGAIN`, `ENOMEM`.
+    /// - The message of a panic of a closure, as an error.
     pub fn spawn_with<B, F>(loops: usize, name: &str, builder: B, set_up: F) -> io::Result<Self>
     where
         B: Fn() -> Builder<S> + Clone + Send + 'static,
@@ -330,8 +349,8 @@ impl<S: Send + 'static> LoopPool<S> {
         self.threads.get(number).map(LoopThread::remote)
     }
 
-    /// Returns the next loop in round-robin order, including loops that have ended. Returns `None`
-    /// if the pool is empty.
+    /// Returns the [`Remote`] of the next loop in round-robin order. Loops that have ended are not
+    /// skipped. Returns `None` if the pool is empty.
     pub fn round_robin(&self) -> Option<&Remote<S>> {
         let number = self
             .next
@@ -340,11 +359,12 @@ impl<S: Send + 'static> LoopPool<S> {
         self.get(number)
     }
 
-    /// Returns the running loop with the fewest [pending](Remote::pending) closures, counting the
-    /// closure that is running. On a tie it is the first one. Returns `None` if no loop runs.
+    /// Returns the [`Remote`] of the running loop with the fewest [pending](Remote::pending)
+    /// closures. If several loops have equally few, returns the one with the lowest number. Returns
+    /// `None` if no loop runs.
     ///
     /// # Cost
-    /// O(n), two locks for each loop.
+    /// O(number of loops), two locks for each loop.
     pub fn least_loaded(&self) -> Option<&Remote<S>> {
         let alive = self
             .threads
@@ -357,7 +377,7 @@ impl<S: Send + 'static> LoopPool<S> {
     /// Runs a clone of `callback` on each loop.
     ///
     /// # Errors
-    /// [`LoopGone`] if any of them has ended; `callback` runs on the others.
+    /// [`LoopGone`] if any of the loops has ended. The clones for the other loops still run.
     #[track_caller]
     pub fn broadcast<F>(&self, callback: F) -> Result<(), LoopGone>
     where
@@ -370,12 +390,18 @@ impl<S: Send + 'static> LoopPool<S> {
         posted
     }
 
-    /// Waits until the loops have nothing left to wait for, and returns their states, in the order
-    /// of their numbers.
+    /// Waits until the loops have [nothing left](crate::Exit::NothingLeft) to wait for. Returns
+    /// their states in the order of the numbers of the loops.
     ///
     /// # Errors
-    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
-    /// message of a panic, or [`io::ErrorKind::Deadlock`].
+    /// Waits until all loops have ended, and then returns the error of the lowest-numbered loop
+    /// that has one:
+    ///
+    /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
+    ///   callback has failed.
+    /// - The message of a panic of a loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of one of these loops. The call then
+    ///   does not wait for this thread.
     pub fn join(mut self) -> io::Result<Vec<S>> {
         // All tokens are dropped before the first join: one loop may wait for something that
         // another holds.
@@ -386,11 +412,18 @@ impl<S: Send + 'static> LoopPool<S> {
         ended.into_iter().collect()
     }
 
-    /// Stops the loops, waits for them, and returns their states, in the order of their numbers.
+    /// Stops the loops and waits for their threads. Returns their states in the order of the
+    /// numbers of the loops.
     ///
     /// # Errors
-    /// The first error of [`LoopThread::join`], when all loops have ended: of [`Reactor::run`], the
-    /// message of a panic, or [`io::ErrorKind::Deadlock`].
+    /// Waits until all loops have ended, and then returns the error of the lowest-numbered loop
+    /// that has one:
+    ///
+    /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
+    ///   callback has failed.
+    /// - The message of a panic of a loop, as an error.
+    /// - [`io::ErrorKind::Deadlock`] if called on the thread of one of these loops. The call then
+    ///   does not wait for this thread.
     #[track_caller]
     pub fn stop(self) -> io::Result<Vec<S>> {
         self.stop_all();

@@ -24,24 +24,33 @@ use std::panic::Location;
 #[doc(alias("PostAction"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The registration stays. A source that is still ready and wanted is called again next turn.
+    /// The registration stays. If its source is still ready for the interest, the handler is called
+    /// again next [turn](crate::Reactor::turn).
     Keep,
-    /// The registration ends: the source is closed, the handler dropped.
+    /// The registration ends: the source is closed, and the handler is dropped.
     Remove,
 }
 
 /// The reason why a registration has ended, passed to [`Handler::closed`](crate::Handler::closed).
-/// Displays as “removed by its key”, or “failed: ” with the error.
+/// Displays as “removed by its key”, or “failed: ” with the error. Build one for the unit test of a
+/// handler:
+///
+/// ```
+/// use reactor::CloseReason;
+///
+/// let reason = CloseReason::Failed(std::io::Error::other("no route"));
+/// assert_eq!(reason.to_string(), "failed: no route");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Its handler returned [`Next::Remove`].
+    /// The handler returned [`Next::Remove`].
     ByHandler,
-    /// [`Registry::remove`](crate::Registry::remove) was called with its key.
+    /// [`Registry::remove`](crate::Registry::remove) was called with the key of the registration.
     ByKey,
-    /// Its handler returned this error.
+    /// The handler returned this error.
     Failed(io::Error),
-    /// Its handler panicked with this message, and the policy is
+    /// The handler panicked with this message, and its panic policy is
     /// [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
     Panicked(String),
 }
@@ -58,7 +67,7 @@ impl fmt::Display for CloseReason {
 }
 
 /// The reason why [`Reactor::run`](crate::Reactor::run) has returned. Displays as `stopped at
-/// examples/echo.rs:31:18` or the like.
+/// examples/echo.rs:31:18`, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -66,10 +75,12 @@ pub enum Exit {
     /// called.
     #[non_exhaustive]
     Stopped {
-        /// The line of the first call; `None` for a remote whose queue had been removed.
+        /// The line of the first call. `None` if the call was made on a remote whose queue had been
+        /// removed.
         origin: Option<&'static Location<'static>>,
     },
-    /// Nothing was left to wait for.
+    /// Nothing was left to wait for: [`Reactor::run`](crate::Reactor::run) lists the things that it
+    /// waits for.
     NothingLeft,
     /// The deadline of [`Reactor::run_until`](crate::Reactor::run_until) has passed.
     Deadline,

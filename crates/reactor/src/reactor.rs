@@ -21,10 +21,10 @@ use crate::turn::hook_list::Place;
 /// [`run`](Self::run) borrows the state `S`. The state may itself contain borrows, but the handlers
 /// may not.
 ///
-/// Dropping a reactor closes every registered source and drops every handler. Before that, it cuts
-/// off other threads: senders are refused, and calls return
-/// [`CallError::Lost`](crate::CallError::Lost). A destructor may therefore join a thread that sends
-/// or calls.
+/// Dropping a reactor closes every registered source and drops every handler. Before the first of
+/// them is dropped, other threads are cut off: sending to the loop returns an error, and a
+/// [`Remote::call`](crate::Remote::call) returns [`CallError::Lost`](crate::CallError::Lost). The
+/// destructor of a handler may therefore join a thread that sends to the loop or calls it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,8 +75,7 @@ impl<S> Reactor<S> {
     /// - [`KeepAlive`](crate::KeepAlive) tokens.
     ///
     /// The loop checks for these before each wait, after the [`before_wait`](Registry::before_wait)
-    /// hooks. If the hooks have removed the last of them, the loop does not sleep, and `run`
-    /// returns after that turn.
+    /// hooks. If none of these is left, the loop does not sleep, and `run` returns after this turn.
     ///
     /// A reactor can be run again. It cannot be run from within a callback, because a callback has
     /// no `Reactor`.
@@ -85,7 +84,8 @@ impl<S> Reactor<S> {
     /// - [`Error::Failed`] if an [essential](Registry::set_essential) callback has failed, or
     ///   [`Registry::stop_with`] was called. Any other error of a handler ends that handler, not
     ///   the loop.
-    /// - [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
+    /// - [`Error::Loop`] if the wait itself fails. This does not happen unless the program closes
+    ///   an fd of the loop.
     ///
     /// # Panics
     /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate).
@@ -121,10 +121,12 @@ impl<S> Reactor<S> {
     /// Runs the loop as [`run`](Self::run) does, but only until `deadline`. Use it in a program
     /// that ends in phases or has a loop of its own.
     ///
-    /// The deadline is checked before each turn. No turn begins after it, and a turn that has begun
-    /// is finished. If the deadline has already passed, nothing runs. With a
-    /// [`ManualClock`](crate::ManualClock) the deadline is a time of that clock. If the clock
-    /// stands still during waits, only callbacks move it, so the deadline ends no wait.
+    /// The deadline is checked before each [turn](Self::turn). No turn begins after the deadline,
+    /// and a turn that has begun is finished. If the deadline has already passed, nothing runs.
+    ///
+    /// With a [`ManualClock`](crate::ManualClock) the deadline is a time of this clock. A clock of
+    /// [`ManualClock::new`](crate::ManualClock::new) does not move during a wait, so the deadline
+    /// ends no wait.
     ///
     /// # Cost
     /// One more clock read per turn than `run`.
@@ -230,9 +232,10 @@ impl<S> Reactor<S> {
     /// - a timer, a deferred or an idle callback, and a posted closure,
     /// - a call of [`Handler::closed`](crate::Handler::closed).
     ///
-    /// A callback that panics or fails has run. Hooks before and after the wait do not count, nor
-    /// do closures of `with_handler`. [`Metrics`](crate::Metrics) count the same: the sum of
-    /// `calls`, `timers`, `deferred` and `idle` is the sum of all returned numbers.
+    /// A callback that panics or fails counts too. Hooks [before](Registry::before_wait) and
+    /// [after](Registry::after_wait) the wait do not count. Closures of
+    /// [`with_handler`](Context::with_handler) do not count either. In [`Metrics`](crate::Metrics),
+    /// the sum of `calls`, `timers`, `deferred` and `idle` is the sum of all returned numbers.
     ///
     /// The turn does not wait:
     ///
@@ -240,21 +243,24 @@ impl<S> Reactor<S> {
     /// - after a [`wake`](crate::Waker::wake);
     /// - after a [`Registry::stop`]. If you call `turn` in a loop of your own, check
     ///   [`Registry::is_stopping`] after each call;
-    /// - without a timeout, if nothing can end the wait: there is no source, not even in the
-    ///   background, no timer, and no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or
-    ///   [`KeepAlive`](crate::KeepAlive) of another thread.
+    /// - without a timeout, if nothing can end the wait: no source is registered, in the foreground
+    ///   or in the [background](Registry::set_background), no timer is armed, and no
+    ///   [`Remote`](crate::Remote), [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive)
+    ///   exists.
     ///
-    /// The turn may return before the timeout without running a callback: when a signal interrupts
-    /// the wait, when an event comes that no handler wants, or when the timeout of a source is due
-    /// and the kernel must be asked first. For the wait with a manual clock see
-    /// [`ManualClock`](crate::ManualClock).
+    /// The turn may return before the timeout without running a callback. This happens when a
+    /// signal interrupts the wait, or when an event comes that the interest of its handler does not
+    /// include. It also happens when the [timeout of a source](Registry::set_timeout) is due, but
+    /// the kernel must be asked whether the source has become ready. For the wait with a manual
+    /// clock see [`ManualClock`](crate::ManualClock).
     ///
-    /// `timeout` is rounded up to whole milliseconds, except with
-    /// [`Builder::high_resolution`](crate::Builder::high_resolution). A timeout over 24.8 days
-    /// counts as 24.8 days.
+    /// `timeout` is rounded up to whole milliseconds, and a timeout over 24.8 days counts as 24.8
+    /// days. With [`Builder::high_resolution`](crate::Builder::high_resolution), `timeout` is
+    /// neither rounded nor limited.
     ///
     /// # Errors
-    /// [`Error::Loop`] if the wait itself fails, which does not happen while the process is sane.
+    /// [`Error::Loop`] if the wait itself fails. This does not happen unless the program closes an
+    /// fd of the loop.
     ///
     /// # Panics
     /// If a callback panics under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). Events
@@ -305,8 +311,8 @@ impl<S> Reactor<S> {
         )
     }
 
-    /// Prepares for a wait that another loop makes, and returns how long that wait may last. `None`
-    /// means without limit.
+    /// Prepares for a wait that another loop makes, and returns how long this wait may last. `None`
+    /// means that there is no limit.
     ///
     /// Use it for a reactor inside another loop: the loop of a toolkit, or another reactor. In the
     /// outer loop:
@@ -316,15 +322,16 @@ impl<S> Reactor<S> {
     /// 3. Take a [`turn`](Self::turn) that does not wait.
     /// 4. Call this method again.
     ///
-    /// A reactor that has been stopped, or has a callback to run, returns [`Duration::ZERO`].
+    /// Returns [`Duration::ZERO`] if the reactor has been stopped or has a callback to run.
     ///
-    /// From this call to the next turn the loop counts as asleep: the first thread that sends to it
-    /// meanwhile writes its eventfd. If you add a source or arm a timer meanwhile, call this method
-    /// again, because the returned time does not include it. The time is not rounded, and
+    /// From this call to the next turn the reactor counts as asleep: the first thread that sends to
+    /// it makes one `write`, which makes the reactor readable. If you add a source or arm a timer
+    /// before the next turn, call this method again, because the returned time does not take the
+    /// new source or timer into account. The returned time is not rounded, and
     /// [`Builder::spin`](crate::Builder::spin) does not apply.
     ///
     /// # Cost
-    /// Reads the clock if a timer is armed; no other system call.
+    /// One clock read if a timer is armed. No other system call.
     ///
     /// ```
     /// # use std::{io, time::Duration};
@@ -390,9 +397,9 @@ impl<S> Reactor<S> {
     }
 
     /// Moves the [`ManualClock`](crate::ManualClock) of this reactor forward by `time`, from
-    /// deadline to deadline, and takes turns that do not wait. Each timer that becomes due runs at
-    /// its own time, in order, and sees that time. Returns the number of callbacks that ran, as
-    /// [`turn`](Self::turn) counts them.
+    /// deadline to deadline, and takes turns that do not wait. The timers that become due run in
+    /// the order of their deadlines, and each of them sees its own deadline as the time. Returns
+    /// the number of callbacks that ran, as [`turn`](Self::turn) counts them.
     ///
     /// If a timer keeps re-arming itself with a zero delay, `advance` never returns.
     /// [`Registry::stop`] does not interrupt it.

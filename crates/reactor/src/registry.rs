@@ -4,7 +4,7 @@
 //!
 //! | field | content | its methods |
 //! | --- | --- | --- |
-//! | `sources` | the registrations, and those that are ready | `source/` |
+//! | `sources` | the registrations, and the queue of ready sources | `source/` |
 //! | `timers` | the wheel, and the timers that are due | `timer/` |
 //! | `inbox` | messages from other threads | `notify/` |
 //! | `deferred`, `hooks`, `turn` | further callbacks; policies; why the loop ends | `turn/` |
@@ -28,8 +28,11 @@ use crate::turn::time::Time;
 /// The set of registrations of a loop, with the methods to add, remove, change, defer and stop.
 ///
 /// A callback reaches it as [`Context::registry`](crate::Context::registry). Outside callbacks a
-/// [`Reactor`](crate::Reactor) dereferences to it. It is not `Send`: like the handlers it belongs
-/// to the thread of the loop.
+/// [`Reactor`](crate::Reactor) dereferences to it. A `Registry` is not `Send`, because it belongs
+/// to the thread of the loop, as the handlers do.
+///
+/// A *turn* is one iteration of the loop: it waits until something is ready, and then calls the
+/// handlers. See [`Reactor::turn`](crate::Reactor::turn).
 #[doc(alias("LoopHandle", "Handle"))]
 pub struct Registry<S> {
     pub(crate) sources: Sources<dyn Entry<S>>,
@@ -60,15 +63,15 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Returns this loop's value of type `T`, which `T::default` makes on first use. The value
-    /// lives until the loop ends.
+    /// Returns this loop's value of type `T`. The first use makes the value by `T::default`. The
+    /// value lives until the reactor is dropped.
     ///
     /// Use it for a value that the handlers of a library share on one loop, such as a scratch
-    /// buffer or a cache. Define a type of your own for it: a type that two libraries share would
-    /// be one value for both. Values of the program belong in the state `S`.
+    /// buffer or a cache. Define a type of your own for it: if two libraries use the same type,
+    /// they share one value. Values of the program belong in the state `S`.
     ///
     /// # Cost
-    /// One search through the list of the types in use; one allocation on the first use of a type.
+    /// One search through the list of the types in use. One allocation on the first use of a type.
     ///
     /// ```
     /// # fn main() -> Result<(), reactor::Error> {

@@ -12,12 +12,12 @@
 
 use std::{fmt, iter};
 
-/// The name of a registration: `Copy`, and checked at every use.
+/// The name of a registration. A key is `Copy`, and is checked at every use.
 ///
 /// A key is *stale* once its registration has ended. Every call with a stale key returns
-/// [`Error::StaleKey`](crate::Error::StaleKey), also if the slot of the registration has been used
-/// again since. A key is meaningful only to the [`Registry`](crate::Registry) that issued it. Keys
-/// are ordered for ordered maps; the order does not show which registration is older.
+/// [`Error::StaleKey`](crate::Error::StaleKey), because no later registration gets the same key. A
+/// key is meaningful only to the [`Registry`](crate::Registry) that issued it. Keys are ordered, so
+/// that they can be used in ordered maps. The order does not show which registration is older.
 #[doc(alias("Token", "RegistrationToken"))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(
@@ -27,7 +27,7 @@ pub struct Key(
 );
 
 impl Key {
-    /// A key that no registration has, stale from the beginning in every registry.
+    /// A key that no registration has. It is stale in every registry.
     ///
     /// Use it for a field that is filled later. [`Context::key`](crate::Context::key) returns it in
     /// callbacks that do not belong to a source.
@@ -43,11 +43,18 @@ impl Key {
     /// ```
     pub const NULL: Self = Self(u64::MAX);
 
-    /// Returns a key that no registration has, with a number: stale in every registry, like
-    /// [`NULL`](Self::NULL). Displays as `7v0`.
+    /// Returns a key with `number` that no registration has. It is stale in every registry, like
+    /// [`NULL`](Self::NULL).
     ///
-    /// Use it in a library of handlers whose objects are not registrations: a call on an object
-    /// that has ended returns [`Error::StaleKey`](crate::Error::StaleKey) with this key.
+    /// Use it in a library of handlers with objects that are not registrations. Calls on such an
+    /// object can return [`Error::StaleKey`](crate::Error::StaleKey) with this key after the object
+    /// has ended.
+    ///
+    /// ```
+    /// use reactor::Key;
+    ///
+    /// assert_eq!(Key::unregistered(7).to_string(), "7v0");
+    /// ```
     pub const fn unregistered(number: u32) -> Self {
         Self::new(number, 0)
     }
@@ -80,7 +87,7 @@ impl Key {
         self.0
     }
 
-    /// Returns the key that [`to_token`](Self::to_token) made a word of.
+    /// Returns the key of a word that [`to_token`](Self::to_token) has returned.
     #[inline]
     pub(crate) const fn from_token(token: u64) -> Self {
         Self(token)
@@ -342,8 +349,8 @@ mod tests {
     blank_is_zero!(u8, u32, usize);
 
     proptest! {
-        /// Against a map from every key ever issued; three generations a cell, so that cells end
-        /// their lives.
+        /// Compares the arena with a map of all keys ever issued. A cell has three generations, so
+        /// that cells are retired.
         #[test]
         fn a_key_never_names_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
             let mut slots = Slots::<usize, 3>::new();

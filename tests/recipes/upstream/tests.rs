@@ -1,4 +1,4 @@
-//! "An upstream that comes and goes": its connects and their times, and its end.
+//! "An upstream that reconnects": its connects and their times, and its end.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
@@ -167,7 +167,7 @@ fn nothing_is_dialled_after_the_end_in_any_state() -> Result {
     waiting.end()?;
 
     rustix::net::listen(&listener, 0)?;
-    let fills = TcpStream::connect(address)?; // the one that is let in beyond a queue of 0
+    let fills = TcpStream::connect(address)?; // the kernel accepts one connection beyond a backlog of 0
     let mut connecting = Setup::new(address)?;
     connecting.turn_until(|state| matches!(state.link, Link::Connecting(_)))?;
     connecting.end()?;

@@ -86,7 +86,7 @@ pub fn in_time(what: &str, test: impl FnOnce() + Send + 'static) {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// The length of a pause of a slow handler, and what it does after that.
+/// The pause of a slow handler, and its behaviour after the pause.
 #[derive(Clone, Copy, Debug)]
 pub struct Slow {
     /// The time that passes.

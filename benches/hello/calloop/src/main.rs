@@ -1,5 +1,5 @@
-//! An echo server on calloop, whose sources are any file descriptors: a peer that does not read is
-//! dropped.
+//! An echo server on calloop, whose sources can be any file descriptors. A peer that does not read
+//! is disconnected.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! An echo server on mio: a table of streams, found by token. A peer that does not read is dropped.
+//! An echo server on mio: a table of streams, which are found by token. A peer that does not read
+//! is disconnected.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Reads until nothing is left, since another event comes only then.
+/// Reads until no bytes are left, since another event comes only after that.
 fn echo(stream: &mut TcpStream) -> io::Result<()> {
     let mut buf = [0; 4096];
     loop {

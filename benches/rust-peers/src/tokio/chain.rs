@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result {
 
 async fn serve(mut reader: Receiver, next: usize, done: Arc<Notify>) {
     let mut scratch = [0; 128];
-    // A read that stops short ends the readiness, so each byte costs one call.
+    // A short read ends the readiness, so each byte costs one call.
     while let Ok(bytes) = reader.read(&mut scratch).await {
         let is_done = CHAIN.with_borrow_mut(|chain| {
             chain

@@ -10,20 +10,20 @@ use workloads::echo::{Form, Options, READ_MAX, listen};
 
 use super::runtime;
 
-/// As much as a connection reads at once where each has its own buffer.
+/// The number of bytes that a connection with its own buffer reads at once.
 const OWN_READ_MAX: usize = 16 * 1024;
 
 pub(crate) fn run(options: &Options) -> Result {
     let form = options.form;
     if !matches!(form, Form::Shared | Form::Usual) {
-        return Err("tokio has the forms shared and usual".into());
+        return Err("tokio has only the forms shared and usual".into());
     }
     runtime()?.block_on(async {
         let listener = TcpListener::from_std(listen()?)?;
         loop {
             let (stream, _peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            // A connection that fails has nobody to tell.
+            // A connection that fails just ends.
             if form == Form::Shared {
                 tokio::spawn(async move { by_shared_buffer(stream).await.unwrap_or_default() });
             } else {
@@ -55,8 +55,8 @@ async fn by_shared_buffer(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads once and writes once; gives what the socket has not taken, or nothing at the end of the
-/// stream.
+/// Reads once and writes once. Returns the bytes that the socket did not accept, or `None` at the
+/// end of the stream.
 fn exchange(stream: &TcpStream, scratch: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let bytes = match stream.try_read(scratch) {
         Ok(0) => return Ok(None),

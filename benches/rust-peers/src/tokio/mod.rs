@@ -1,7 +1,7 @@
-//! tokio on one thread, a task for each thing that goes on.
+//! tokio on one thread, with a task for each activity.
 //!
-//! Tasks that are spawned have to be `Send`, though they never leave this thread: what they share
-//! is in thread-local variables.
+//! Spawned tasks must be `Send`, though they never leave this thread. So they share their state in
+//! thread-local variables.
 
 mod chain;
 mod echo;
@@ -39,7 +39,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Lets every task that can run do so, until something holds.
+/// Yields to the other tasks until `holds` returns `true`.
 async fn others_until(holds: impl Fn() -> bool) {
     while !holds() {
         yield_now().await;
@@ -48,7 +48,7 @@ async fn others_until(holds: impl Fn() -> bool) {
 
 #[expect(
     deprecated,
-    reason = "sound for a source that owns its fd, and what is to take its place is unsafe"
+    reason = "sound for a source that owns its fd, and the function that replaces it is unsafe"
 )]
 fn registration(options: &registration::Options) -> Result {
     thread_local!(static POLLED: Cell<usize> = const { Cell::new(0) });
@@ -66,7 +66,7 @@ fn registration(options: &registration::Options) -> Result {
                     }
                 });
             }
-            // A task waits for nothing until it has been polled.
+            // A task waits for its source only after its first poll.
             others_until(|| POLLED.get() == count).await;
             Result::Ok(())
         })?;
@@ -78,11 +78,11 @@ fn deferred(options: &deferred::Options) -> Result {
     let goal = options.operations();
     let runtime = runtime()?;
     match options.op {
-        // A task has captured what it uses in either case.
+        // A task captures its state in both forms.
         Op::Deferred | Op::Captured => {
             deferred::measure(|| Ok(runtime.block_on(tasks_that_yield(goal))))
         }
-        // A yield of the only task there is: the runtime polls its driver, and finds nothing.
+        // The only task yields: the runtime polls its driver, and finds nothing.
         Op::Empty => deferred::measure(|| {
             runtime.block_on(async {
                 for _ in 0..goal {
@@ -94,7 +94,7 @@ fn deferred(options: &deferred::Options) -> Result {
     }
 }
 
-/// Tasks that yield in turn, `goal` times together; gives how often they did.
+/// Runs tasks that yield in turn, `goal` times in total. Returns the number of yields.
 fn tasks_that_yield(goal: u64) -> impl Future<Output = u64> {
     thread_local!(static RAN: Cell<u64> = const { Cell::new(0) });
     async move {
@@ -109,7 +109,7 @@ fn tasks_that_yield(goal: u64) -> impl Future<Output = u64> {
             })
             .collect();
         for task in tasks {
-            task.await.expect("it does not panic");
+            task.await.expect("the task does not panic");
         }
         RAN.get()
     }

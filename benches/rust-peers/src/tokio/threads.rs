@@ -1,4 +1,4 @@
-//! W1 and W2: from thread to thread.
+//! W1 and W2: messages between threads.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,7 +11,7 @@ use workloads::spike::{self, Task};
 
 use super::runtime;
 
-/// As many tasks are taken from the channel at once.
+/// The number of tasks that are taken from the channel at once.
 const BATCH: usize = 1024;
 
 pub(crate) fn spike<T: Task>(options: &spike::Options) -> Result {
@@ -21,7 +21,7 @@ pub(crate) fn spike<T: Task>(options: &spike::Options) -> Result {
         sender
             .send(T::new(value))
             .map_err(drop)
-            .expect("it is received until the end")
+            .expect("the receiver exists")
     };
     spike::measure(options, send, |tally| {
         runtime.block_on(async {

@@ -1,6 +1,6 @@
-//! W4, timers. To be cancelled or put off, a `Sleep` is boxed and polled once, which arms it, and
-//! then dropped or reset in place: the cheapest use there is. Code that is to run at a time is a
-//! task.
+//! W4, timers. A `Sleep` that is to be cancelled or re-armed is boxed, and polled once, which arms
+//! it. It is then dropped, or reset in place. This is the cheapest use. Code that runs at a time is
+//! a task.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -15,17 +15,18 @@ use workloads::timers::{Op, Options, PUT_OFF_A_TURN, PUT_OFF_BY, Trial};
 
 use super::{others_until, runtime};
 
-/// So many timers are armed in one poll: each takes of what a task may do before it yields.
+/// The number of timers that are armed in one poll. Each of them uses a part of the budget after
+/// which a task must yield.
 const BATCH: usize = 64;
-/// Tasks that are armed are run by the same loop that runs those that are due: none is due before
-/// all are armed.
+/// The delay before the first timer. The loop that runs the tasks also runs the timers that are
+/// due. So no timer may be due before all of them are armed.
 const LEAD: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(options: &Options) -> Result {
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut trial = Trial::begin(options)?;
-        // They last until all is told: their end is no part of it.
+        // The timers live until the figures are printed, so their end is not measured.
         let mut timers = Vec::with_capacity(trial.timers);
         if trial.op != Op::Fire {
             arm(&mut timers, &mut trial).await;
@@ -87,7 +88,7 @@ async fn fire(trial: &mut Trial) -> Result {
     }
     others_until(|| ARMED.get() == trial.timers).await;
     if RAN.get() > 0 {
-        return Err("timers have run while others were armed: give fewer".into());
+        return Err("timers ran while others were being armed: lower --timers".into());
     }
     trial.armed()?;
     others_until(|| RAN.get() == trial.timers).await;

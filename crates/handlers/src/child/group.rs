@@ -1,5 +1,5 @@
-//! The processes of a group other than its leader, found in `/proc`: they are not children of this
-//! process.
+//! The processes of a group other than its leader. They are found in `/proc`, since they are not
+//! children of this process.
 
 use std::fs;
 use std::io;
@@ -9,9 +9,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Returns the processes of the group of `leader` that have not ended, except `leader` itself.
 ///
-/// The pidfd of each is opened and then its group is checked again, so each pidfd is certainly of a
-/// process in the group. A process that is started meanwhile may be missing. O(processes of the
-/// machine).
+/// After the pidfd of a process is opened, the group of the process is checked again, so each pidfd
+/// certainly belongs to a process of the group. A process that is started meanwhile may be missing.
+/// O(processes of the machine).
 pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<OwnedFd>>> {
     let pids =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -25,7 +25,7 @@ pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<
 }
 
 fn is_alive_in(pid: Pid, group: Pid) -> bool {
-    // The process may have ended.
+    // The process may have ended, so that there is no such file.
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
     state_and_group(&stat)
         .is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X'))

@@ -1,38 +1,44 @@
-//! Child processes as sources: their exit, reported once; their pipes, which are streams; their
-//! restart.
+//! Child processes as sources. A callback gets the exit of a child once. The child's pipes are
+//! streams. A supervisor can restart a child.
 //!
-//! Ground rule: no code here waits for *any* child. The exit of each is detected by its own pidfd,
-//! without a handler for `SIGCHLD`. Therefore any number of loops and libraries can have children
-//! in one process, and none reaps another's.
+//! Ground rule: no code here waits for *any* child. The exit of each child is detected by the
+//! child's own pidfd, without a handler for `SIGCHLD`. Therefore any number of loops and libraries
+//! can have children in one process, and no loop or library reaps a child that another has started.
 //!
-//! Second rule: a child that was passed to this module is always reaped. If its watch is removed,
-//! its loop reaps it in the background. If its loop is gone, the next loop that starts a child
-//! reaps it. If it exits before then, it stays a zombie (a process-table entry) until the next
-//! `spawn`, or until this process exits. Reaping it sooner would need a dedicated thread that
-//! outlives every loop.
+//! Second rule: a child that was passed to this module is always reaped. If the watch of a child is
+//! removed, the child's loop still reaps it in the background. If the child's loop was dropped, the
+//! next call of [`spawn`] or [`watch()`] passes the child to the loop of that call, which reaps it.
+//! If the child exits before such a call, it stays a zombie (a process-table entry) until the call,
+//! or until this process exits. Only a dedicated thread that outlives every loop could reap such a
+//! child sooner.
 //!
 //! # Inherited by a child
-//! `Command` decides this, and this module adds nothing:
-//! - *Descriptors*: the standard ones. All descriptors of the loop, and of the sources that the
-//!   standard library opens, are close-on-exec. A child shares an inherited standard input, output
-//!   or error with this process, including its blocking mode. Do not register a descriptor that
-//!   children inherit, since this makes it non-blocking for them too. Pipes made by `Stdio::piped`
-//!   are not shared; the child's end blocks.
-//! - *Signal mask*: no signal is blocked, whatever the spawning thread has blocked.
+//! `Command` decides what a child inherits. This module does not change that:
+//! - *Descriptors*: a child inherits standard input, output and error. All descriptors that the
+//!   loop or the standard library opens are close-on-exec, so no child inherits them. A child
+//!   shares an inherited descriptor with this process, including its blocking mode. Do not register
+//!   such a descriptor, since the registration would make it non-blocking for the children too. The
+//!   pipes made by `Stdio::piped` are not affected, since each end has a mode of its own, and the
+//!   child's end blocks.
+//! - *Signal mask*: no signal is blocked in the child, even if the spawning thread blocks signals.
 //! - *Dispositions*: signals that are watched by [`signal`](crate::signal), or caught by other
 //!   code, are reset to their default by `exec`. *Ignored* signals stay ignored, except `SIGPIPE`,
 //!   which Rust's runtime ignores and `Command` resets.
 //!
 //! # Cost
 //! [`Command::spawn`](std::process::Command::spawn) itself runs on the loop's thread. It starts the
-//! process, and waits until the program is executed. This takes half a millisecond in the tests,
-//! more for a large process whose `Command` has to fork (`pre_exec`, `uid`), and however long the
-//! file system takes to find the program. If the loop must not be blocked for that time, spawn on a
-//! [`WorkerPool`] and pass the child to [`watch`]. The watch costs a file descriptor, an
-//! `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`. The exit costs a `waitid` and a `wait4`.
+//! process, and waits until the program is executed. In the tests the call takes half a
+//! millisecond. The call takes longer if the file system is slow to find the program. It also takes
+//! longer if a large process has to fork, which `Command` does for `pre_exec` and `uid`. If the
+//! loop must not be blocked for that time, spawn the child on a [`WorkerPool`] and pass it to
+//! [`watch()`].
 //!
-//! Source: `pidfd_open(2)`, Linux 5.3; `waitid(2)` with `P_PIDFD`, 5.4. libuv and libev reap on
-//! `SIGCHLD`, in one loop for the whole process.
+//! The watch costs a file descriptor, an `epoll_ctl`, an `ioctl`, a `pidfd_open` and a `waitid`.
+//! The exit costs a `waitid` and a `wait4`.
+//!
+//! Source: `pidfd_open(2)`, since Linux 5.3; `waitid(2)` with `P_PIDFD`, since Linux 5.4. For
+//! comparison: in libuv and libev, one loop reaps all children of the process when it gets
+//! `SIGCHLD`.
 //!
 #![cfg_attr(feature = "pool", doc = "[`WorkerPool`]: crate::WorkerPool")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: crate#features")]
@@ -64,37 +70,44 @@ use self::watch::{ExitCallback, spawn_watched, watch_child};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {
-    /// The process id that it had. Another process may have it by now.
+    /// The process id that the child had. Another process may have this id by now.
     pub pid: u32,
-    /// Its exit code, or the signal that ended it:
-    /// [`ExitStatusExt::signal`](std::os::unix::process::ExitStatusExt::signal).
+    /// The exit code of the child. If a signal has ended the child,
+    /// [`ExitStatusExt::signal`](std::os::unix::process::ExitStatusExt::signal) returns it.
     pub status: ExitStatus,
-    /// The resources that it used.
+    /// The resources that the child has used.
     pub usage: Usage,
 }
 
-/// The resources that a process used, together with those of its own children that it has waited
-/// for.
+/// The resources that a child has used. The resources of the child's own children are included if
+/// the child has waited for them.
 ///
 /// # Source
 /// `getrusage(2)`, as returned by `wait4(2)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Processor time in user mode.
+    /// Processor time in user mode, summed over the child and its children that are included.
     pub user: Duration,
-    /// Processor time in the kernel.
+    /// Processor time in the kernel, summed over the child and its children that are included.
     pub system: Duration,
-    /// The maximum resident memory, in bytes; of several processes the largest. It counts from the
-    /// spawn, so it is never less than the maximum of the spawning process until then.
+    /// The maximum resident memory, in bytes, of a single process: the child or one of its own
+    /// children. The process with the largest maximum counts, so the value is not a sum.
+    ///
+    /// The kernel measures from the start of the child. Until the child executes its program, it
+    /// shares the memory of the spawning process, and the kernel counts this memory for the child
+    /// too. Therefore the value is never less than the maximum that the spawning process had
+    /// reached when it started the child. If `Command` has to fork, for example for `pre_exec`, the
+    /// value has no such minimum: the child then starts with a copy of the memory.
     pub max_rss_bytes: u64,
 }
 
-/// A child on its loop, with the pipes that its `Command` requested.
+/// A child that a loop watches, with the pipes that its `Command` requested.
 ///
-/// Each pipe is a [`Stream`](crate::Stream), for [`Connection::open`](crate::Connection::open),
-/// [`lines`] or [`Registry::add`]. A pipe that is dropped is closed: the child reads the end of its
-/// input, or can no longer write its output.
+/// Each pipe is a [`Stream`](crate::Stream). You can pass it to
+/// [`Connection::open`](crate::Connection::open), [`lines`] or [`Registry::add`]. If you drop
+/// `stdin`, the child reads the end of its input. If you drop `stdout` or `stderr`, the child gets
+/// `SIGPIPE` or `EPIPE` when it writes its output.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Spawned {
@@ -102,19 +115,21 @@ pub struct Spawned {
     pub key: ChildKey,
     /// The process id.
     pub pid: u32,
-    /// The pipe to the child's standard input, if that was `Stdio::piped`.
+    /// The pipe to the child's standard input, if the `Command` set it to `Stdio::piped`.
     pub stdin: Option<ChildStdin>,
-    /// The pipe from the child's standard output, if that was `Stdio::piped`.
+    /// The pipe from the child's standard output, if the `Command` set it to `Stdio::piped`.
     pub stdout: Option<ChildStdout>,
-    /// The pipe from the child's standard error, if that was `Stdio::piped`.
+    /// The pipe from the child's standard error, if the `Command` set it to `Stdio::piped`.
     pub stderr: Option<ChildStderr>,
 }
 
-/// An error from [`watch()`] for a child that could not be watched. It returns the child, and the
-/// caller is responsible for waiting for it.
+/// The error of [`watch()`] for a child that could not be watched. It returns the child. You must
+/// then wait for the child yourself, since it would otherwise stay a zombie. Alternatively, convert
+/// the error into an [`io::Error`]: the next loop that starts or watches a child then reaps this
+/// child too.
 #[non_exhaustive]
 pub struct WatchError {
-    /// The child that was passed in.
+    /// The child that was passed to [`watch()`].
     pub child: Child,
     /// The reason.
     pub error: io::Error,
@@ -122,24 +137,31 @@ pub struct WatchError {
 
 /// Starts `command`, and calls `on_exit` once when the child has ended.
 ///
-/// `on_exit` gets the exit status and the resource use, also if the child ends before the loop
-/// runs. It gets an error (`ECHILD`) if other code has reaped the child, so that these are lost:
-/// the program ignores `SIGCHLD`, or a part of it waits for any child. The child has ended in this
-/// case too. An error that `on_exit` returns is logged.
+/// `on_exit` gets the exit status and the resource use, even if the child ends before the loop
+/// runs. An error that `on_exit` returns is logged.
 ///
-/// The child's output may still be in its pipes. The output ends with the pipe, which may be before
-/// or after the exit.
+/// `on_exit` gets the error `ECHILD` if other code has reaped the child. This happens if the
+/// program ignores `SIGCHLD`, or if a part of the program waits for any child. In both cases the
+/// child has ended, but its exit status and its resource use are lost.
+///
+/// When `on_exit` is called, the child's output may still be in its pipes. The exit is not the end
+/// of the output: a pipe may end before or after the exit.
 ///
 /// The registration keeps [`Reactor::run`](reactor::Reactor::run) alive until the child has ended.
-/// If it is removed, or the reactor dropped, the child goes on and `on_exit` is dropped: see
-/// [`ChildKey::key`]. Standard input is inherited by default, as with [`Command::spawn`]. Loop
-/// thread only. For the costs see the [module](self).
+/// If the registration is removed, or the reactor is dropped, the child continues to run, and
+/// `on_exit` is dropped without a call; see [`ChildKey::key`]. Standard input is inherited by
+/// default, as with [`Command::spawn`]. Call this function on the loop's thread.
+///
+/// # Cost
+/// See the [module](self#cost).
 ///
 /// # Errors
-/// - The errors of [`Command::spawn`], with the program: `NotFound` if the program or its working
-///   directory does not exist; `PermissionDenied`; `EAGAIN` at a limit of processes; `EMFILE`.
-/// - `EMFILE` or [`Error::Full`](reactor::Error::Full) if the child was started and cannot be
-///   watched. It is then killed, and reaped with the next one.
+/// - `NotFound` if the program, its interpreter or its working directory does not exist.
+/// - `PermissionDenied` if the file is not a program, or if this user may not execute it.
+/// - `EAGAIN` at a limit of processes, `EMFILE`, and the other errors of [`Command::spawn`]. These
+///   errors name the program.
+/// - The errors of [`watch()`], if the child was started but cannot be watched. The child is then
+///   killed. The loop of the next call of [`spawn`] or [`watch()`] reaps the child.
 ///
 /// ```
 /// use std::process::{Command, Stdio};
@@ -180,16 +202,18 @@ where
     spawn_watched(registry, command, Some(ExitCallback(on_exit)))
 }
 
-/// Calls `on_exit` once when `child`, which the standard library has started, has ended. Apart from
-/// the start this works like [`spawn`].
+/// Calls `on_exit` once when `child` has ended. `child` is a process that the standard library has
+/// started. In all other respects this function works like [`spawn`].
 ///
-/// Use it for children that were spawned elsewhere: on another thread, or by another library. The
-/// child must not have been waited for, for example by [`Child::try_wait`]. Its remaining pipes are
-/// returned.
+/// Use this for a child that was spawned elsewhere: on another thread, or by another library. Do
+/// not wait for the child before this call, for example by [`Child::try_wait`]. The returned
+/// [`Spawned`] has the pipes that are still in `child`.
 ///
 /// # Errors
 /// [`WatchError`] returns the child. Its error is one of:
-/// - `ESRCH` if the child has been reaped, or `ECHILD` if another process has got its number since.
+/// - `ESRCH` if the child was already reaped.
+/// - `ECHILD` if the child was already reaped, and another process has got its process id since
+///   then.
 /// - `EMFILE` and the other errors of `pidfd_open(2)`.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
@@ -222,10 +246,11 @@ where
     watch_child(registry, child, None, Some(ExitCallback(on_exit)))
 }
 
-/// Releases the child, which goes on. It is reaped like a child whose loop is gone.
+/// Releases the child, which continues to run. It is reaped like a child whose loop was dropped: by
+/// the next loop that starts or watches a child.
 impl From<WatchError> for io::Error {
     fn from(WatchError { mut child, error }: WatchError) -> Self {
-        // If other code has reaped the child, its number may belong to another process by now.
+        // If other code has reaped the child, its process id may belong to another process by now.
         if matches!(child.try_wait(), Ok(None)) {
             let label = format!("child {}", child.id());
             orphans::add(Orphan::of(child, &label));
@@ -254,7 +279,7 @@ impl WatchError {
         self.error.kind()
     }
 
-    /// Returns the errno from the kernel, if a system call has failed.
+    /// Returns the errno from the kernel. Returns `None` if no system call has failed.
     pub fn raw_os_error(&self) -> Option<i32> {
         reactor::errno(&self.error)
     }

@@ -1,8 +1,8 @@
 //! Children whose loop ended while they ran. They are kept until another loop of this process
 //! adopts them.
 //!
-//! A child must be reaped by its parent, or it stays a zombie while its parent lives. The next loop
-//! that starts or watches a child adopts the kept ones, in the background.
+//! A child that its parent does not reap stays a zombie while the parent lives. The next loop that
+//! starts or watches a child adopts the kept children, in the background.
 
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A child that no loop watches.
 pub(super) struct Orphan {
-    /// `None` if it could not be opened.
+    /// `None` if the pidfd could not be opened.
     pub(super) pidfd: Option<Arc<OwnedFd>>,
     pub(super) child: Child,
     pub(super) label: Arc<str>,
@@ -33,7 +33,7 @@ impl Orphan {
 
 static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
 
-/// Keeps a child for the next loop that starts one.
+/// Keeps a child for the next loop that starts or watches a child.
 pub(super) fn add(orphan: Orphan) {
     tracing::debug!(child = %orphan.label, "no loop watches this child");
     ORPHANS
@@ -42,8 +42,8 @@ pub(super) fn add(orphan: Orphan) {
         .push(orphan);
 }
 
-/// Takes the kept children. Those that cannot be watched are kept further. Costs one lock if there
-/// are none.
+/// Takes the kept children. A child whose pidfd cannot be opened stays kept. If there are no
+/// children, this costs one lock.
 pub(super) fn adopt() -> Vec<(Orphan, Arc<OwnedFd>)> {
     let left = std::mem::take(&mut *ORPHANS.lock().unwrap_or_else(PoisonError::into_inner));
     let mut adopted = Vec::new();

@@ -13,40 +13,48 @@ use crate::framing::{Framing, Lines, Search};
 
 /// The events that [`lines`] reports.
 ///
-/// Each line comes with the connection, which can [pause](Connection::pause_reading) the writer, or
-/// send an answer to a terminal.
+/// Each line comes with the [`Connection`] that reads the stream. If the stream is the child's
+/// terminal, use the connection to answer the child. For any stream, use it to
+/// [pause](Connection::pause_reading) reading. During a pause the writer blocks once the pipe is
+/// full.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
-    /// A line, without its end. It may not be valid text.
+    /// A line, without its line end. It need not be valid UTF-8.
     Line(&'a [u8], &'a mut Connection<'c, S>),
-    /// The beginning of a line that is longer than the limit, as many bytes as the limit allows.
-    /// The rest of the line is discarded, and the next event is the line after it.
+    /// The beginning of a line that is longer than the limit. It has as many bytes as the limit
+    /// allows. The rest of the line is discarded. The next event reports the line after the one
+    /// that was cut.
     Cut(&'a [u8], &'a mut Connection<'c, S>),
-    /// The end of the output, the last call. [`CloseReason::Finished`] at the end of the stream.
+    /// The output has ended. This is the last call. The reason is [`CloseReason::Finished`] if the
+    /// stream was read to its end.
     Ended(CloseReason),
 }
 
-/// Calls `on_output` for each line of `stream`, including a last line without an end, and once when
-/// the stream has ended.
+/// Calls `on_output` for each line of `stream`, and once more with [`Output::Ended`] when the
+/// stream has ended. The last line of the stream needs no line end.
 ///
-/// `stream` can be a pipe of a child, the master side of its terminal, or any other stream. It ends
-/// when *all* of its writers have closed it. A child may have ended long before, if processes that
-/// it has started go on. The registration keeps [`Reactor::run`](reactor::Reactor::run) alive. Loop
-/// thread only.
+/// `stream` can be a pipe of a child, the master side of its terminal, or any other stream. A pipe
+/// ends when *all* of its writers have closed it. If processes that the child has started still
+/// run, the pipe may end long after the child. The registration keeps
+/// [`Reactor::run`](reactor::Reactor::run) alive. Call this function on the loop's thread.
 ///
 /// A line of more than `max_length` bytes is cut: its first `max_length` bytes are reported as
-/// [`Output::Cut`], as soon as it is known to be longer, and reading goes on. An error that
-/// `on_output` returns ends the registration; the child then gets `EPIPE` or `SIGPIPE` when it
-/// writes. Return an error at [`Output::Cut`] if a long line should end it. `WouldBlock` and
-/// `Interrupted` end nothing.
+/// [`Output::Cut`], as soon as more bytes of the line have arrived. The rest of the line is
+/// discarded. Then the next line is reported as usual.
 ///
-/// If a callback pauses the connection, no further lines are reported until it is resumed by its
-/// [`ConnectionKey`], not even lines that were already read. The writer blocks when the pipe is
-/// full.
+/// An error that `on_output` returns ends the registration and closes the stream. A child that then
+/// writes to its pipe gets `EPIPE` or `SIGPIPE`. To end the registration at a line that is too
+/// long, return an error at [`Output::Cut`]. The errors `WouldBlock` and `Interrupted` are
+/// exceptions: they do not end the registration.
+///
+/// Each line comes with the [`Connection`] that reads the stream. If a callback
+/// [pauses](Connection::pause_reading) this connection, no further lines are reported, not even
+/// lines that were already read. Reporting continues when you resume the connection by its
+/// [`ConnectionKey`]. During the pause, the writer blocks once the pipe is full.
 ///
 /// # Cost
-/// The costs of [`Connection::open`]. No buffer is held while no data arrives.
+/// The costs of [`Connection::open`]. While no data arrives, no buffer is held for the stream.
 ///
 /// # Errors
 /// [`AddError`] returns the stream. Its error is one of:
@@ -82,7 +90,7 @@ where
 struct LineReader<F> {
     lines: Lines,
     max_length: usize,
-    /// Set within a line that was cut, up to its end.
+    /// Set from the cut of a line until the end of that line.
     skipping: bool,
     on_output: F,
 }
@@ -94,8 +102,9 @@ enum FoundLine<'a> {
 }
 
 impl<F> LineReader<F> {
-    /// Finds the first line of `data`. Returns the number of consumed bytes, which may be more than
-    /// 0 without a line: the rest of a cut line is skipped.
+    /// Finds the first line of `data`. Returns the number of consumed bytes, and the line if there
+    /// is a whole one. Bytes may be consumed without a line, since the rest of a cut line is
+    /// skipped.
     fn next<'a>(
         &mut self,
         data: &'a [u8],
@@ -116,7 +125,7 @@ impl<F> LineReader<F> {
             ),
             Ok(None) => (skipped, None),
             Err(_) => {
-                // The old one would repeat its error for ever.
+                // The old framing would repeat its error for ever.
                 self.lines = Lines::new(self.max_length);
                 self.skipping = true;
                 (
@@ -128,8 +137,8 @@ impl<F> LineReader<F> {
     }
 
     /// Calls `on_output` for each line of `data`, until the connection is closed, paused or
-    /// removed. Returns the number of consumed bytes. `WouldBlock` is not passed on, since the
-    /// connection would take it for 0 bytes consumed.
+    /// removed. Returns the number of consumed bytes. The error `WouldBlock` is not passed on,
+    /// since the connection would take it for 0 consumed bytes.
     fn deliver<S>(
         &mut self,
         data: &[u8],

@@ -1,7 +1,8 @@
-//! One child process: how it is watched, signalled and reaped, independent of all others.
+//! One child process, which is watched, signalled and reaped independently of all others.
 //!
-//! Ground rule: a number is used only while it is certain to be the child's. A pidfd identifies the
-//! child for ever. Its pid does so until the child is reaped, which is checked through the pidfd.
+//! Ground rule: a process id is used only while it certainly identifies the child. A pidfd
+//! identifies the child for ever. The pid identifies the child until it is reaped, which is checked
+//! through the pidfd.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,30 +26,30 @@ use super::{Exit, Usage};
 use crate::error::{advised, named};
 use crate::signal::Signal;
 
-/// The target of a signal, the larger one last.
+/// The target of a signal. The order of the variants is by size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SignalTarget {
     Process,
     Group,
 }
 
-/// A child that is not reaped yet: a source that becomes readable when it has ended.
+/// A child that is not reaped yet. As a source it becomes readable when the child has ended.
 pub(super) struct ChildProcess {
     pidfd: Arc<OwnedFd>,
     pid: Pid,
     label: Arc<str>,
-    /// The target that got a `SIGTERM`: each process gets only one.
+    /// The target that got a `SIGTERM`. Each process gets only one.
     requested: Cell<Option<SignalTarget>>,
-    /// The time at which the requested target is killed, unless it has ended by then.
+    /// The time at which the requested target is killed, if it has not ended by then.
     pub(super) kill_at: Cell<Option<Instant>>,
     group_killed: Cell<bool>,
-    /// The child, while it is ours to reap.
+    /// The child, until it is reaped. `None` before it is taken over.
     child: RefCell<Option<Child>>,
 }
 
 impl ChildProcess {
-    /// Opens a child that the standard library has started. The caller must reap it until it is
-    /// taken over.
+    /// Opens a child that the standard library has started. Until [`take_over`](Self::take_over) is
+    /// called, the caller must reap the child.
     pub(super) fn open(child: &Child, program: Option<&str>) -> io::Result<Self> {
         let pid = Pid::from_child(child);
         let label: Arc<str> = match program {
@@ -86,7 +87,7 @@ impl ChildProcess {
         }
     }
 
-    /// Takes the child over: it is reaped here from now on.
+    /// Takes the child over. From now on the child is reaped here.
     pub(super) fn take_over(&self, child: Child) {
         *self.child.borrow_mut() = Some(child);
     }
@@ -95,18 +96,18 @@ impl ChildProcess {
         self.pid.as_raw_pid().cast_unsigned()
     }
 
-    /// Returns its name in logs and errors: `child 4711 (sh)`.
+    /// Returns the name of the child in logs and errors, such as `child 4711 (sh)`.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
-    /// Returns `true` if it is still to be reaped here.
+    /// Returns `true` if the child was taken over and is not reaped yet.
     pub(super) fn must_be_reaped(&self) -> bool {
         self.child.borrow().is_some()
     }
 
-    /// Reaps the child and returns how it has ended. Returns `WouldBlock` while it runs. Any other
-    /// error is final, too.
+    /// Reaps the child and returns its exit. Returns `WouldBlock` while the child runs. After any
+    /// other error the child is no longer reaped here.
     pub(super) fn reap(&self) -> io::Result<Exit> {
         let mut child = self.child.borrow_mut();
         let reaped = match &mut *child {
@@ -119,14 +120,15 @@ impl ChildProcess {
         reaped
     }
 
+    /// Sends `signal` to the child, or to its group.
     pub(super) fn send(&self, target: SignalTarget, signal: Signal) -> Result<(), Error> {
         let call = match target {
             SignalTarget::Process => "pidfd_send_signal",
             SignalTarget::Group => "kill",
         };
         let known = self.sendable(call, signal)?;
-        // A pidfd cannot identify a group. The group's number is the child's only until the child
-        // is reaped.
+        // A pidfd cannot identify a group. The id of the group is the child's pid only until the
+        // child is reaped.
         if target == SignalTarget::Group && has_ended(&self.pidfd) == Err(Errno::CHILD) {
             return Err(Error::Call {
                 call: "waitid",
@@ -139,7 +141,7 @@ impl ChildProcess {
         };
         match sent {
             Ok(()) => Ok(()),
-            // It has ended, and other code has reaped it.
+            // The child has ended, and other code has reaped it.
             Err(Errno::SRCH) if target == SignalTarget::Process => Ok(()),
             Err(errno) => {
                 let advice = match errno {
@@ -176,7 +178,8 @@ impl ChildProcess {
         })
     }
 
-    /// Sends `SIGTERM` to the child, or to its whole group, unless this was done before.
+    /// Sends `SIGTERM` to the child or to its whole group. A process that has already got one gets
+    /// no second one.
     pub(super) fn request_exit(&self, target: SignalTarget) -> Result<(), Error> {
         match (self.requested.get(), target) {
             (None, _) => self.send(target, Signal::TERM)?,
@@ -184,16 +187,16 @@ impl ChildProcess {
             (Some(_), _) => {}
         }
         self.requested.set(self.requested.get().max(Some(target)));
-        // A stopped process acts on no signal except this one and SIGKILL.
+        // A stopped process reacts to no signal except SIGCONT and SIGKILL.
         if let Err(error) = self.send(target, Signal::CONT) {
             tracing::debug!(child = %self.label, %error, "SIGCONT failed");
         }
         Ok(())
     }
 
-    /// Sends `SIGTERM` to all of the group except the child, which has got it already.
+    /// Sends `SIGTERM` to all processes of the group except the child, which has already got one.
     fn request_exit_of_others(&self) -> Result<(), Error> {
-        self.send(SignalTarget::Group, Signal::CONT)?; // the same checks, and the same errors
+        self.send(SignalTarget::Group, Signal::CONT)?; // checks the group, and returns the errors
         let term = self.sendable("pidfd_send_signal", Signal::TERM)?;
         let unread = |error| Error::Call {
             call: "readdir",
@@ -220,8 +223,8 @@ impl ChildProcess {
         }
     }
 
-    /// Kills the rest of the group. Its number is the child's pid, so the child must not have been
-    /// reaped.
+    /// Kills the rest of the group. The id of the group is the child's pid, so the child must not
+    /// be reaped before this call.
     pub(super) fn kill_group(&self) {
         self.group_killed.set(true);
         self.kill(SignalTarget::Group);
@@ -233,8 +236,8 @@ impl ChildProcess {
         }
     }
 
-    /// Returns `true` if the child has ended before its group, which was also asked to exit and has
-    /// the rest of the grace period.
+    /// Returns `true` if the child has ended, its group was asked to exit too, and the rest of the
+    /// group was not killed yet.
     pub(super) fn has_unfinished_group(&self) -> bool {
         let is_ending =
             self.requested.get() == Some(SignalTarget::Group) && !self.group_killed.get();
@@ -247,8 +250,9 @@ impl ChildProcess {
     }
 }
 
-/// Handles a child that no loop watches any more. A pending kill happens now, since it could not
-/// happen later. Otherwise the child is kept for the next loop that starts one.
+/// Handles a child that no loop watches any more. A child that was to be killed later is killed
+/// now, since no loop could do it later. A child that still runs is kept for the next loop that
+/// starts or watches a child.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else {
@@ -290,7 +294,7 @@ fn reaped_elsewhere(errno: Errno) -> &'static str {
     }
 }
 
-/// Returns `true` if the child has ended and can be reaped. Does not reap it.
+/// Returns `true` if the child has ended and can be reaped. Does not reap the child.
 fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
@@ -299,11 +303,11 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
     }
 }
 
-/// Reaps this child and no other. Returns `WouldBlock` while it runs.
+/// Reaps this child and no other. Returns `WouldBlock` while the child runs.
 ///
-/// The pidfd tells that the child has ended and is not reaped, so its pid is still its own. This
-/// matters because `wait4(2)`, which returns the resource use, takes no pidfd. The call does not
-/// block.
+/// The resource use comes from `wait4(2)`, which takes a pid and no pidfd. Therefore the pidfd is
+/// asked first: if the child has ended and is not reaped, its pid is still its own, and `wait4`
+/// does not block.
 pub(super) fn reap(pidfd: &OwnedFd, child: &mut Child, label: &str) -> io::Result<Exit> {
     match has_ended(pidfd) {
         Ok(true) => {}

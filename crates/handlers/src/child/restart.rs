@@ -4,8 +4,11 @@ use std::time::Duration;
 
 /// A policy for restarting a child that has ended, for [`supervise`](super::supervise).
 ///
-/// The delay doubles with each restart in a row, from the initial to the maximum delay. After a
-/// child has run long enough, the row starts again. Times are those of the loop's clock.
+/// Restarts that follow each other without a long run of the child form a *row*. The first restart
+/// of a row has the [initial delay](Self::initial_delay). The delay then doubles with each restart
+/// of the row, up to the [maximum delay](Self::max_delay). If the child has run for the time that
+/// [`steady_after`](Self::steady_after) sets, its next restart begins a new row. All times are
+/// measured by the loop's clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,43 +48,45 @@ impl RestartPolicy {
         }
     }
 
-    /// Returns a policy that never restarts the child.
+    /// Returns a policy that never restarts the child, and does not try a failed start again.
     pub const fn never() -> Self {
         Self::new(When::Never)
     }
 
-    /// Returns a policy that restarts the child unless it ended with exit code 0. A child that
-    /// could not be started is also tried again.
+    /// Returns a policy that restarts the child unless it has ended with exit code 0. A start that
+    /// fails is also tried again.
     pub const fn on_failure() -> Self {
         Self::new(When::OnFailure)
     }
 
-    /// Returns a policy that restarts the child however it ended.
+    /// Returns a policy that restarts the child in any case. A start that fails is also tried
+    /// again.
     pub const fn always() -> Self {
         Self::new(When::Always)
     }
 
-    /// Sets the delay before the first restart in a row. Default: 100 ms, as in systemd.
+    /// Sets the delay before the first restart of a [row](Self). Default: 100 ms, as in systemd.
     pub const fn initial_delay(mut self, delay: Duration) -> Self {
         self.initial_delay = delay;
         self
     }
 
-    /// Sets the maximum delay. Default: 30 s.
+    /// Sets the maximum delay before a restart. Default: 30 s.
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// Sets how long a child must run before the row of restarts counts as over. The next restart
-    /// then uses the initial delay, and counts as the first towards
-    /// [`max_restarts`](Self::max_restarts). Default: 10 s.
+    /// Sets how long a child must run so that its next restart begins a new row. The first restart
+    /// of a row uses the initial delay, and [`max_restarts`](Self::max_restarts) counts the
+    /// restarts of one row. Default: 10 s.
     pub const fn steady_after(mut self, ran: Duration) -> Self {
         self.steady_after = ran;
         self
     }
 
-    /// Sets the maximum number of restarts in a row. Default: no limit.
+    /// Sets the maximum number of restarts in a [row](Self). After the last of them, the
+    /// supervision ends when the child ends, or cannot be started. Default: no limit.
     pub const fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = restarts;
         self
@@ -104,8 +109,8 @@ impl Backoff {
         }
     }
 
-    /// Returns the delay before the next start, for a child that has run for `ran`. Returns `None`
-    /// if it is not started again.
+    /// Returns the delay before the next start of a child that has run for `ran`. Returns `None` if
+    /// the child is not started again.
     pub(super) fn next(&mut self, succeeded: bool, ran: Duration) -> Option<Duration> {
         let Self { policy, restarts } = self;
         let wanted = match policy.when {
@@ -160,11 +165,7 @@ mod tests {
         let mut backoff = Backoff::new(RestartPolicy::on_failure().max_delay(Duration::MAX));
         backoff.restarts = u32::MAX - 1;
         assert_eq!(backoff.next(false, AT_ONCE), Some(ms(100) * u32::MAX));
-        assert_eq!(
-            backoff.next(false, AT_ONCE),
-            None,
-            "as many as there may be"
-        );
+        assert_eq!(backoff.next(false, AT_ONCE), None, "the limit is reached");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A supervisor: it restarts a child when it ends, according to a policy.
 //!
-//! The supervisor is one object that is passed on: from the callback that starts a child to the
-//! watch of the child, and from there to the timer of the next start. It is in one place at a time,
-//! and ends with that place.
+//! The supervisor is one object that is passed on. The callback that starts a child passes it to
+//! the watch of the child, and the watch passes it to the timer of the next start. The supervisor
+//! is in one place at a time, and ends when that place is dropped.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::process::Command;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
@@ -23,37 +23,44 @@ use super::{ChildKey, Exit, Spawned};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SupervisorEvent {
-    /// A child was started. The callback may take its pipes; pipes that it leaves are closed.
+    /// A child was started. The callback may take the pipes of the child. Pipes that the callback
+    /// does not take are closed.
     Started(Spawned),
     /// The child has ended.
     Exited {
-        /// The result of the exit, as for the callback of [`spawn`](super::spawn).
+        /// The exit of the child, or the error that the callback of [`spawn`](super::spawn) gets in
+        /// its place.
         exit: io::Result<Exit>,
-        /// The delay until the next start. `None` if it is not started again; this is the last call
-        /// then.
+        /// The delay until the next start. `None` if the child is not started again: this event is
+        /// then the last one.
         restart_in: Option<Duration>,
     },
-    /// The child could not be started. This counts as a failure.
+    /// The child could not be started. The [policy](super::RestartPolicy) treats this like a child
+    /// that has failed.
     NotStarted {
-        /// The error of the start: one of [`spawn`](super::spawn), or of the `command` callback.
+        /// The error that [`spawn`](super::spawn) or the `command` callback has returned.
         error: io::Error,
-        /// The delay until the next attempt. `None` if there is none; this is the last call then.
+        /// The delay until the next attempt. `None` if there is no further attempt: this event is
+        /// then the last one.
         restart_in: Option<Duration>,
     },
-    /// The supervision was stopped while no child ran. This is the last call.
+    /// The supervision was stopped while no child ran. This event is the last one.
     Stopped,
 }
 
 /// Starts a child and restarts it when it has ended, according to `policy`. `command` is called for
-/// each start and returns the command to run. `on_event` is called for each step. The first start
-/// happens with the deferred callbacks. Loop thread only.
+/// each start, and returns the command to run. `on_event` is called for each
+/// [event](SupervisorEvent). No callback runs before this function returns, because the first start
+/// is [deferred](Registry::defer). Call this function on the loop's thread.
 ///
-/// The supervision keeps [`Reactor::run`](reactor::Reactor::run) alive, also during restart delays.
+/// The supervision keeps [`Reactor::run`](reactor::Reactor::run) alive, even while it waits for the
+/// next start.
 ///
 /// An error of `command` counts as a failed start. The supervision ends early in these cases:
 /// - `on_event` returns an error. A running child is killed, and the error is logged.
-/// - The watch is removed by [`ChildKey::key`]. No event is reported.
-/// - `command` or `on_event` panics, except at [`SupervisorEvent::Started`]. No event is reported.
+/// - You remove the watch of the child by [`ChildKey::key`]. No event is reported.
+/// - `command` panics, or `on_event` panics at any event but [`SupervisorEvent::Started`]. No event
+///   is reported. A panic at `Started` does not end the supervision.
 ///
 /// ```
 /// use std::process::Command;
@@ -96,15 +103,20 @@ where
     let supervisors = registry.local::<Supervisors>();
     supervisors.last += 1;
     let key = SupervisorKey(supervisors.last);
+    let alive = Rc::new(());
+    // A supervisor that was dropped by a panic has not removed its entry.
+    supervisors
+        .supervisions
+        .retain(|_, supervision| supervision.is_alive());
     supervisors.supervisions.insert(
         key,
         Supervision {
             state: SupervisorState::Starting,
             stopping: false,
+            alive: Rc::downgrade(&alive),
         },
     );
-    // The first start is deferred, so that no callback runs before this returns, and the key is
-    // known to the caller first.
+    // The first start is deferred, so that no callback runs before the caller knows the key.
     let (backoff, origin) = (Backoff::new(policy), Location::caller());
     let supervisor = Supervisor {
         key,
@@ -113,6 +125,7 @@ where
         on_event,
         started: registry.now(),
         origin,
+        _alive: alive,
     };
     registry.defer(move |cx| {
         if let Err(error) = supervisor.start(cx) {
@@ -122,7 +135,8 @@ where
     key
 }
 
-/// Identifies a supervisor on its loop. It is `Copy`, and checked at every use.
+/// Identifies a supervisor on its loop. The key is `Copy`. Each method checks the key, and returns
+/// [`Error::StaleKey`] if the supervision has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SupervisorKey(u64);
 
@@ -134,7 +148,8 @@ impl From<SupervisorKey> for Key {
     }
 }
 
-/// Formats the [`Key`] that this converts to: `7v0` for the seventh supervisor of its loop.
+/// Formats the [`Key`] that this key converts to, such as `7v0` for the seventh supervisor of its
+/// loop.
 impl fmt::Display for SupervisorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Key::from(*self).fmt(f)
@@ -142,18 +157,19 @@ impl fmt::Display for SupervisorKey {
 }
 
 impl SupervisorKey {
-    /// Ends the supervision. A running child gets `grace` to end, as by [`ChildKey::terminate`],
-    /// and its exit is the last event. If no child runs, [`SupervisorEvent::Stopped`] is reported
+    /// Ends the supervision. If a child runs, this method calls [`ChildKey::terminate`]: the child
+    /// gets `SIGTERM` now, and `SIGKILL` if it has not ended when `grace` has elapsed. The exit of
+    /// this child is the last event. If no child runs, [`SupervisorEvent::Stopped`] is reported
     /// next turn as the last event.
     ///
-    /// To end the child's whole group, call [`ChildKey::terminate_group`] of the
-    /// [`child`](Self::child) first. The call for the group counts, and each process gets one
-    /// `SIGTERM`.
+    /// To end the whole group of the child, call [`ChildKey::terminate_group`] with the key from
+    /// [`child`](Self::child) before you call this method. Each process of the group then gets one
+    /// `SIGTERM`, and the whole group is killed at the earlier of the deadlines of the two calls.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the supervision has already ended.
-    /// - [`Error::Call`] if the child cannot be signalled; see [`ChildKey::terminate`]. It is not
-    ///   restarted in this case either.
+    /// - [`Error::Call`] if the child cannot be signalled; see [`ChildKey::terminate`]. Even after
+    ///   this error, the child is not restarted.
     pub fn stop<S>(self, registry: &mut Registry<S>, grace: Duration) -> Result<(), Error> {
         let supervision = self.find(registry).ok_or_else(|| self.stale())?;
         supervision.stopping = true;
@@ -164,10 +180,13 @@ impl SupervisorKey {
         }
     }
 
-    /// Starts the child next turn if it waits for a restart, for example after an operator has
-    /// fixed the cause of a failure. Does nothing if the child runs. To restart a running child,
-    /// call [`ChildKey::terminate`] of the [`child`](Self::child) if the policy restarts it then.
-    /// The next delays are not changed.
+    /// Starts the child next turn if the supervisor is waiting for the restart delay. Does nothing
+    /// if the child runs. The delays of later restarts are not changed. Use this, for example,
+    /// after an operator has fixed the cause of a failure.
+    ///
+    /// To restart a running child, call [`ChildKey::terminate`] with the key from
+    /// [`child`](Self::child). The child is then restarted if the policy allows a restart after
+    /// this exit.
     ///
     /// # Cost
     /// O(1).
@@ -181,8 +200,8 @@ impl SupervisorKey {
         }
     }
 
-    /// Returns the key of the running child, for signals. Returns `None` if no child runs at
-    /// present.
+    /// Returns the key of the running child, or `None` if no child runs at present. With the key
+    /// you can signal the child.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the supervision has ended.
@@ -197,24 +216,12 @@ impl SupervisorKey {
         Error::StaleKey(self.into())
     }
 
-    /// Returns the entry of the supervisor. Returns `None` if the supervisor ended with the
-    /// registration or the timer that held it.
+    /// Returns the entry of the supervisor. Returns `None` if the supervisor has ended, also if it
+    /// was dropped with the registration or the timer that held it, or by a panic.
     fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
-        let state = registry
-            .local::<Supervisors>()
-            .supervisions
-            .get(&self)?
-            .state;
-        let over = match state {
-            SupervisorState::Starting => false,
-            SupervisorState::Waiting(timer) => registry.remaining(timer).is_err(),
-            SupervisorState::Running(child) => !registry.contains(child.key()),
-        };
         let supervisions = &mut registry.local::<Supervisors>().supervisions;
-        if over {
-            supervisions.remove(&self);
-        }
-        supervisions.get_mut(&self)
+        let supervision = supervisions.get_mut(&self)?;
+        supervision.is_alive().then_some(supervision)
     }
 }
 
@@ -228,11 +235,20 @@ struct Supervisors {
 struct Supervision {
     state: SupervisorState,
     stopping: bool,
+    /// Dangling once the supervisor has been dropped, wherever it was.
+    alive: Weak<()>,
+}
+
+impl Supervision {
+    fn is_alive(&self) -> bool {
+        self.alive.strong_count() > 0
+    }
 }
 
 #[derive(Clone, Copy)]
 enum SupervisorState {
-    /// The child is being started, or will be with the deferred callbacks of this turn or the next.
+    /// The child is being started, or will be started with the deferred callbacks of this turn or
+    /// the next.
     Starting,
     Waiting(TimerKey),
     Running(ChildKey),
@@ -247,6 +263,8 @@ struct Supervisor<C, F> {
     started: Instant,
     /// The location of the call of [`supervise`].
     origin: &'static Location<'static>,
+    /// Tells [`Supervision::is_alive`] when the supervisor is dropped.
+    _alive: Rc<()>,
 }
 
 impl<C, F> Supervisor<C, F>
@@ -277,8 +295,8 @@ where
         let key = spawned.key;
         cx.registry.set_origin(key.key(), self.origin)?;
         self.set_state(SupervisorState::Running(key), cx.registry);
-        // The supervisor moves into the watch first, so that its callback can reach the child by
-        // its key.
+        // The supervisor moves into the watch before its callback runs, so that the callback can
+        // reach the child by the child's key.
         cx.with_handler(
             key.key(),
             move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
@@ -295,7 +313,8 @@ where
         )?
     }
 
-    /// Reports an end, and schedules the next start if the policy restarts the child.
+    /// Reports an exit or a failed start, and schedules the next start if the policy restarts the
+    /// child.
     fn tell_and_restart<S>(
         mut self,
         succeeded: bool,
@@ -319,7 +338,7 @@ where
             self.remove(cx.registry);
             return Err(error);
         }
-        // If that callback has stopped the supervision, `Stopped` is reported next turn.
+        // If `on_event` has stopped the supervision, `Stopped` is reported next turn.
         let delay = if self.is_stopping(cx.registry) {
             Duration::ZERO
         } else {

@@ -38,6 +38,8 @@ impl<S> OnExit<S> for ReapOnly {
     }
 }
 
+/// Starts `command` and watches the child. If the child cannot be watched, it is killed, and kept
+/// for the next loop that starts or watches a child.
 #[track_caller]
 pub(super) fn spawn_watched<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
@@ -67,7 +69,7 @@ pub(super) fn spawn_watched<S, H: OnExit<S>>(
     )
 }
 
-/// Watches `child`. If `on_exit` is `None`, it may be filled in later by `with_handler`.
+/// Watches `child`. If `on_exit` is `None`, the caller may fill it in later by `with_handler`.
 #[track_caller]
 pub(super) fn watch_child<S, H: OnExit<S>>(
     registry: &mut Registry<S>,
@@ -75,7 +77,7 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
     program: Option<&str>,
     on_exit: Option<H>,
 ) -> Result<Spawned, WatchError> {
-    // This loop lives now, so it takes over the children that other loops have left behind.
+    // This loop is alive, so it takes over the children that dropped loops have left behind.
     for (orphan, pidfd) in orphans::adopt() {
         reap_in_background(
             registry,
@@ -92,7 +94,8 @@ pub(super) fn watch_child<S, H: OnExit<S>>(
         Err(error) => return Err(WatchError { child, error }),
     };
     tracing::debug!(child = process.label(), "watched");
-    // The child can no longer be returned to the caller, so it is ours to reap from here on.
+    // No error can follow that would return the child to the caller, so from here on it is reaped
+    // here.
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     process.take_over(child);
     Ok(Spawned {
@@ -124,8 +127,8 @@ fn register<S, H: OnExit<S>>(
     Ok(key)
 }
 
-/// Reaps a child whose watch has ended. If it is to be killed, it is killed in time, and `run`
-/// waits for it.
+/// Reaps a child whose watch has ended. If the child has a deadline, it is killed at the deadline,
+/// and `run` waits for its end. Otherwise the watch is in the background.
 fn reap_in_background<S>(
     registry: &mut Registry<S>,
     process: Rc<ChildProcess>,
@@ -181,7 +184,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
         cx.registry.local::<Children>().0.remove(&key);
         if let Some(on_exit) = self.on_exit.take() {
             match on_exit.exited(exit, cx) {
-                // `WouldBlock` would keep the registration of a child that has ended.
+                // `WouldBlock` would keep the registration although the child has ended.
                 Err(error) if is_nothing_done(&error) => return Err(io::Error::other(error)),
                 told => told?,
             }
@@ -192,7 +195,7 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
     fn closed(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         let key = cx.key();
         cx.registry.local::<Children>().0.remove(&key);
-        // Drops its captured values now, not when the child ends.
+        // Drops the values that the callback has captured now, not when the child ends.
         self.on_exit = None;
         if self.process.must_be_reaped() {
             reap_in_background(cx.registry, Rc::clone(&self.process), self.origin);
@@ -201,14 +204,15 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
 }
 
 impl<H> ChildWatch<H> {
-    /// Postpones the exit of a child until another process of its group has ended. Returns `true`
-    /// if there is one.
+    /// Postpones the report of the exit until another process of the group has ended. Returns
+    /// `true` if there is such a process.
     fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
         let key = cx.key();
         let waits = self.process.other_of_group().and_then(|other| {
             let Some(other) = other else { return Ok(false) };
             let waiting = cx.registry.add(other, Interest::READABLE, move |_, cx| {
-                // The child may have been killed in time, and its registration may have ended.
+                // The rest of the group may have been killed meanwhile, and the registration of the
+                // child may have ended.
                 let _ = cx.registry.set_interest(key, Interest::READABLE);
                 Ok(Next::Remove)
             })?;

@@ -7,16 +7,16 @@ use super::write::buffer::WriteBuffer;
 /// The size of the read buffer, and so the most that one call reads.
 const READ_MAX: usize = 64 * 1024;
 
-/// The buffers that a connection needs during a call. An idle connection holds none.
+/// The buffers that a connection needs during a call. An idle connection holds no buffer.
 struct Buffers {
     input: Box<[u8]>,
     output: WriteBuffer,
 }
 
 thread_local! {
-    /// The buffers of the loop of this thread. A thread local is used because a look-up by
-    /// `Registry::local` costs forty instructions more. They are taken while a connection is
-    /// called: the loop of another reactor that runs meanwhile makes buffers of its own.
+    /// The buffers of the loop of this thread. They are a thread local because a look-up by
+    /// `Registry::local` costs forty instructions more. A call of a connection takes them out: if
+    /// the loop of another reactor runs in that call, it makes buffers of its own.
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 

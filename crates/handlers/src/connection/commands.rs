@@ -1,9 +1,9 @@
-//! Commands to a connection by its key. They are applied even while its callback is running.
+//! Commands to a connection through its key. They are applied even if its callback is running.
 //!
-//! A callback has its connection by `&mut`, so nothing else can reach the connection meanwhile. A
-//! command can still come from inside that callback, for example if a publisher is one of its own
-//! subscribers. Such a command waits until the callback returns. It is applied before anything else
-//! is done with the connection: after the writes of the callback, and before any later write.
+//! A callback has its connection by `&mut`, so nothing else can reach the connection meanwhile. But
+//! a command can come from inside that callback, for example if a publisher is one of its own
+//! subscribers. Such a command waits until the callback returns. It is applied after the writes of
+//! the callback, and before anything else is done with the connection.
 
 use std::cell::Cell;
 use std::io;
@@ -26,7 +26,7 @@ pub(super) enum Command {
 }
 
 thread_local! {
-    /// The number of commands that wait on this thread, for all its loops. Read after each
+    /// The number of commands that wait on this thread, for all its loops. It is read after each
     /// callback.
     static WAITING: Cell<usize> = const { Cell::new(0) };
 }
@@ -59,7 +59,7 @@ impl Drop for Commands {
     }
 }
 
-/// Returns whether commands wait on this thread.
+/// Returns `true` if commands wait on this thread.
 #[inline(always)]
 pub(super) fn are_waiting() -> bool {
     WAITING.get() > 0
@@ -74,8 +74,8 @@ pub(super) fn take<S>(registry: &mut Registry<S>, key: Key) -> Vec<Command> {
     taken
 }
 
-/// Drops commands to connections that have ended. Only needed if a panic has unwound through a
-/// callback and through the loop: nothing else removes such commands.
+/// Drops commands to connections that have ended. This is only needed if a panic has unwound
+/// through a callback and through the loop: nothing else removes such commands.
 #[cold]
 fn drop_stale<S>(registry: &mut Registry<S>) {
     let mut keys: Vec<_> = registry
@@ -92,21 +92,23 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
     drop(stale);
 }
 
-/// Commands. A command is applied at once, or when the running callback of the connection returns.
+/// Commands. A command is applied at once, unless a callback of the connection, or a closure of
+/// [`with`](Self::with) for this connection, is running. In that case the command is applied when
+/// the callback or the closure returns.
 ///
-/// Inside that callback, and inside a closure of [`with`](Self::with) for the same connection,
-/// commands wait. When the callback returns they are applied in order, after everything that the
-/// callback has written and before the next callback. If the callback has closed the connection,
-/// commands that have no effect any more are dropped.
+/// Several waiting commands are applied in the order of their calls: after everything that the
+/// callback or closure has written, and before the next callback. If the callback or closure has
+/// closed the connection, the waiting commands that can have no effect any more are dropped.
 impl<S> ConnectionKey<S> {
-    /// Sends `bytes` after everything that was written before, with [`Connection::write`] inside
-    /// [`with`](Self::with).
+    /// Sends `bytes` after all bytes that were written earlier, as [`Connection::write`] does
+    /// inside [`with`](Self::with).
     ///
-    /// A message to all subscribers needs no special case for the subscriber that publishes it. If
-    /// the callback of the connection is running, the bytes are sent when that callback returns,
-    /// after its own writes. Until then this returns [`Flow::Open`]. If the queue cannot take the
-    /// bytes at that time, the connection ends with that error, so that the peer does not miss a
-    /// part unnoticed.
+    /// This also works while a callback of the connection itself is running. So you can send a
+    /// message to all subscribers, even to the subscriber whose callback publishes it. In this case
+    /// the bytes are sent when the running callback returns, after that callback's own writes, and
+    /// this method returns [`Flow::Open`]. If the queue then has no room for the bytes, the
+    /// connection ends with an error of kind `QuotaExceeded`, so that the peer does not miss a part
+    /// of the stream without notice.
     ///
     /// ```
     /// use handlers::ConnectionKey;
@@ -123,17 +125,17 @@ impl<S> ConnectionKey<S> {
     /// ```
     ///
     /// # Cost
-    /// O(length). Bytes that must wait are copied.
+    /// O(length). If a callback of the connection is running, one more copy of the bytes is made.
     ///
     /// # Errors
     /// - `NotFound` if the connection has ended.
-    /// - `BrokenPipe` after a shutdown or a close.
+    /// - `BrokenPipe` if our write side is closed, for example after [`shutdown`](Self::shutdown).
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of a socket that has failed, if nothing is read.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
-    /// The details are those of [`Connection::write`].
+    /// [`Connection::write`] describes these errors in detail.
     pub fn write(self, cx: &mut Context<'_, S>, bytes: &[u8]) -> io::Result<Flow> {
         match self.with(cx, |connection, _cx| connection.write(bytes)) {
             Err(Error::Running(_)) => {
@@ -143,7 +145,10 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Sends shared bytes as [`write`](Self::write) does, without copying a piece of 1 KiB or more.
+    /// Sends `bytes`, as [`write`](Self::write) does. If `bytes` has 1 KiB or more, it is usually
+    /// not copied: [`Connection::write_bytes`] lists the exceptions. If a callback of the
+    /// connection is running and `bytes` is shorter than 16 KiB, it may be copied when that
+    /// callback returns.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -161,13 +166,13 @@ impl<S> ConnectionKey<S> {
     ///
     /// # Errors
     /// - `NotFound` if the connection has ended.
-    /// - `BrokenPipe` after a shutdown or a close.
+    /// - `BrokenPipe` if our write side is closed, for example after [`shutdown`](Self::shutdown).
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of a socket that has failed, if nothing is read.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
-    /// The details are those of [`Connection::write_bytes`].
+    /// [`Connection::write`] describes these errors in detail.
     pub fn write_bytes(self, cx: &mut Context<'_, S>, bytes: Bytes) -> io::Result<Flow> {
         let mut bytes = Some(bytes);
         match self.with(cx, |connection, _cx| {
@@ -180,7 +185,7 @@ impl<S> ConnectionKey<S> {
         }
     }
 
-    /// Closes our write side, with [`Connection::shutdown`].
+    /// Closes our write side, as [`Connection::shutdown`] does.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -188,7 +193,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::Shutdown)
     }
 
-    /// Closes the connection gracefully, with [`Connection::close_after_flush`].
+    /// Closes the connection gracefully, as [`Connection::close_after_flush`] does.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -200,7 +205,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::CloseAfterFlush(deadline))
     }
 
-    /// Closes the connection, with [`Connection::close`].
+    /// Closes the connection, as [`Connection::close`] does.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -208,7 +213,7 @@ impl<S> ConnectionKey<S> {
         self.command(cx, Command::Close)
     }
 
-    /// Resets the connection, with [`Connection::abort`].
+    /// Resets the connection, as [`Connection::abort`] does.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the connection has ended.
@@ -248,14 +253,14 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Writes bytes that their writer believes to be queued already.
+    /// Writes bytes of a command that has waited. Its caller believes that they are queued already.
     fn write_late(&mut self, bytes: Bytes) {
         match self.write_bytes(bytes) {
             Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
                 self.state.end(CloseReason::Failed(error))
             }
-            // Any other error has causes with effects of their own: the connection's callback has
-            // closed the write side, or the socket has failed.
+            // No other error needs handling, because its cause has an effect of its own: the
+            // connection's callback has closed the write side, or the socket has failed.
             Ok(_) | Err(_) => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The connection as handlers see it: its state, its options, and reading. A handler gets it in
-//! each callback. Other callbacks get it by the key of the connection.
+//! The connection as handlers see it: its state, its options, and reading. A handler gets the
+//! connection in each callback. Other callbacks get it through the key of the connection.
 //!
 //! Writing is in [`write`](super::write). All ways to close a connection are in
 //! [`close`](super::close).
@@ -16,19 +16,20 @@ use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
 use crate::sockets::{self, plain};
 
-/// A connection. Its handler gets it in every callback. Other code on the loop gets it by
-/// [`ConnectionKey::with`].
+/// A connection. The [handler](crate::ConnectionHandler) of the connection gets it in every
+/// callback except [`on_close`](crate::ConnectionHandler::on_close). Other code on the loop gets it
+/// through [`ConnectionKey::with`].
 #[doc(alias("bufferevent", "AsyncSocket", "uv_stream_t", "TcpStream"))]
 pub struct Connection<'a, S> {
     pub(super) stream: &'a mut dyn DynStream,
     pub(super) state: &'a mut State,
-    /// The bytes that this callback has written and that are not sent yet. Empty while something is
-    /// queued.
+    /// The bytes that this callback has written and that are not sent yet. Empty while the write
+    /// queue is not empty.
     pub(super) buffer: &'a mut WriteBuffer,
     pub(super) key: ConnectionKey<S>,
-    /// Whether the connection was reached by its key. Writes of the handler are sent when its
-    /// callback returns. Small writes from outside are sent with the deferred callbacks, together
-    /// with other writes from outside.
+    /// `true` if the connection was reached through its key. Writes of the handler are sent when
+    /// its callback returns. Small writes from outside are sent with the deferred callbacks,
+    /// together with other writes from outside.
     pub(super) from_outside: bool,
 }
 
@@ -43,13 +44,16 @@ impl<S> Connection<'_, S> {
         self.state.counters
     }
 
-    /// Stops reading until [`resume_reading`](Self::resume_reading) is called. The peer is held up
-    /// once the kernel's buffer is full.
+    /// Stops reading until [`resume_reading`](Self::resume_reading) is called. The peer can still
+    /// send until the kernel's buffer is full.
     ///
-    /// No byte is lost. Bytes of the peer, and the end of its stream, wait in the kernel until
-    /// reading is resumed. The same holds if the peer has closed or reset the connection meanwhile.
-    /// A reset is reported at once: by [`on_failure`](crate::ConnectionHandler::on_failure) if
-    /// bytes are unread, or else by the end of the connection.
+    /// No byte is lost: bytes of the peer, and the end of its stream, wait in the kernel until
+    /// reading is resumed. They wait even if the peer closes or resets the connection during the
+    /// pause.
+    ///
+    /// If the peer resets the connection during the pause and bytes are unread,
+    /// [`on_failure`](crate::ConnectionHandler::on_failure) is called at once. If no bytes are
+    /// unread, the connection ends at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -74,8 +78,9 @@ impl<S> Connection<'_, S> {
         self.state.flags.insert(Flags::PAUSED);
     }
 
-    /// Resumes reading after [`pause_reading`](Self::pause_reading). Later this turn or next turn,
-    /// the handler is called with the bytes that it did not consume.
+    /// Resumes reading after [`pause_reading`](Self::pause_reading). In this turn or the next one,
+    /// the handler is called with the bytes that it has not consumed yet. Does nothing if reading
+    /// is not paused.
     #[doc(alias("bufferevent_enable", "uv_read_start"))]
     pub fn resume_reading(&mut self) {
         if self.state.flags.take(Flags::PAUSED) {
@@ -83,31 +88,36 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Keeps reading while the write queue is full. Use it if the handler writes to other
-    /// connections and does not fill this queue.
+    /// Makes the connection read even while its write queue is full. By default a full queue stops
+    /// reading. Use this method if the handler writes the input of this connection to other
+    /// connections. The effect lasts until the connection ends.
     pub const fn read_while_full(&mut self) {
         self.state.flags.insert(Flags::READS_WHILE_FULL);
     }
 
-    /// Returns whether the handler can be called with more bytes.
+    /// Returns `true` if the handler can be called with more bytes.
     #[cfg(feature = "child")]
     pub(crate) const fn takes_data(&self) -> bool {
         self.state.delivers()
     }
 
-    /// Returns whether reading is [paused](Self::pause_reading).
+    /// Returns `true` if reading is [paused](Self::pause_reading).
     pub const fn is_paused(&self) -> bool {
         self.state.flags.has(Flags::PAUSED)
     }
 
-    /// Returns whether the peer has closed its write side.
+    /// Returns `true` if the peer has closed its write side, or if the stream cannot be read.
     pub const fn is_read_ended(&self) -> bool {
         self.state.flags.has(Flags::READ_ENDED)
     }
 
-    /// Replaces the options of this connection. Restarts all timeouts except the deadline of a
-    /// close. Resets rate limits that belong to this connection alone. Shared rate limits keep
-    /// their state.
+    /// Replaces the options of this connection. All timeouts start again, except the deadline of a
+    /// close. The rate limits that apply to this connection alone start again with full token
+    /// buckets. Shared rate limits keep their state.
+    ///
+    /// These options have no effect on an open connection:
+    /// [`connect_timeout`](ConnectionOptions::connect_timeout),
+    /// [`local_addr`](ConnectionOptions::local_addr) and [`no_delay`](ConnectionOptions::no_delay).
     ///
     /// ```
     /// use std::time::Duration;
@@ -127,16 +137,16 @@ impl<S> Connection<'_, S> {
         self.state.set_options(options);
     }
 
-    /// Returns the file descriptor, to query or set socket options. Do not read from it or write to
-    /// it: those bytes bypass the connection.
+    /// Returns the file descriptor. Use it to query or set socket options. Do not read from the
+    /// descriptor or write to it, because the connection does not see those bytes.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
 
-    /// Returns the stream if it has type `T`, and `None` otherwise. Use it to query or set what
-    /// only that type offers.
+    /// Returns the stream if it has type `T`, and `None` otherwise. Use it for a query or a setting
+    /// that only the type `T` offers.
     ///
-    /// Do not read from the stream or write to it: those bytes bypass the connection.
+    /// Do not read from the stream or write to it, because the connection does not see those bytes.
     ///
     /// ```
     /// use std::net::TcpStream;
@@ -158,7 +168,8 @@ impl<S> Connection<'_, S> {
     /// Returns the stream mutably if it has type `T`, and `None` otherwise. Use it to change how a
     /// stream of your own treats its bytes.
     ///
-    /// The file descriptor of the stream must stay the same: the loop watches that one.
+    /// Do not replace the file descriptor of the stream, because the loop would continue to watch
+    /// the old descriptor.
     pub fn stream_mut<T: Stream>(&mut self) -> Option<&mut T> {
         self.stream.as_any_mut().downcast_mut()
     }
@@ -182,7 +193,8 @@ impl<S> Connection<'_, S> {
     ///
     /// # Errors
     /// - `ENOTCONN` if the peer is gone.
-    /// - `InvalidInput` if the stream is not TCP.
+    /// - `ENOTSOCK` if the stream is not a socket.
+    /// - `InvalidInput` if the stream is a socket of another family, such as a Unix socket.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         sockets::peer_addr(self.stream.fd()).map(plain)
     }

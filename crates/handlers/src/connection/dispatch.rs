@@ -1,12 +1,12 @@
-//! One call of a connection, by the loop or by its key: the steps of the call, and the order in
-//! which the handler is called.
+//! One call of a connection, by the loop or through its key: the steps of the call, and the order
+//! in which the handler is called.
 //!
 //! Between most calls of most connections nothing is queued, reading is not paused and no rate
 //! limit applies. Such connections are [steady](State::is_steady). The steps that a message costs
 //! them are inlined into [`Dispatch::on_event`] as one straight line: a read, the handler's
 //! callback, a write. Everything else is outlined and marked cold, even if it is not rare, as for a
-//! connection with a timeout. The mark tells the compiler which way the line goes. Without it the
-//! compiler stops inlining half way.
+//! connection with a timeout. The mark tells the compiler which branch is the straight line.
+//! Without the mark the compiler stops inlining half way.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -34,7 +34,7 @@ pub(super) struct Dispatch<'a, S, T, H> {
     pub(super) from_outside: bool,
 }
 
-/// A callback of the handler, other than that for data.
+/// A callback of the handler, except `on_data`.
 pub(super) enum Callback {
     Open,
     Drain,
@@ -74,7 +74,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     }
 
     /// Opens the connection or does its pending work, with the deferred callbacks. Input is left to
-    /// the next event, except for a new connection: its input may not be reported by an event.
+    /// the next event. A new connection is read at once, because no event may report its input.
     pub(super) fn on_deferred(
         mut self,
         input: &mut [u8],
@@ -89,8 +89,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Calls `access` with the handler and the connection. Its writes are queued or sent, never
-    /// buffered.
+    /// Calls `access` with the handler and the connection. The writes of `access` are queued or
+    /// sent, never buffered.
     pub(super) fn on_access(
         mut self,
         access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
@@ -98,7 +98,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     ) -> io::Result<Next> {
         self.open_if_new(cx)?;
         if self.state.phase() == Phase::Over {
-            // The connection has ended in `on_open`, so there is no connection to access.
+            // The connection has ended in `on_open`, so `access` is not called.
             return self.update_registration(cx);
         }
         let was_deferred = self.state.flags.has(Flags::FLUSH_DEFERRED);
@@ -172,7 +172,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Sets the time of a connection that needs it, and announces a new connection to its handler.
+    /// Sets the time of a connection that needs it, and calls the handler of a new connection.
     pub(super) fn open_if_new(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         if let Some(times) = &mut self.state.times {
             times.set_now(cx.now(), cx.registry.turn_number());
@@ -182,7 +182,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.notify(&Callback::Open, cx)?;
         }
         if commands::are_waiting() {
-            // Left over from a call that a panic has ended.
+            // These commands are left over from a call that a panic has ended.
             self.apply_commands(cx);
             self.flush_after_callback();
         }
@@ -205,13 +205,13 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                 self.notify(&Callback::Timeout(timeout), cx)?;
                 self.state.end_timed_out(timeout);
             }
-            None => {} // a rate limit has bytes again, or the timeout was extended
+            None => {} // a rate limit allows bytes again, or the timeout was extended
         }
         Ok(())
     }
 
-    /// Calls a callback of the handler other than `on_data`. A handler that was not notified of its
-    /// connection yet is not called.
+    /// Calls a callback of the handler other than `on_data`. Does nothing if the handler was not
+    /// notified of its connection yet.
     #[cold]
     #[inline(never)]
     pub(super) fn notify(
@@ -232,8 +232,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         })
     }
 
-    /// Calls the handler, sends its writes, and returns its result. `WouldBlock` and `Interrupted`
-    /// are replaced by the default: they mean that nothing was done.
+    /// Calls the handler, sends its writes, and returns its result. If the result is `WouldBlock`
+    /// or `Interrupted`, nothing was done, and this returns the default.
     #[inline(always)]
     pub(super) fn call<R: Default>(
         &mut self,
@@ -310,7 +310,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.connection().after_write(tried);
     }
 
-    /// Applies the commands that came by the key while the connection was in use.
+    /// Applies the commands that came through the key while the connection was in use.
     #[cold]
     #[inline(never)]
     fn apply_commands(&mut self, cx: &mut Context<'_, S>) {
@@ -320,7 +320,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     }
 
     /// Ends a connection whose registration was removed by the callback. Its handler is not called
-    /// any more.
+    /// any more, except by `on_close`.
     #[inline]
     fn check_removed(&mut self, cx: &Context<'_, S>) {
         if !cx.registry.contains(self.key.key()) {

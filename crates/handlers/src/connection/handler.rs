@@ -12,8 +12,9 @@ use super::times::Timeout;
 /// Handles the events of a connection. Implement it to give a connection its behaviour.
 ///
 /// All callbacks run on the thread of the loop. If a callback returns an error, its connection
-/// ends. Other connections go on. The errors `WouldBlock` and `Interrupted` do not end the
-/// connection: they count as nothing done.
+/// ends, and other connections continue. The errors `WouldBlock` and `Interrupted` are exceptions:
+/// they mean that the callback has done nothing, and the connection continues. If
+/// [`on_data`](Self::on_data) returns one of these two errors, it has consumed no bytes.
 ///
 /// ```
 /// use std::io;
@@ -37,8 +38,8 @@ use super::times::Timeout;
 /// ```
 #[doc(alias("ReadCallback", "bufferevent_setcb", "uv_read_cb"))]
 pub trait ConnectionHandler<S>: Any {
-    /// Called first, when the connection is open. Only [`on_close`](Self::on_close) can be called
-    /// without it. Does nothing by default.
+    /// Called when the connection is open, before all other callbacks. If the connection ends
+    /// before it is open, only [`on_close`](Self::on_close) is called. Does nothing by default.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -54,13 +55,17 @@ pub trait ConnectionHandler<S>: Any {
     /// Called when bytes have arrived. Returns how many bytes of `data` the handler has consumed.
     ///
     /// `data` begins with the bytes that the last call did not consume. If a message is not
-    /// complete, leave its bytes unconsumed: reading continues. If more than
+    /// complete, leave its bytes unconsumed: `on_data` is called again when more bytes have
+    /// arrived. If the handler leaves more than
     /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input)
-    /// bytes are left, the connection ends.
+    /// bytes unconsumed, the connection ends with an error of kind `QuotaExceeded`.
     ///
-    /// Leaving bytes is not flow control. If the handler cannot take more bytes for now, it must
-    /// also call [`Connection::pause_reading`]. It is called with the rest after
-    /// [`Connection::resume_reading`].
+    /// Do not return more than the length of `data`. A debug build panics at a greater number.
+    /// Other builds treat a greater number as the length of `data`.
+    ///
+    /// Unconsumed bytes do not stop reading. If the handler cannot take more bytes for now, it must
+    /// also call [`Connection::pause_reading`]. After [`Connection::resume_reading`] the handler is
+    /// called with the unconsumed bytes.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -71,8 +76,8 @@ pub trait ConnectionHandler<S>: Any {
         cx: &mut Context<'_, S>,
     ) -> io::Result<usize>;
 
-    /// Called when the write queue was [full](crate::Flow::Full) and has room again. Does nothing
-    /// by default.
+    /// Called when the write queue was [full](crate::Flow::Full) and has drained to the low
+    /// [watermark](crate::ConnectionOptions::watermarks). Does nothing by default.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -86,11 +91,11 @@ pub trait ConnectionHandler<S>: Any {
     }
 
     /// Called when the peer has closed its write side. `rest` holds the bytes that
-    /// [`on_data`](Self::on_data) did not consume. Writing is still possible.
+    /// [`on_data`](Self::on_data) did not consume. The handler can still write.
     ///
-    /// By default this calls [`Connection::shutdown_after_responses`]. Our write side is closed
-    /// once everything is sent and no response is [pending](Connection::begin_response). The
-    /// connection ends then.
+    /// The default calls [`Connection::shutdown_after_responses`], which closes our write side once
+    /// everything is sent and no response is [pending](Connection::begin_response). The connection
+    /// then ends, since both sides are closed.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -108,9 +113,10 @@ pub trait ConnectionHandler<S>: Any {
     /// Called when a [graceful close](Connection::close_gracefully) begins, for example because the
     /// server [stops](crate::ServerKey::stop).
     ///
-    /// It is called once, before anything is closed. A handler with a queue of its own writes the
-    /// content of that queue here, or [announces](Connection::begin_response) that it will write it
-    /// later. Does nothing by default.
+    /// This callback is called once, before anything is closed. If the handler has a queue of its
+    /// own, it must write the content of that queue in this callback. If the content can only be
+    /// written later, the handler must [announce](Connection::begin_response) it as a response.
+    /// Does nothing by default.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -124,16 +130,18 @@ pub trait ConnectionHandler<S>: Any {
     }
 
     /// Called when the socket fails while reading is [paused](Connection::pause_reading) and bytes
-    /// that arrived before are unread. A reset by the peer is such a failure.
+    /// of the peer are unread. A socket fails, for example, when the peer resets the connection.
     ///
-    /// Nothing can be sent any more. The connection stays open until the handler resumes reading or
-    /// closes it. If the handler resumes reading, the connection ends with this error after the
-    /// last byte. Called once. Does nothing by default.
+    /// After this call nothing can be sent any more. The connection stays open until the handler
+    /// resumes reading or closes the connection. If the handler resumes reading, the connection
+    /// ends with this error after the last unread byte. `on_failure` is called at most once for a
+    /// connection. Does nothing by default.
     ///
-    /// This method is not called in two cases. In both, [`on_close`](Self::on_close) reports the
+    /// In these cases `on_failure` is not called, and only [`on_close`](Self::on_close) reports the
     /// error:
-    /// - If nothing is unread, the connection ends at once.
-    /// - If reading is not paused, the handler is first called with the bytes that have arrived.
+    /// - No byte is unread. The connection then ends at once.
+    /// - Reading is not paused. The handler is then called with the bytes that have arrived, before
+    ///   the connection ends.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.
@@ -147,8 +155,8 @@ pub trait ConnectionHandler<S>: Any {
         Ok(())
     }
 
-    /// Called when a timeout expires. Closes the connection by default. If the connection is not
-    /// closed, the timeout starts again.
+    /// Called when a timeout of the connection expires. The default closes the connection. If the
+    /// callback does not close the connection, the timeout starts again.
     ///
     /// ```
     /// use std::io;
@@ -188,16 +196,20 @@ pub trait ConnectionHandler<S>: Any {
     }
 
     /// Called exactly once, as the last callback, when the connection has ended or could not be
-    /// established. Does nothing by default.
+    /// established. The stream is already closed at this call. Does nothing by default.
     ///
-    /// If the reactor itself is dropped, the handler is dropped without this call.
+    /// In three cases a handler is dropped, and its `on_close` is not called:
+    /// - The reactor is dropped.
+    /// - The handler is [replaced](Connection::replace_handler).
+    /// - A panic of the handler unwinds through the loop, under
+    ///   [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate).
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
 
     /// Returns the handler that [`with_handler`](crate::ConnectionKey::with_handler) finds by its
-    /// type. Override it in a handler that wraps another one and return the inner handler. Default:
-    /// this handler.
+    /// type. If your handler wraps another handler, override this method and return the wrapped
+    /// handler. By default this handler itself is returned.
     fn as_any_mut(&mut self) -> &mut dyn Any
     where
         Self: Sized,
@@ -206,13 +218,13 @@ pub trait ConnectionHandler<S>: Any {
     }
 }
 
-/// A connection handler made of a closure, for connections that only need
-/// [`on_data`](ConnectionHandler::on_data). Made by the function [`on_data`].
+/// A connection handler made of a closure, for connections that need no callback but
+/// [`on_data`](ConnectionHandler::on_data). The function [`on_data`] makes it.
 #[derive(Debug)]
 pub struct OnData<F>(F);
 
-/// Makes a handler of a closure. The closure is called as [`ConnectionHandler::on_data`]. All other
-/// callbacks keep their defaults.
+/// Makes a handler of a closure. The closure is called in place of [`ConnectionHandler::on_data`].
+/// All other callbacks do what they do by default.
 ///
 /// ```
 /// use handlers::{Connection, ConnectionOptions, on_data};

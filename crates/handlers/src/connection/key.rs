@@ -1,4 +1,4 @@
-//! Keys of connections: how a connection is reached from anywhere on its loop.
+//! Keys of connections. A connection is reached from anywhere on its loop through its key.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -9,7 +9,7 @@ use reactor::{Context, Error, Key};
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 
-/// A request to a connection, made by its key.
+/// A request to a connection, made through its key.
 pub(super) enum Request<'a, 'c, S> {
     /// Do the pending work: open, deliver unconsumed bytes, send the queue.
     Run(&'a mut Context<'c, S>),
@@ -28,11 +28,12 @@ pub(super) type HandlerAccess<'a, S> =
 /// Passes a request to the connection that has this key.
 type PassRequest<S> = fn(Key, Request<'_, '_, S>) -> Result<(), Error>;
 
-/// The key of a connection, for any type of stream and handler. It is `Copy`. Like a [`Key`], it is
-/// checked at every use.
+/// The key of a connection. The type of the key does not depend on the types of the stream and the
+/// handler. A key is `Copy`. Every use checks the key: if the connection has ended, the call
+/// returns an error, and never reaches another connection. [`Connection::key`] returns the key.
 pub struct ConnectionKey<S> {
     key: Key,
-    /// A function that knows the types of the connection.
+    /// The function that passes a request to the connection. It knows the types of the connection.
     pass: PassRequest<S>,
 }
 
@@ -46,14 +47,18 @@ impl<S> ConnectionKey<S> {
         self.key
     }
 
-    /// Calls `access` with the connection, and returns its result. Use it to write to a connection,
-    /// pause it or close it from the callback of another connection or of a timer.
+    /// Calls `access` with the connection, and returns its result. Use it in the callback of
+    /// another connection or of a timer, to write to this connection, to pause it or to close it.
+    /// If the handler's [`on_open`](ConnectionHandler::on_open) was not called yet, it is called
+    /// before `access`.
     ///
-    /// Writes are sent with the deferred callbacks, all of this turn by one system call. They are
-    /// sent in this turn, or in the next one if the deferred callbacks have already run. Writes are
-    /// sent earlier in three cases:
-    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So
-    ///   [`Flow::Full`](crate::Flow) means that the peer does not read.
+    /// The writes of `access` are sent with the [deferred callbacks](reactor::Registry::defer) of
+    /// the turn. All writes of a turn are sent by one system call. If the deferred callbacks of
+    /// this turn have already run, the writes are sent in the next turn. In three cases writes are
+    /// sent earlier:
+    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So if
+    ///   `write` returns [`Flow::Full`](crate::Flow::Full), it has already tried to send, and the
+    ///   peer has not taken the queued bytes.
     /// - [`Connection::flush`] is called.
     /// - A piece of 16 KiB or more is written while nothing is queued.
     ///
@@ -75,11 +80,12 @@ impl<S> ConnectionKey<S> {
     /// O(1).
     ///
     /// # Errors
-    /// - [`Error::StaleKey`] if the connection has ended, or ends while it
-    ///   opens for this call.
-    /// - [`Error::Running`] while a callback of this connection is running: that callback has the
-    ///   connection already. [`write`](Self::write), [`shutdown`](Self::shutdown) and the methods
-    ///   that close the connection work then too.
+    /// - [`Error::StaleKey`] if the connection has ended. The connection may also have ended in its
+    ///   `on_open`, if this method had to call `on_open` first.
+    /// - [`Error::Running`] while a callback of this connection is running, because that callback
+    ///   already has the connection. In this situation use [`write`](Self::write),
+    ///   [`shutdown`](Self::shutdown) or one of the methods that close the connection: they also
+    ///   work while a callback is running.
     pub fn with<R>(
         self,
         cx: &mut Context<'_, S>,
@@ -92,12 +98,13 @@ impl<S> ConnectionKey<S> {
         result.ok_or(Error::StaleKey(self.key))
     }
 
-    /// Calls `access` with the connection and its handler, found by the type of the handler.
-    /// Returns the result of `access`.
+    /// Calls `access` with the connection and its handler, if the handler has type `H`. Returns the
+    /// result of `access`.
     ///
-    /// So a handler need not be kept in the state of the loop to be reached from elsewhere. If the
-    /// handler is [boxed](crate::BoxedHandler), `H` is the type in the box or the box itself.
-    /// Writes are sent in the same way as with [`with`](Self::with).
+    /// With this method other callbacks can reach a handler that is not kept in the state of the
+    /// loop. If the handler is [boxed](crate::BoxedHandler), `H` can be the type in the box, or the
+    /// type of the box itself. The writes of `access` are sent as described at
+    /// [`with`](Self::with).
     ///
     /// ```
     /// use std::io;
@@ -134,9 +141,9 @@ impl<S> ConnectionKey<S> {
     /// O(1), no allocation.
     ///
     /// # Errors
-    /// - [`Error::OtherType`] if the handler has another type. `access` is not called then.
-    /// - [`Error::StaleKey`] if the connection has ended, or ends while it
-    ///   opens for this call.
+    /// - [`Error::OtherType`] if the handler has another type. In this case `access` is not called.
+    /// - [`Error::StaleKey`] if the connection has ended. The connection may also have ended in its
+    ///   `on_open`, if this method had to call `on_open` first.
     /// - [`Error::Running`] while a callback of this connection is running.
     pub fn with_handler<H, R>(
         self,
@@ -146,8 +153,8 @@ impl<S> ConnectionKey<S> {
     where
         H: ConnectionHandler<S>,
     {
-        // While no handler is found, the key is stale: the connection has ended as it opened for
-        // this call.
+        // If the connection has ended as it opened for this call, `once` is not called, and the
+        // result stays `StaleKey`.
         let (mut access, mut result) = (Some(access), Err(Error::StaleKey(self.key)));
         let once: HandlerAccess<'_, S> = &mut |handler, connection, cx| {
             result = match (handler.downcast_mut(), access.take()) {
@@ -173,7 +180,8 @@ impl<S> ConnectionKey<S> {
     /// Does the pending work of the connection: opens it, delivers unconsumed bytes, sends the
     /// queue.
     pub(super) fn run(self, cx: &mut Context<'_, S>) {
-        // A connection that has ended was notified. One that is running needs no call.
+        // An error needs no handling. If the connection has ended, its handler was notified. If it
+        // is running, it does its pending work anyway.
         let _ = (self.pass)(self.key, Request::Run(cx));
     }
 }

@@ -1,7 +1,7 @@
 //! Work that a connection does later this turn or next turn, in a deferred callback.
 //!
-//! A deferred callback names the types of the connection. A key with the type of the state would
-//! have to outlive the state.
+//! A deferred callback names the types of the connection. It does not hold a `ConnectionKey<S>`,
+//! because a deferred closure is `'static`, and `S` would have to be `'static` too.
 
 use reactor::{Context, Key, Registry};
 
@@ -32,7 +32,7 @@ pub(super) fn defer_for<S>(
     }
 }
 
-/// Notifies the connection next turn, when the kernel has reported all input that has arrived by
+/// Notifies the connection next turn. By then the kernel has reported all input that has arrived by
 /// now.
 pub(super) fn ask_kernel_first<S, T: Stream, H: ConnectionHandler<S>>(
     registry: &mut Registry<S>,

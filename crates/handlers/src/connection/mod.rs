@@ -1,9 +1,9 @@
 //! Connections: a buffered stream of bytes, in and out, on a loop.
 //!
-//! A handler is called with the bytes as they arrive, and returns how many it has consumed.
-//! Unconsumed bytes are passed in again, with more after them. Its writes are tried at once, and
-//! queued if the peer does not take them. A connection with a long queue stops reading, so that a
-//! peer that sends and never reads costs a bounded amount of memory.
+//! A handler is called with the bytes as they arrive, and returns how many of them it has consumed.
+//! Unconsumed bytes are passed in again, with more after them. Writes are tried at once, and queued
+//! if the peer does not take them. A connection with a long queue stops reading, so a peer that
+//! sends and never reads costs a bounded amount of memory.
 //!
 //! One message, from the kernel and back:
 //!
@@ -18,7 +18,7 @@
 //!     of the user:  handler.rs       on_data
 //!                         │          Connection::write     write/mod.rs: copies into the buffer
 //!                         ▼
-//!                   dispatch.rs      apply_commands        commands.rs: by its own key meanwhile
+//!                   dispatch.rs      apply_commands        commands.rs: made meanwhile by key
 //!                         │          flush_after_callback  one write; the rest into write/queue.rs
 //!                         │          replace_handler       replace_handler.rs: if asked for
 //!                   read.rs          read_on               if the socket may have more
@@ -26,25 +26,26 @@
 //!                   update.rs        update_registration   steady? no → close/, interest, timeout
 //! ```
 //!
-//! Between two messages everything is in [`State`](state::State), which depends neither on the
-//! stream nor on the handler. A caller from outside enters by its [`ConnectionKey`] and
-//! `Registration::access`, and ends at the same update.
+//! Between two messages everything is in [`State`](state::State), which depends neither on the type
+//! of the stream nor on the type of the handler. A caller from outside comes in through its
+//! [`ConnectionKey`] and `Registration::access`, and ends at the same update.
 //!
 //! Ground rules:
 //! - An idle connection holds no buffer. Reading and writing use two buffers of the loop
 //!   (`buffers.rs`).
 //! - Small pieces written [from outside](ConnectionKey::with) are queued. They are sent with the
-//!   deferred callbacks, all of them by one system call.
+//!   deferred callbacks, all by one system call.
 //! - The handler of a connection is notified once of its end, by
 //!   [`on_close`](ConnectionHandler::on_close), when the source is closed.
 //! - Data is below behaviour: `state/`, `write/queue.rs`, `write/buffer.rs`, `times.rs` and
-//!   `rate.rs` use no stream and no handler. No file uses one above it, with two exceptions. First,
-//!   the types of the interface refer to each other (`connection.rs`, `key.rs`, `handler.rs`).
-//!   Second, an attempt to connect is a registration, and the winner becomes the connection
-//!   (`connect/`, `registration.rs`).
+//!   `rate.rs` use no stream and no handler. No file uses a file above it, with two exceptions.
+//!   First, the types of the interface refer to each other (`connection.rs`, `key.rs`,
+//!   `handler.rs`). Second, an attempt to connect is a registration, and the winner becomes the
+//!   connection (`connect/`, `registration.rs`).
 //!
 //! Sources: watermarks and the single handler object come from libevent's bufferevent and folly's
-//! AsyncSocket. Unlike theirs, a connection belongs to the loop and is reached by a key.
+//! AsyncSocket. In those, a user owns the object of a connection. Here a connection belongs to the
+//! loop and is reached by a key.
 
 mod buffers;
 mod close;

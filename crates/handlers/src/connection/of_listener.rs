@@ -1,4 +1,5 @@
-//! The connections that a listener has accepted. The listener closes them gracefully when it stops.
+//! The connections that a listener has accepted. The listener closes them gracefully when its
+//! server stops.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use super::later::defer_for;
 use super::registration::Registration;
 use super::stream::Stream;
 
-/// How connections are closed gracefully.
+/// The way in which connections are closed gracefully.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GracefulClose {
     pub(crate) grace: Duration,
-    /// Whether input that has arrived is answered too.
+    /// `true` if input that has arrived is answered too.
     pub(crate) reads: bool,
 }
 
@@ -48,8 +49,8 @@ where
         let pause = |_: &mut Io<T>, to: &mut Registration<H>, _: &mut Context<'_, S>| {
             to.pause_if_accepted_by(listener)
         };
-        // A connection whose handler is running is left to the deferred callback that closes it. So
-        // is a connection of other types.
+        // An error needs no handling. If the handler is running, the deferred callback that closes
+        // the connection also pauses it. If the connection has other types, it is not one of them.
         let _ = cx.with_handler(key, pause);
     }
 }
@@ -57,8 +58,8 @@ where
 /// Gracefully closes the connection `key` if `listener` has accepted it, later this turn or next
 /// turn.
 ///
-/// The close is deferred. A connection that has not opened yet opens for it. If its handler panics
-/// then, that ends neither the caller nor the other connections.
+/// The close is deferred, because a connection that has not opened yet opens for it. If its handler
+/// panics then, neither the caller nor other connections end.
 pub(crate) fn close_if_accepted_by<S, T, H>(
     registry: &mut Registry<S>,
     key: Key,
@@ -69,7 +70,8 @@ pub(crate) fn close_if_accepted_by<S, T, H>(
     H: ConnectionHandler<S>,
 {
     defer_for(registry, key, move |cx| {
-        // A connection that has ended meanwhile, or has other types, is not one of them.
+        // An error means that the connection has ended meanwhile, or that it has other types and is
+        // not one of them.
         let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
             if connection.state.accepted_by() == listener {
                 if !how.reads {

@@ -1,4 +1,4 @@
-//! A handler made of a framing and a closure, for protocols of messages.
+//! A handler made of a framing and a closure, for protocols that consist of messages.
 
 use std::fmt;
 use std::io;
@@ -11,24 +11,26 @@ use super::state::Phase;
 use crate::error::is_nothing_done;
 use crate::framing::{FrameError, Framing, Search};
 
-/// A connection handler that finds frames and calls a closure with each of them. Made by the
-/// function [`on_frames`].
+/// A connection handler that finds frames and calls a closure with each of them. The function
+/// [`on_frames`] makes it.
 pub struct OnFrames<F, C> {
     framing: F,
     closure: C,
 }
 
-/// Makes a handler of a framing and a closure. The closure is called with each frame and its
-/// connection.
+/// Makes a handler of a framing and a closure. The handler calls the closure with each frame and
+/// the connection that the frame has arrived on. A frame is a message as the
+/// [`Framing`](crate::Framing) finds it.
 ///
-/// Frames come in order and without their framing. A last frame that needs no end is included when
-/// the stream ends. If the closure [pauses](Connection::pause_reading) the connection or fills its
-/// write queue, the next frame follows when reading resumes. After the last frame our write side is
-/// closed, as by the default [`on_end`](ConnectionHandler::on_end).
+/// Frames come in order. The closure gets the content of a frame without the bytes that delimit it.
+/// A last frame that is complete only because the stream ends is included. If the closure
+/// [pauses](Connection::pause_reading) the connection or fills the connection's write queue, it
+/// gets the next frame when reading resumes. After the last frame our write side is closed, as the
+/// default [`on_end`](ConnectionHandler::on_end) does.
 ///
-/// The connection ends with the first error: an error that the closure returns, except `WouldBlock`
-/// and `Interrupted`, or a [`FrameError`](crate::framing::FrameError). Keep the limit of the
-/// framing below
+/// If the framing returns a [`FrameError`](crate::framing::FrameError), the connection ends with
+/// this error. If the closure returns an error other than `WouldBlock` or `Interrupted`, the
+/// connection ends with this error too. The maximum length of a frame must be below
 /// [`ConnectionOptions::max_buffered_input`](crate::ConnectionOptions::max_buffered_input).
 ///
 /// ```
@@ -63,8 +65,8 @@ where
     OnFrames { framing, closure }
 }
 
-/// The error for a framing that breaks its contract. [`check_framing`](crate::check_framing) would
-/// have found this.
+/// The error for a framing that breaks its contract. [`check_framing`](crate::check_framing) finds
+/// such a fault in a test.
 const NO_FRAME: &str =
     "the framing returns a frame that takes no bytes of the stream, or more than there are";
 
@@ -89,13 +91,14 @@ impl<F: Framing, C> OnFrames<F, C> {
                 break;
             };
             if !(1..=rest.len()).contains(&frame.consumed) {
-                // Without this the loop would find the same frame again and again.
+                // Without this check the loop would find the same frame again and again.
                 return Err(FrameError::Malformed(NO_FRAME).into());
             }
             taken += frame.consumed;
             match (self.closure)(frame.bytes, connection, cx) {
                 Err(error) if !is_nothing_done(&error) => return Err(error),
-                // The frame was handled. `WouldBlock` would tell the connection that no frame was.
+                // `WouldBlock` and `Interrupted` are not passed on: the connection would take them
+                // for no frame handled, but the frame was handled.
                 _ => {}
             }
         }

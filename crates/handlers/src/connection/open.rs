@@ -15,7 +15,9 @@ use crate::limit::Permit;
 use crate::sockets::expect_bytes;
 
 impl<S> crate::Connection<'_, S> {
-    /// Opens a connection on a connected stream. `on_open` is called later this turn.
+    /// Opens a connection on a connected stream. The callback
+    /// [`on_open`](ConnectionHandler::on_open) runs after `open` has returned, with the [deferred
+    /// callbacks](Registry::defer).
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -44,17 +46,16 @@ impl<S> crate::Connection<'_, S> {
     /// One `epoll_ctl`, one `ioctl`, one or two `getsockopt`, two allocations.
     ///
     /// # Errors
-    /// [`AddError`] returns the stream together with the reason:
+    /// [`AddError`] returns the stream, together with one of these errors:
     /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the fd is registered in
     ///   this reactor.
-    /// - [`Error::Full`](reactor::Error::Full) if the reactor has as many registrations as it
-    ///   allows.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
     /// - [`Error::Os`](reactor::Error::Os) with the errno of the kernel, for example `EBADF` or
     ///   `ENOSPC`.
-    /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, which names the fd
-    ///   and its type, if the socket listens or is not of the stream type.
+    /// - [`Error::Os`](reactor::Error::Os) with an error of kind `InvalidInput`, if the socket
+    ///   listens or is not of the stream type. The error names the fd and its type.
     ///
-    /// See [`Registry::add`].
+    /// [`Registry::add`] describes the first three errors in detail.
     #[doc(alias("bufferevent_socket_new"))]
     #[track_caller]
     pub fn open<T, H>(
@@ -90,9 +91,9 @@ impl<S> crate::Connection<'_, S> {
 /// The call or the listener that opens a connection.
 #[derive(Debug)]
 pub(crate) struct OpenedBy {
-    /// The line of user code by which the connection is shown.
+    /// The line of user code that logs and lists show for the connection.
     pub(crate) line: &'static Location<'static>,
-    /// The listener that has accepted the connection and must close it, or [`Key::NULL`].
+    /// The listener that has accepted the connection and closes it when it stops, or [`Key::NULL`].
     pub(crate) listener: Key,
     pub(crate) permit: Option<Permit>,
 }
@@ -117,7 +118,7 @@ where
     let interest = registration.interest();
     let key = registry.add_handler(stream, interest, registration)?;
     let _ = registry.set_origin(key, line); // the key was just made
-    // Deferred: if the handler panics in `on_open`, that must not end the listener.
+    // Deferred, so that a panic in `on_open` does not end the listener.
     run_later::<S, T, H>(registry, key);
     Ok(ConnectionKey::of::<T, H>(key))
 }

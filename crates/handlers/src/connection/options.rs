@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::rate::RateLimit;
 use super::write::buffer::BUFFER_MAX;
 
-/// The options of connections: watermarks, limits, timeouts and rates. They are cheap to clone, and
-/// one value serves any number of connections.
+/// The options of connections: watermarks, limits, timeouts and rates. One value can be used for
+/// any number of connections. A clone is cheap, since all clones share one copy of the options.
 ///
 /// ```
 /// use handlers::ConnectionOptions;
@@ -38,8 +38,8 @@ pub(super) struct Settings {
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
     pub(super) no_delay: bool,
-    /// While less than this is buffered, no other limit on writing is reached. Derived from those
-    /// limits.
+    /// While the write buffer holds fewer bytes than this, no other limit on writing is reached.
+    /// Derived from those limits.
     pub(super) buffer_max: usize,
 }
 
@@ -67,7 +67,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns whether any of these options needs the time.
+    /// Returns `true` if any of these options needs the time.
     pub(super) const fn watch_time(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
@@ -80,7 +80,8 @@ impl Settings {
 }
 
 impl ConnectionOptions {
-    /// Returns the default options. The default of each option is stated at its method.
+    /// Returns the default options. The default of each option is stated at the method that sets
+    /// it.
     ///
     /// ```
     /// use handlers::{Connection, ConnectionOptions, on_data};
@@ -108,10 +109,11 @@ impl ConnectionOptions {
         self
     }
 
-    /// Sets the watermarks of the write queue. If `high` bytes or more are queued, `write` returns
-    /// [`Flow::Full`](crate::Flow::Full) and the connection stops reading. Both resume when the
-    /// queue has drained to `low`. `low` is clamped to `high`, and `high` is at least 1. Default:
-    /// 64 KiB low, 256 KiB high.
+    /// Sets the watermarks of the write queue. If `high` bytes or more are queued,
+    /// [`Connection::write`](crate::Connection::write) returns [`Flow::Full`](crate::Flow::Full),
+    /// and the connection stops reading. When at most `low` bytes are left in the queue,
+    /// [`on_drain`](crate::ConnectionHandler::on_drain) is called, and the connection reads again.
+    /// `low` is clamped to `high`, and `high` is at least 1. Default: 64 KiB low, 256 KiB high.
     #[doc(alias("bufferevent_setwatermark"))]
     #[must_use]
     pub fn watermarks(self, low: usize, high: usize) -> Self {
@@ -120,35 +122,36 @@ impl ConnectionOptions {
         })
     }
 
-    /// Sets the maximum size of the write queue. A write that exceeds it returns an error. Default:
-    /// 16 MiB.
+    /// Sets the maximum number of bytes in the write queue. A write that would exceed this number
+    /// fails with an error of kind `QuotaExceeded`. Default: 16 MiB.
     #[must_use]
     pub fn max_write_queue(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_write_queue = bytes)
     }
 
-    /// Sets how many bytes a handler can leave unconsumed. If more are left, the connection ends
-    /// with an error. So this must exceed the length of the longest message. Default: 1 MiB.
+    /// Sets the maximum number of bytes that a handler can leave unconsumed. If a handler leaves
+    /// more bytes, the connection ends with an error of kind `QuotaExceeded`. Set this to the
+    /// length of the longest message or more. Default: 1 MiB.
     #[must_use]
     pub fn max_buffered_input(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_buffered_input = bytes)
     }
 
-    /// Sets the maximum number of bytes that a connection reads in one turn. The same limit holds
-    /// for the bytes that it sends from its queue in one turn. So a fast connection does not hold
-    /// up others. The minimum is 1. Default: 256 KiB.
+    /// Sets the maximum number of bytes that a connection reads in one turn, so that a fast
+    /// connection does not hold up others. This is also the maximum number of bytes that a
+    /// connection sends from its queue in one turn. The minimum is 1. Default: 256 KiB.
     #[must_use]
     pub fn max_bytes_per_turn(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_bytes_per_turn = bytes.max(1))
     }
 
     /// Sets the idle timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when
-    /// no byte has gone in either direction for this long. The timeout does not run while a rate
-    /// limit holds back reading. Default: none.
+    /// no byte was read or written for this long. The timeout does not run while a rate limit holds
+    /// back reading. Default: none.
     ///
-    /// For all timeouts of a connection: bytes that had arrived when the timeout expired are served
-    /// first, and so is room that the peer had made. This holds even if the process was stopped
-    /// until long after that time, or a callback was slow.
+    /// Even if the process was stopped or a callback was slow, no timeout of a connection expires
+    /// wrongly: bytes that arrived in time are handled before the timeout is checked. If the peer
+    /// made room in time, the queued bytes are also sent before the check.
     ///
     /// ```
     /// use handlers::ConnectionOptions;
@@ -164,8 +167,8 @@ impl ConnectionOptions {
     }
 
     /// Sets the read timeout: [`on_timeout`](crate::ConnectionHandler::on_timeout) is called when
-    /// no byte has arrived for this long. The timeout does not run while reading is paused, the
-    /// write queue is full, or a rate limit holds back reading. Default: none.
+    /// no byte was read for this long. The timeout does not run while reading is paused, while the
+    /// write queue is full, or while a rate limit holds back reading. Default: none.
     #[must_use]
     pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.read_timeout = timeout.into())
@@ -179,23 +182,26 @@ impl ConnectionOptions {
         self.with(|settings| settings.write_timeout = timeout.into())
     }
 
-    /// Sets the time limit for all attempts to connect together. An attempt that the kernel has
-    /// completed by then becomes a connection, even if the loop is notified of it later. Default:
-    /// 30 s.
+    /// Sets the time limit for all attempts of one
+    /// [`Connection::connect`](crate::Connection::connect) together. The time runs from the call of
+    /// `connect`. If the kernel completes an attempt within the time, the attempt becomes a
+    /// connection, even if the loop is notified of it later. With `None` the time is not limited.
+    /// Default: 30 s.
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
     }
 
-    /// Sets the local address that outgoing connections are bound to. It is ignored for targets of
-    /// another address family. Default: chosen by the kernel.
+    /// Sets the local address that the sockets of
+    /// [`Connection::connect`](crate::Connection::connect) are bound to. For a target of another
+    /// address family this option has no effect. Default: chosen by the kernel.
     #[must_use]
     pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_addr = address.into())
     }
 
-    /// Limits the rate at which each connection reads. Each connection has a bucket of its own.
-    /// Default: no limit.
+    /// Limits the rate at which each connection reads. Each connection gets a token bucket of its
+    /// own, with the rate and the burst of `limit`. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionOptions, RateLimit};
@@ -208,15 +214,15 @@ impl ConnectionOptions {
         self.with(|settings| settings.read_rate = limit.into())
     }
 
-    /// Limits the rate at which each connection writes. Each connection has a bucket of its own.
-    /// Default: no limit.
+    /// Limits the rate at which each connection writes. Each connection gets a token bucket of its
+    /// own, with the rate and the burst of `limit`. Default: no limit.
     #[must_use]
     pub fn write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.write_rate = limit.into())
     }
 
-    /// Limits the total rate at which all connections that share this limit read. Default: no
-    /// limit.
+    /// Limits the rate at which several connections read together. All connections whose options
+    /// have a clone of the same `limit` take their bytes from one token bucket. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionOptions, RateLimit};
@@ -231,8 +237,8 @@ impl ConnectionOptions {
         self.with(|settings| settings.shared_read_rate = limit.into())
     }
 
-    /// Limits the total rate at which all connections that share this limit write. Default: no
-    /// limit.
+    /// Limits the rate at which several connections write together. All connections whose options
+    /// have a clone of the same `limit` take their bytes from one token bucket. Default: no limit.
     #[must_use]
     pub fn shared_write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_write_rate = limit.into())
@@ -242,8 +248,12 @@ impl ConnectionOptions {
         self.0.no_delay
     }
 
-    /// Sets `TCP_NODELAY`: with `true`, small packets are sent without delay. The small writes of
-    /// one callback are merged in either case. Default: `true`.
+    /// Sets whether small packets are sent without delay (`TCP_NODELAY`). With either value, the
+    /// small writes of one callback are sent together.
+    ///
+    /// The option is set on the sockets of [`Connection::connect`](crate::Connection::connect) and
+    /// of listeners. [`Connection::open`](crate::Connection::open) leaves the stream as it is.
+    /// Default: `true`.
     #[must_use]
     pub fn no_delay(self, no_delay: bool) -> Self {
         self.with(|settings| settings.no_delay = no_delay)

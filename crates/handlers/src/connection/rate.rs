@@ -2,31 +2,41 @@
 //!
 //! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an
 //! argument, so the arithmetic can be tested without waiting. The level is counted in parts of a
-//! byte. One part is the amount that a rate of 1 adds in a nanosecond. So the level is exact for
-//! every rate and every burst that fit in 64 bits.
+//! byte. One part is the amount that a rate of one byte a second adds in a nanosecond. So the level
+//! is exact for every rate and every burst that fit in 64 bits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate in bytes a second, with a burst. Clones share one bucket: together, all connections with
-/// a clone keep to the limit, also connections of other loops.
+/// A rate limit in bytes a second, which allows bursts. It is a token bucket: the bucket fills at
+/// the rate, holds at most the bytes of a burst, and each byte read or written is taken out of it.
+///
+/// Clones share one bucket. [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate) and
+/// [`shared_write_rate`](crate::ConnectionOptions::shared_write_rate) use this bucket: all
+/// connections with a clone, even on different loops, together keep to the limit.
+/// [`read_rate`](crate::ConnectionOptions::read_rate) and
+/// [`write_rate`](crate::ConnectionOptions::write_rate) only copy the rate and the burst, so each
+/// connection has a bucket of its own.
+///
+/// ```
+/// use handlers::{ConnectionOptions, RateLimit};
+///
+/// let each = RateLimit::new(1024 * 1024, 64 * 1024); // 1 MiB a second
+/// let together = RateLimit::new(8 * 1024 * 1024, 1024 * 1024);
+/// let options = ConnectionOptions::new()
+///     .write_rate(each)
+///     .shared_write_rate(together);
+/// ```
 #[doc(alias("bufferevent_set_rate_limit", "ev_token_bucket_cfg"))]
 #[derive(Clone, Debug)]
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 
 impl RateLimit {
-    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. A
-    /// value of 0 is raised to 1. The token bucket of a new limit is full: the first `burst` bytes
-    /// are not delayed.
+    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. If one
+    /// of the two values is 0, it counts as 1. The bucket is full at first, so the first `burst`
+    /// bytes are not delayed.
     ///
-    /// ```
-    /// use handlers::{ConnectionOptions, RateLimit};
-    ///
-    /// let limit = RateLimit::new(1024 * 1024, 64 * 1024);
-    /// let options = ConnectionOptions::new()
-    ///     .write_rate(limit.clone()) // for each connection
-    ///     .shared_write_rate(RateLimit::new(8 * 1024 * 1024, 1024 * 1024)); // for all together
-    /// ```
+    /// See the example of [`RateLimit`].
     pub fn new(bytes_per_second: u64, burst: u64) -> Self {
         Self(Arc::new(Mutex::new(Bucket::new(bytes_per_second, burst))))
     }
@@ -42,15 +52,15 @@ impl RateLimit {
         self.bucket().available(now)
     }
 
-    /// Deducts bytes that were sent or read. Other loops can have taken bytes from a shared bucket
-    /// meanwhile. In that case the level becomes negative.
+    /// Deducts bytes that were sent or read. The level of a shared bucket can become negative,
+    /// because other loops may have taken bytes meanwhile.
     pub(super) fn take(&self, bytes: usize, now: Instant) {
         self.bucket().take(bytes, now);
     }
 
-    /// Returns the time from `now` until a next try is useful: until `wanted` bytes are available,
-    /// or an eighth of the burst, or the bytes of a tenth of a second, whichever is least. So small
-    /// amounts are not sent often.
+    /// Returns the time from `now` until another try is worthwhile, so that small amounts are not
+    /// sent often. The time ends when the least of these is available: `wanted` bytes, an eighth of
+    /// the burst, the bytes of a tenth of a second.
     pub(super) fn wait(&self, wanted: usize, now: Instant) -> Duration {
         self.bucket().wait(wanted, now)
     }
@@ -62,16 +72,16 @@ impl RateLimit {
 
 /// The number of parts of a byte.
 const PARTS: i128 = 1_000_000_000;
-/// A wait lasts at most until the bytes of a second divided by this number are available, and at
-/// least until one byte is.
+/// A wait lasts at most until the bytes of a tenth of a second are available, and at least until
+/// one byte is.
 const LOOKS_PER_SECOND: u64 = 10;
 
 #[derive(Debug)]
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// The level at a time, in parts of a byte. It is negative if too many bytes were taken. `None`
-    /// until the first use.
+    /// The level in parts of a byte, and the time of that level. The level is negative if too many
+    /// bytes were taken. `None` until the first use.
     level: Option<(i128, Instant)>,
 }
 

@@ -1,4 +1,4 @@
-//! Reading: from the socket to the handler, and the handling of unconsumed bytes.
+//! Reading: from the socket to the handler. Unconsumed bytes are kept for the next call.
 
 use std::io::{self, ErrorKind};
 use std::mem::take;
@@ -11,13 +11,13 @@ use super::reason::CloseReason;
 use super::state::{Flags, Phase, Writing};
 use super::stream::{Stream, is_end_of_terminal};
 
-/// A connection keeps this much capacity for unconsumed bytes, or four times as much as they need
-/// if that is more.
+/// The most capacity that a connection keeps for unconsumed bytes, unless four times their number
+/// is more. A larger buffer is shrunk.
 const CAPACITY_KEPT: usize = 64 * 1024;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Reads as much as one turn allows, counting the `read` bytes that were read already. Then
-    /// updates the registration.
+    /// Reads as much as one turn allows, of which `read` bytes were read already. Then updates the
+    /// registration.
     #[cold]
     #[inline(never)]
     pub(super) fn read_on(
@@ -26,7 +26,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         input: &mut [u8],
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next> {
-        // Read here since the handler may have changed the options.
+        // The limit is looked up here, because the handler may have changed the options.
         let mut budget = self.state.settings.max_bytes_per_turn.saturating_sub(read);
         while let most @ 1.. = self.state.read_allowance(budget.min(input.len())) {
             let delivers = self.state.delivers();
@@ -67,8 +67,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Option<usize>> {
         match nothing {
-            // If the socket has failed, the end of stream follows the last bytes that arrived. The
-            // stream is complete only if the peer had closed its write side before.
+            // If the socket has failed, the last bytes are followed by an end of stream. The stream
+            // is complete only if the peer had closed its write side before the failure.
             Ok(_) if !self.state.is_end_whole() => self.state.end_with_failure(),
             Ok(_) => {
                 self.state.flags.insert(Flags::READ_ENDED);
@@ -81,7 +81,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                 self.end_of_input(cx)?;
             }
             Err(_) if self.state.writing() == Writing::Failed => self.state.end_with_failure(),
-            // Everything was sent and is in transit.
+            // Everything was sent and is in transit, so a read error is no failure.
             Err(_) if self.state.phase() == Phase::Lingering => {
                 self.state.end(CloseReason::Finished)
             }
@@ -103,7 +103,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Calls the handler with the unconsumed bytes, and with an end of stream that came after them.
+    /// Calls the handler with the unconsumed bytes. If the end of the stream came after them,
+    /// reports that too.
     pub(super) fn redeliver(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.state.flags.remove(Flags::REDELIVER);
         if !self.state.unconsumed.is_empty() {
@@ -115,8 +116,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(())
     }
 
-    /// Calls the handler with its unconsumed bytes and `data` after them, and keeps the bytes that
-    /// it does not consume.
+    /// Calls the handler with its unconsumed bytes and `data` after them. Keeps the bytes that the
+    /// handler does not consume.
     #[inline(always)]
     fn deliver(&mut self, data: &[u8], cx: &mut Context<'_, S>) -> io::Result<()> {
         if !self.state.unconsumed.is_empty() {
@@ -143,13 +144,13 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     }
 
     /// Keeps the unconsumed bytes. If there are none, the buffer is freed: an idle connection holds
-    /// no buffer. Capacity that a long message has taken is freed when the message is consumed.
+    /// no buffer. Once a long message is consumed, the capacity that it has taken is freed.
     #[cold]
     #[inline(never)]
     fn keep_unconsumed(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
         let is_replaced = self.state.phase() == Phase::Opening;
         if self.state.phase() != Phase::Open && !is_replaced || rest.is_empty() {
-            // Closed, perhaps with a response still being sent: no handler takes the rest.
+            // No handler takes the rest: the connection is closed or closing.
             return Ok(());
         }
         let max = self.state.settings.max_buffered_input;

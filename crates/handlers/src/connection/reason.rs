@@ -1,15 +1,17 @@
-//! Why a connection has ended.
+//! The reason why a connection has ended.
 
 use std::fmt;
 use std::io;
 
 use super::times::Timeout;
 
-/// Why a connection has ended. Displays as a short phrase, for example “finished”, “idle timeout
-/// expired”, or “failed: ” followed by the error.
+/// The reason why a connection has ended, passed to
+/// [`on_close`](crate::ConnectionHandler::on_close). Displays as a short phrase, for example
+/// “finished” or “idle timeout expired”. A failure displays as “failed: ” followed by the error.
 ///
-/// The reason of a plain registration is another type, [`reactor::CloseReason`]. If a source file
-/// uses both, write that type with its path.
+/// Registrations that are not connections end with a reason of another type:
+/// [`reactor::CloseReason`]. If a source file uses both types, write the type of `reactor` with its
+/// path.
 ///
 /// ```
 /// use std::io;
@@ -42,21 +44,41 @@ use super::times::Timeout;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both sides have closed their write side, and everything that was written has been sent.
+    /// The connection has ended as intended. Everything that was written has been sent, and our
+    /// write side is closed. In addition, one of these is true:
+    /// - The peer has closed its write side too.
+    /// - A graceful close, for example [`close_after_flush`](crate::Connection::close_after_flush),
+    ///   had sent everything, and then reading failed, for example because the peer reset the
+    ///   connection. In this case the peer may not have read everything.
+    /// - A graceful close ended a stream that can only be read.
+    /// - The stream [cannot](crate::Shutdown::Unsupported) close its write side alone, so the whole
+    ///   stream was closed.
     Finished,
-    /// The connection was closed by [`Connection::close`](crate::Connection::close), its
-    /// registration was removed through the key, or the attempt to connect was
-    /// [cancelled](crate::Connecting::cancel).
+    /// The connection was closed by one of these:
+    /// - [`Connection::close`](crate::Connection::close) or
+    ///   [`ConnectionKey::close`](crate::ConnectionKey::close).
+    /// - The removal of its registration, by [`Registry::remove`](reactor::Registry::remove).
+    /// - The [cancellation](crate::Connecting::cancel) of the attempt to connect.
     Closed,
-    /// Reset by [`Connection::abort`](crate::Connection::abort).
+    /// The connection was reset by [`Connection::abort`](crate::Connection::abort),
+    /// [`ConnectionKey::abort`](crate::ConnectionKey::abort) or
+    /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush).
     Aborted,
-    /// A timeout expired, and [`on_timeout`](crate::ConnectionHandler::on_timeout) closed the
-    /// connection. [`Timeout::Connect`] and [`Timeout::Close`] close the connection without a call
-    /// of `on_timeout`.
+    /// This timeout expired, and the handler's [`on_timeout`](crate::ConnectionHandler::on_timeout)
+    /// closed the connection by [`Connection::close`](crate::Connection::close).
+    /// [`Timeout::Connect`] and [`Timeout::Close`] end the connection without a call of
+    /// `on_timeout`.
     TimedOut(Timeout),
-    /// Reading, writing, connecting or the handler failed with this error.
+    /// Reading, writing or connecting failed with this error, or the handler returned it. The
+    /// connection itself fails with the kind `QuotaExceeded` in two cases:
+    /// - The handler left more than
+    ///   [`max_buffered_input`](crate::ConnectionOptions::max_buffered_input) bytes unconsumed.
+    /// - A [write by key](crate::ConnectionKey::write) had to wait for a running callback, and its
+    ///   bytes then did not fit into
+    ///   [`max_write_queue`](crate::ConnectionOptions::max_write_queue).
     Failed(io::Error),
-    /// The handler panicked with this message.
+    /// The handler panicked with this message, and the policy is
+    /// [`PanicPolicy::RemoveHandler`](reactor::PanicPolicy::RemoveHandler).
     Panicked(String),
 }
 

@@ -33,9 +33,9 @@ pub(super) struct Registration<H> {
 
 enum Role<H> {
     Handler(H),
-    /// One of several attempts to connect. The first that succeeds gets the handler.
+    /// One of the attempts to connect. The first that succeeds gets the handler.
     Attempt(Attempt<H>),
-    /// An attempt that did not succeed first.
+    /// An attempt that did not succeed, or not first.
     Lost,
 }
 
@@ -123,7 +123,8 @@ impl<H> Registration<H> {
         });
     }
 
-    /// Calls `access` with the handler and the connection, if a peer has answered.
+    /// Calls `access` with the handler and the connection. Does nothing while an attempt to connect
+    /// is pending.
     fn access<S, T: Stream>(
         &mut self,
         io: &mut Io<T>,
@@ -133,7 +134,8 @@ impl<H> Registration<H> {
         H: ConnectionHandler<S>,
     {
         self.guarded::<S, T>(cx, |registration, cx| {
-            // Writes from outside are not buffered, and the caller may be using the buffers.
+            // Writes from outside are not buffered: the caller may be using the buffers of the
+            // loop.
             registration
                 .dispatch(io, &mut WriteBuffer::default(), cx, true)
                 .on_access(access, cx)
@@ -151,8 +153,8 @@ impl<H> Registration<H> {
         let key = cx.key();
         let result = catch_unwind(AssertUnwindSafe(|| call(self, cx)));
         let result = result.unwrap_or_else(|panic| {
-            // The loop attributes the panic to the caller. That is right unless our handler was
-            // running.
+            // The loop takes the panic for one of the caller. That is right, except if our handler
+            // was running.
             if self.state.flags.has(Flags::IN_CALLBACK) {
                 let message = panic_message(&*panic);
                 let policy = cx.registry.report_panic(key, &message);
@@ -163,14 +165,14 @@ impl<H> Registration<H> {
                     return Ok(Next::Keep); // the registration is removed already
                 }
             } else {
-                // Nothing else sends the bytes that `access` has queued.
+                // Nothing else would send the bytes that `access` has queued.
                 run_later::<S, T, H>(cx.registry, key);
             }
             resume_unwind(panic)
         });
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
-                // The registration exists, because it is in use: these two calls cannot fail.
+                // The registration exists, because it is in use, so these two calls cannot fail.
                 let _ = cx.registry.report_failure(key, &error);
                 self.state.end(CloseReason::Failed(error));
             }
@@ -214,7 +216,7 @@ impl<S> ConnectionKey<S> {
     }
 }
 
-/// Passes a request to the connection `key`, which is of these types.
+/// Passes a request to the connection `key`, which has these types.
 fn run_request<S, T, H>(key: Key, request: Request<'_, '_, S>) -> Result<(), Error>
 where
     T: Stream,

@@ -1,9 +1,9 @@
 //! Relays: two connections, each of which sends the bytes of the other.
 //!
 //! Ground rule: a stream that has not ended never looks complete to its receiver. Each side owes
-//! its peer the rest of the other side's stream. The rest counts as a pending response until the
-//! end of that stream has been passed on. So a graceful close waits for it, and a side that ends
-//! before is reset.
+//! its peer the stream of the other side, up to its end. This counts as a pending response until
+//! the end of that stream has been passed on. So a graceful close waits for it, and a side that
+//! ends earlier is reset.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,34 +20,49 @@ use super::key::ConnectionKey;
 use super::reason::CloseReason;
 use super::write::Flow;
 
-/// A side is closed if its other side is gone and its peer has taken no byte for this long. The
-/// time is long because a slow reader can take minutes to empty a good part of the kernel's
-/// buffers. The kernel takes no more bytes before that.
+/// The limit on a stall: see [`Relay`]. It is long because a slow reader can take minutes to empty
+/// a good part of the kernel's buffers, and the kernel takes no more bytes before that.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The handler of one of two connections that are piped into each other. Bytes that arrive on one
-/// are written to the other. If the peer of one side does not take them, the other side is not read
-/// further. An end of stream is passed on, and so is a reset.
+/// The handler of one of two connections that pass all bytes on to each other. Each connection is a
+/// *side* of the relay. The bytes that are read from one side are written to the other side. If the
+/// peer of the other side does not take the bytes, the relay stops reading from the first side. The
+/// end of a stream is passed on to the other side, and a reset is passed on too.
 ///
-/// All bytes that have arrived on one side are passed on, whatever happens to that side. They are
-/// sent up to the last one, at the pace of the other peer. If the sender had ended its stream, an
-/// end of stream follows. Otherwise a reset follows:
-/// - if the sender reset its connection,
-/// - if its side was closed by a timeout or by its key,
-/// - at the end of the grace period of its [server](crate::ServerKey::stop). Until then both
-///   streams go on.
+/// Below, the *first* side is the one that bytes come from, and the *other* side is the one that
+/// they go to.
 ///
-/// A peer that takes no byte for five minutes is not waited for any longer, and is reset. A Unix
-/// socket has no reset, so a stream that breaks off there ends like any other.
+/// All bytes that were read from the first side are sent to the other peer, as fast as it takes
+/// them, even if the first side has ended meanwhile. If the first peer has closed or reset its
+/// connection, its unread bytes are also read and sent. If the first side is closed by a timeout or
+/// through its key, its unread bytes are lost.
+///
+/// If the first peer has ended its stream, the other peer gets the end of the stream after the last
+/// byte. In these cases the other peer gets a reset instead:
+/// - The connection of the first peer failed, for example by a reset.
+/// - The first side was closed by a timeout or through its key.
+/// - The first side could not be connected.
+/// - The server that has accepted the first side was [stopped](crate::ServerKey::stop), and the
+///   grace period is over. During the grace period both streams continue.
+///
+/// A Unix socket has no reset. Its peer gets the end of the stream, even if the stream was broken
+/// off.
+///
+/// A relay waits for a slow peer, with one exception: if the first side has ended or failed, and
+/// the other peer takes no byte for five minutes, the other side is closed. If bytes for this peer
+/// are left, the other side is reset. If both peers have ended their streams, there is no such
+/// limit. To limit the time in all other cases, set
+/// [`write_timeout`](crate::ConnectionOptions::write_timeout).
 ///
 /// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
-/// queued for a side, they cannot be passed on, and both sides are reset. Keep `max_write_queue`
-/// above the high watermark by at least one read: 64 KiB, or
-/// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) if that is less. The
-/// defaults satisfy this.
+/// queued for a side, both sides are reset. To prevent this, set `max_write_queue` at least one
+/// read above the high [watermark](crate::ConnectionOptions::watermarks). The size of a read is the
+/// smaller of 64 KiB and [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn). The
+/// default options satisfy this rule.
 ///
-/// Open each handler of the [pair](Self::pair) like any other handler, for example one of them with
-/// [`Connection::connect`]. Nothing is read until both are open.
+/// Call [`pair`](Self::pair) and open a connection with each of the two handlers, for example one
+/// with [`Connection::open`] and the other with [`Connection::connect`]. Nothing is read until both
+/// connections are open.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
@@ -72,7 +87,7 @@ pub struct Relay<S> {
 
 struct Side<S> {
     stage: Stage<S>,
-    /// Whether everything from this side has been passed on, up to its end.
+    /// `true` if everything from this side has been passed on, up to the end of its stream.
     is_whole: bool,
 }
 
@@ -115,8 +130,8 @@ impl<S> Relay<S> {
         (side(0), side(1))
     }
 
-    /// Makes this side cancel `attempt`, the pending connect of the other side, if this side ends
-    /// before the other one is open.
+    /// Hands `attempt`, the pending connect of the other side, to this side. If this side ends
+    /// while the other side is still connecting, this side cancels `attempt`.
     pub fn gives_up(&self, attempt: Connecting<S>) {
         *self.attempt.borrow_mut() = Some(attempt);
     }
@@ -142,7 +157,7 @@ impl<S> Relay<S> {
         let Stage::Open(other) = self.other().stage else {
             return None;
         };
-        // A side that has just ended calls `on_close` later.
+        // An error means that the other side has ended. Its `on_close` runs later.
         other.with(cx, |connection, _cx| access(connection)).ok()
     }
 }
@@ -165,7 +180,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     ) -> io::Result<()> {
         let is_whole = connection.is_read_ended(); // true from the start for write-only streams
         self.set_own(Stage::Open(connection.key()), is_whole);
-        // The queue is filled by the other side, so a full queue must pause the other side only.
+        // The other side fills this queue, so a full queue must pause the other side and not this
+        // one.
         connection.read_while_full();
         match self.other() {
             Side { is_whole: true, .. } => connection.shutdown(),
@@ -190,13 +206,12 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         match self.with_other(cx, |other| other.write(data)) {
             Some(Ok(Flow::Open)) => {}
             Some(Ok(Flow::Full)) => connection.pause_reading(),
-            // Bytes are missing in the middle, so neither side can be told that the stream has
-            // ended.
+            // Bytes are missing in the middle, so neither peer may get an end of stream.
             Some(Err(error)) if error.kind() == ErrorKind::QuotaExceeded => {
                 tracing::warn!(%error, "relay cannot queue received bytes: resetting both sides");
                 connection.abort();
             }
-            // The other side has ended or can no longer be written to. The bytes have no receiver.
+            // The other side has ended, or can no longer be written to. The bytes have no receiver.
             Some(Err(_)) | None => {}
         }
         Ok(data.len())
@@ -222,8 +237,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         Ok(())
     }
 
-    /// Keeps the unread bytes until the other side has room. If the peer there takes nothing, it is
-    /// not waited for without end.
+    /// Keeps the unread bytes until the other side has room. If the other peer takes none of them
+    /// for too long, its side is closed.
     fn on_failure(
         &mut self,
         _error: &io::Error,
@@ -241,7 +256,8 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
             attempt.cancel(cx.registry);
         }
         self.with_other(cx, |other| {
-            // Only the queued bytes are left to send, unless both peers can still exchange bytes.
+            // The other side sends what is queued and then closes. If both streams have ended, it
+            // does so by itself.
             if !is_whole || !other.is_read_ended() {
                 other.close_unless_stalled(STALL_TIMEOUT, !is_whole);
             }

@@ -1,7 +1,8 @@
 //! Replacing the handler of an open connection.
 //!
-//! A key is bound to the type of the handler that it was made for, and keys are copied. So only the
-//! content of a box is replaced: the type of the box stays the same.
+//! A key is bound to the type of the handler that it was made for, and keys are copied. So the type
+//! of the handler must stay the same. It is the type of a box, and only the content of the box is
+//! replaced.
 
 use std::any::{Any, TypeId};
 use std::io;
@@ -17,8 +18,14 @@ use super::state::{Flags, Phase};
 use super::stream::Stream;
 use super::times::Timeout;
 
-/// A handler of any type. It can be [replaced](Connection::replace_handler) while its connection is
-/// open.
+/// A handler of any type, in a box. It can be [replaced](Connection::replace_handler) while its
+/// connection is open.
+///
+/// ```
+/// use handlers::{BoxedHandler, on_data};
+///
+/// let discard: BoxedHandler<()> = Box::new(on_data(|data, _connection, _cx| Ok(data.len())));
+/// ```
 pub type BoxedHandler<S> = Box<dyn ConnectionHandler<S>>;
 
 impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
@@ -92,21 +99,26 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
 }
 
 impl<S: 'static> Connection<'_, S> {
-    /// Replaces the handler of this connection when this callback, or this call by its key,
-    /// returns. Use it for a change of protocol: HTTP to WebSocket, STARTTLS.
+    /// Replaces the handler of this connection when the running callback, or the closure of
+    /// [`with`](crate::ConnectionKey::with), returns. Use it for a change of protocol, for example
+    /// from HTTP to WebSocket, or at STARTTLS.
     ///
     /// The connection must have been opened with a [`BoxedHandler`]. The old handler is dropped
     /// without [`on_close`](ConnectionHandler::on_close). The new handler is called in this order:
-    /// 1. [`on_open`](ConnectionHandler::on_open), later this turn or next turn, before any other
+    /// 1. [`on_open`](ConnectionHandler::on_open), in this turn or the next one, before any other
     ///    callback.
     /// 2. [`on_data`](ConnectionHandler::on_data) with the bytes that the old handler has not
     ///    consumed.
     /// 3. [`on_end`](ConnectionHandler::on_end), if the peer has already closed its write side.
     ///
-    /// It is also notified if the connection is [closing gracefully](Connection::close_gracefully)
-    /// or has [failed](ConnectionHandler::on_failure). These stay the same: the key, the options, a
-    /// pause of reading, the timeouts, the write queue and the pending responses. If this is called
-    /// several times, the last call counts.
+    /// If the connection is [closing gracefully](Connection::close_gracefully),
+    /// [`on_graceful_close`](ConnectionHandler::on_graceful_close) of the new handler is called. If
+    /// the connection has failed, [`on_failure`](ConnectionHandler::on_failure) of the new handler
+    /// is called.
+    ///
+    /// The replacement does not change the key, the options, a pause of reading, the timeouts, the
+    /// write queue and the pending responses. If `replace_handler` is called several times before
+    /// the callback returns, the handler of the last call is used.
     ///
     /// ```
     /// use std::io;
@@ -158,7 +170,7 @@ impl<S: 'static> Connection<'_, S> {
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
-    /// Replaces the handler that has run by the one that its callback has asked for.
+    /// Replaces the handler whose callback has run by the handler that this callback has passed on.
     #[cold]
     #[inline(never)]
     pub(super) fn replace_handler(&mut self) {

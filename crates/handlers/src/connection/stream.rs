@@ -1,4 +1,4 @@
-//! Streams: the types that a connection can be made of.
+//! Streams: the types that a connection can be opened on.
 
 use std::any::Any;
 use std::fs::File;
@@ -13,8 +13,8 @@ use crate::sockets;
 use reactor::{Interest, Io};
 use rustix::io::Errno;
 
-/// A source of bytes, a sink of bytes, or both. Implement it for a stream of your own, for example
-/// for TLS.
+/// A source of bytes, a sink of bytes, or both. Implement this trait for a stream of your own, for
+/// example for TLS.
 ///
 /// ```
 /// use std::io::{self, IoSlice, Read, Write};
@@ -47,41 +47,52 @@ use rustix::io::Errno;
 /// }
 /// ```
 pub trait Stream: AsFd + Sized + 'static {
-    /// Whether the stream can be read. Default: `true`.
+    /// `true` if the stream can be read. Default: `true`.
     const READS: bool = true;
-    /// Whether the stream can be written to. Default: `true`.
+    /// `true` if the stream can be written to. Default: `true`.
     const WRITES: bool = true;
 
-    /// Reads once. Returns the number of bytes read, and 0 at the end of the stream.
+    /// Reads once into `buf`. Returns the number of bytes read, or 0 at the end of the stream.
     ///
-    /// The loop tracks only the readiness of the file descriptor. If the stream buffers input (TLS
-    /// for example), return buffered bytes first. Read from the source, through [`Io::try_io`],
-    /// only when the buffer is empty. The source counts as readable until `try_io` has seen
-    /// `WouldBlock`, and until then `read` is called again.
+    /// The loop knows whether the file descriptor is readable. It does not know about a buffer
+    /// inside of the stream. If the stream has such a buffer, as for TLS, first return the buffered
+    /// bytes. Read from the file descriptor only when the buffer is empty, and through
+    /// [`Io::try_io`]. Until `try_io` has returned `WouldBlock`, `read` is called again.
     ///
     /// # Errors
     /// - `WouldBlock` if there is nothing to read now.
-    /// - Any other error ends the connection, except `Interrupted`.
+    /// - `Interrupted` if the call must be repeated. `read` is then called again.
+    /// - Any other error ends the connection with this error.
     fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes once, as much as the stream takes. Returns the number of bytes written.
+    /// Writes once, as much as the stream takes. Returns the number of bytes written. `bufs` always
+    /// holds at least one byte. If `write` returns 0, the connection treats this as an error of
+    /// kind `WriteZero`.
     ///
     /// # Errors
-    /// - `WouldBlock` if nothing can be written now.
-    /// - Any other error ends the connection, except `Interrupted`.
+    /// - `WouldBlock` or `Interrupted` if nothing was written. `write` is then called again later.
+    /// - Any other error means that the stream takes no more bytes. The handler is called with the
+    ///   rest of the input, and then the connection ends with this error.
     fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns `true` if bytes that have arrived are still to be read. Called if the socket has
-    /// failed while its handler pauses reading. A stream that buffers input must count its buffer
-    /// too.
+    /// Returns `true` if bytes that have arrived are still unread. It is called if the socket fails
+    /// while reading is paused. If the stream has an input buffer of its own, also return `true` if
+    /// this buffer holds bytes. The default returns `true` if the kernel holds unread bytes, or if
+    /// the kernel cannot tell.
     fn has_unread(io: &Io<Self>) -> bool {
         sockets::unread(io.as_fd()) > 0
     }
 
-    /// Closes the write side of the stream. Default: `shutdown(2)`.
+    /// Closes the write side of the stream. The default calls `shutdown(2)`, and returns
+    /// [`Shutdown::Unsupported`] if the stream is not a socket (`ENOTSOCK`).
     ///
     /// # Errors
-    /// Those of `shutdown(2)`. `ENOTCONN` is not an error: it means that the peer is gone.
+    /// The default returns the errors of `shutdown(2)`, except `ENOTCONN`. This error means that
+    /// the peer is gone and nothing is left to close, so the default returns [`Shutdown::Done`]
+    /// instead.
+    ///
+    /// Every error, even `WouldBlock`, means that the stream takes no more bytes. The handler is
+    /// called with the rest of the input, and then the connection ends with this error.
     fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
         match sockets::shutdown_write(io.as_fd()) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),
@@ -92,19 +103,49 @@ pub trait Stream: AsFd + Sized + 'static {
 }
 
 /// The result of [`Stream::shutdown`].
+///
+/// ```
+/// use std::fs::File;
+/// use std::io::{self, IoSlice, Read, Write};
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use handlers::{Shutdown, Stream};
+/// use reactor::Io;
+///
+/// /// A serial port. Its two directions can only be closed together.
+/// struct Serial(File);
+///
+/// impl AsFd for Serial {
+///     fn as_fd(&self) -> BorrowedFd<'_> {
+///         self.0.as_fd()
+///     }
+/// }
+///
+/// impl Stream for Serial {
+///     fn shutdown(_io: &mut Io<Self>) -> io::Result<Shutdown> {
+///         Ok(Shutdown::Unsupported)
+///     }
+/// #   fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+/// #       io.try_io(reactor::Interest::READABLE, |serial| serial.0.read(buf))
+/// #   }
+/// #   fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+/// #       io.try_io(reactor::Interest::WRITABLE, |serial| serial.0.write_vectored(bufs))
+/// #   }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stream that cannot end one direction must be closed"]
 pub enum Shutdown {
     /// The write side is closed.
     Done,
-    /// The stream cannot close one side alone. It is closed instead.
+    /// The stream cannot close its write side alone. The connection ends, and the whole stream is
+    /// closed.
     Unsupported,
 }
 
-/// Returns whether a read failed because it has reached the end of a terminal. The master of a
+/// Returns `true` if a read failed because it has reached the end of a terminal. The master of a
 /// terminal returns `EIO` when the last process that had the terminal open has closed it. The
-/// terminal itself returns `EIO` after a hangup. A file returns `EIO` for a disk that has lost
-/// data, which is not an end.
+/// terminal itself returns `EIO` after a hangup. A file returns `EIO` too, for a disk that has lost
+/// data: that is not an end.
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
@@ -165,8 +206,9 @@ streams! {
 pub(super) trait DynStream {
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&mut self) -> io::Result<Shutdown>;
-    /// Makes the socket count as writable only when the kernel has sent all bytes that it was
-    /// given. Returns whether the socket supports this.
+    /// Makes the socket count as writable only while the kernel holds no unsent bytes of it. Sent
+    /// bytes that the peer has not acknowledged do not matter. Returns `true` if the socket
+    /// supports this.
     fn await_sent(&mut self) -> bool;
     fn is_writable(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
@@ -186,8 +228,8 @@ impl<T: Stream> DynStream for Io<T> {
     fn await_sent(&mut self) -> bool {
         let is_known = sockets::await_sent(self.as_fd());
         if is_known {
-            // The known readiness is that from before. Forget it, so that the kernel reports it
-            // again.
+            // The known readiness is from before the option was set. Forget it, so that the kernel
+            // reports it again.
             let anew = |_: &mut T| io::Result::<()>::Err(ErrorKind::WouldBlock.into());
             let _ = self.try_io(Interest::READABLE | Interest::WRITABLE, anew);
         }

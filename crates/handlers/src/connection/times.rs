@@ -1,13 +1,13 @@
-//! Times of a connection: its timeouts and its rate limits. All of them use the one timeout that
-//! the source has.
+//! Times of a connection: its timeouts and its rate limits. All of them share the one timeout that
+//! a source has.
 //!
-//! Only connections that need the time have a [`Times`]. The time of the turn enters by
-//! [`Times::set_now`], or with the first bytes of a call that has no other work.
+//! Only a connection that needs the time has a [`Times`]. The time of the turn is set by
+//! [`Times::set_now`]. In a call that has no other work it is set by the first bytes.
 //!
-//! Ground rule: bytes extend timeouts and never shorten one. So the loop is given a new time only
-//! at the end of a call that has changed something else. Bytes that come and go are only recorded.
-//! The loop then calls too early, finds that no timeout has expired, and is given a new time. A
-//! busy connection costs one such call for each length of the timeout.
+//! Ground rule: bytes extend timeouts and never shorten one. So bytes that come and go are only
+//! recorded. The loop is given a new time only at the end of a call that has changed something
+//! else. The loop then calls too early, the call finds that no timeout has expired, and gives the
+//! loop a new time. A busy connection costs one such call for each length of the timeout.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,22 +15,28 @@ use std::time::{Duration, Instant};
 use super::options::Settings;
 use super::rate::RateLimit;
 
-/// The timeout that has expired.
+/// A timeout of a connection, passed to [`on_timeout`](crate::ConnectionHandler::on_timeout) and in
+/// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
+    /// No byte was read or written for a time: see
     /// [`ConnectionOptions::idle_timeout`](crate::ConnectionOptions::idle_timeout).
     Idle,
+    /// No byte was read for a time: see
     /// [`ConnectionOptions::read_timeout`](crate::ConnectionOptions::read_timeout).
     Read,
+    /// Bytes were queued, and the peer has taken none of them for a time: see
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
-    /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush) or
-    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully).
-    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is not called for it.
+    /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush),
+    /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush) or
+    /// [`Connection::close_gracefully`](crate::Connection::close_gracefully) has passed. The
+    /// connection ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Close,
-    /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout).
-    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is not called for it.
+    /// No address has answered in time: see
+    /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout). The
+    /// connect ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Connect,
 }
 
@@ -51,26 +57,24 @@ pub(super) struct Times {
     now: Option<Instant>,
     /// The number of the turn that `now` belongs to.
     turn: u64,
-    /// The turns of the last bytes in each direction. Bytes of a turn that took long count from the
-    /// end of that turn.
+    /// The turns of the last bytes in each direction. If such a turn took long, its bytes count
+    /// from its end.
     read_in: u64,
     written_in: u64,
-    /// The time at which the loop was asked to call. The loop calls when the kernel has been asked
-    /// at that time or later. The call says nothing about the time since: a timeout that expires
-    /// later has not expired yet.
+    /// The time at which the loop was asked to call. By the time it calls, it has asked the kernel
+    /// for events at that time or later. It may not have asked since, so a timeout that expires
+    /// after this time does not count as expired yet.
     calls_at: Option<Instant>,
     /// The time of the last bytes in either direction, or of the last idle timeout.
     last_byte: Option<Instant>,
-    /// The time of the last bytes from the peer, or the time since which the connection waits for
-    /// some.
+    /// The time of the last bytes from the peer, or the start of the wait for bytes.
     last_read: Option<Instant>,
-    /// The time at which the peer last took bytes, or the time since which the connection waits for
-    /// that.
+    /// The time at which the peer last took bytes, or the start of the wait for that.
     last_written: Option<Instant>,
-    /// The time within which the connection must be closed. It starts when the time is next set.
+    /// The time within which the connection must be closed. It runs from the next `set_now`.
     close_within: Option<Duration>,
     close_by: Option<Instant>,
-    /// The connection must be closed once the peer has taken no byte for this long.
+    /// The connection is closed once the peer has taken no byte for this long.
     close_stall_timeout: Option<Duration>,
     read_limits: Vec<RateLimit>,
     write_limits: Vec<RateLimit>,
@@ -119,7 +123,7 @@ impl Times {
         ] {
             since.get_or_insert(now);
         }
-        // While a rate limit holds us back, the peer is not late.
+        // A rate limit has held us back until now, so the wait for the peer starts now.
         if self
             .read_held_until
             .take_if(|until| *until <= now)
@@ -148,14 +152,14 @@ impl Times {
         self.close_within = self.close_within.into_iter().chain([deadline]).min();
     }
 
-    /// Closes the connection once the peer has taken no byte for `stall_timeout`. The time starts
-    /// when it is next set.
+    /// Closes the connection once the peer has taken no byte for `stall_timeout`. It runs from the
+    /// next `set_now`.
     pub(super) const fn set_close_stall_timeout(&mut self, stall_timeout: Duration) {
         self.close_stall_timeout = Some(stall_timeout);
         self.last_written = None;
     }
 
-    /// Returns whether there is a deadline for the close of the connection.
+    /// Returns `true` if there is a deadline for the close of the connection.
     pub(super) const fn has_to_close(&self) -> bool {
         self.close_within.is_some() || self.close_by.is_some() || self.close_stall_timeout.is_some()
     }
@@ -176,7 +180,8 @@ impl Times {
         self.last_written = self.now;
     }
 
-    /// Counts bytes that have arrived, and sets the time if it is not set yet.
+    /// Counts bytes that have arrived. Sets the time too, because nothing may have set it in this
+    /// turn.
     #[cold]
     #[inline(never)]
     pub(super) fn count_read(&mut self, bytes: usize, now: Instant, turn: u64) {
@@ -194,8 +199,8 @@ impl Times {
         }
     }
 
-    /// Returns how many bytes can be read now. With 0, reading is held back until the rate limit
-    /// allows more. How many bytes will arrive is unknown.
+    /// Returns how many bytes can be read now. If it returns 0, reading is held back until the rate
+    /// limit allows a useful amount: the number of bytes that will arrive is unknown.
     pub(super) fn may_read(&mut self) -> usize {
         allowed(
             &self.read_limits,
@@ -205,8 +210,8 @@ impl Times {
         )
     }
 
-    /// Returns how many of the `queued` bytes can be written now. With 0, writing is held back
-    /// until the rate limit allows more.
+    /// Returns how many of the `queued` bytes can be written now. If it returns 0, writing is held
+    /// back until the rate limit allows more.
     pub(super) fn may_write(&mut self, queued: usize) -> usize {
         allowed(
             &self.write_limits,
@@ -238,7 +243,7 @@ impl Times {
             let (since, length) = (since.filter(|_| runs)?, length?);
             Some((timeout, since.checked_add(length)?))
         };
-        // A closing connection only has the deadlines of its close.
+        // A closing connection has no timeout but the deadlines of its close.
         let open = !waits.closing;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
@@ -311,7 +316,7 @@ impl Times {
 
 #[inline]
 fn deduct(limits: &[RateLimit], bytes: usize, now: Option<Instant>) {
-    // Most connections have no limits: that is checked before anything is called.
+    // Checked before anything is called, because most connections have no limits.
     if let (Some(now), [_, ..]) = (now, limits) {
         limits.iter().for_each(|limit| limit.take(bytes, now));
     }

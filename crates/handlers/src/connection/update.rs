@@ -1,5 +1,4 @@
-//! The end of a call: the interest and the timeout that the loop must wait for, or the end of the
-//! connection.
+//! The end of a call: the loop gets a new interest and a new timeout, or the connection ends.
 
 use std::io;
 
@@ -39,8 +38,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() == Phase::Over {
             return self.remove();
         }
-        // Unconsumed bytes are delivered later without waiting for an event, if the handler was
-        // paused or its queue was full. The same holds for the call to a new handler: the source
+        // If the handler was paused or its queue was full, unconsumed bytes are delivered later
+        // without waiting for an event. A new handler is called without an event too: the source
         // may never be ready again.
         if self.state.must_redeliver() || self.state.phase() == Phase::Opening {
             run_later::<S, T, H>(cx.registry, self.key.key());
@@ -50,7 +49,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         Ok(Next::Keep)
     }
 
-    /// Ends the registration, with an error if that is why the connection is over.
+    /// Ends the registration. Returns the error if the connection has failed.
     fn remove(self) -> io::Result<Next> {
         match self.state.reason.take() {
             Some(CloseReason::Failed(error)) => Err(error),

@@ -1,5 +1,5 @@
-//! The input of a console, and the way it is read: no read blocks, and no flag that other processes
-//! share is changed.
+//! The input of a console, and the way in which it is read. No flag that other processes share is
+//! changed.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_getfl, fstat, major, minor,
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
 
-/// Polls without waiting.
+/// The timeout of a poll that does not wait.
 const NO_TIME: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -45,7 +45,7 @@ enum Reading {
 }
 
 impl Input {
-    /// Chooses the way to read `fd`.
+    /// Chooses the way in which `fd` is read.
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         match fcntl_getfl(fd) {
             Ok(flags) if flags & OFlags::ACCMODE != OFlags::WRONLY => {}
@@ -65,7 +65,7 @@ impl Input {
             });
         }
         let input = fcntl_dupfd_cloexec(fd, FIRST_FREE_FD)?;
-        // An epoll instance is readable while an fd in it is, and has flags of its own.
+        // An epoll instance is readable while an fd in it is readable, and its flags are its own.
         let watched = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(
             match epoll::add(
@@ -130,8 +130,8 @@ impl Input {
     }
 }
 
-/// Opens a terminal or a pipe a second time, for an open file description of our own. Returns
-/// `None` if this fails or would change the meaning.
+/// Opens a terminal or a pipe a second time, to get an open file description of our own. Returns
+/// `None` if this fails, or if the second descriptor would not read the same input.
 ///
 /// A file is not reopened, since it would be read from its beginning. Sockets cannot be opened
 /// (`ENXIO`). Other devices may treat the open as a new user, as `/dev/ptmx` does, which creates a
@@ -149,9 +149,9 @@ fn reopen(fd: BorrowedFd<'_>, stat: &Stat) -> Option<OwnedFd> {
         Mode::empty(),
     )
     .ok()?;
-    // After opening a FIFO that has no writers, the kernel does not report a hang-up until a writer
-    // has come and gone: pipe_poll in the kernel. Checked after the open, so that a writer that
-    // closes later is reported.
+    // If a FIFO without writers is opened, the kernel reports no hang-up until a writer has come
+    // and gone (`pipe_poll` in the kernel). Such a FIFO is not reopened. The check comes after the
+    // open, so that the hang-up of a writer that closes later is reported.
     if is_pipe && is_hung_up(fd) {
         None
     } else {
@@ -180,7 +180,8 @@ fn ask(fd: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Returns an fd that stands for an input that is always ready. Its flags are not shared.
+/// Returns an fd that is always readable. It stands for an input that is always ready. Its flags
+/// are not shared.
 fn always_readable() -> io::Result<OwnedFd> {
     Ok(eventfd(1, EventfdFlags::CLOEXEC)?)
 }

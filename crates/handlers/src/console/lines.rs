@@ -1,4 +1,5 @@
-//! Splits the input into lines and skips lines that are too long. It is arithmetic on bytes.
+//! Splits the input into lines and skips lines that are too long. This module is arithmetic on
+//! bytes.
 //!
 //! The lines depend on the bytes alone, not on the boundaries of the reads.
 
@@ -23,7 +24,7 @@ pub(super) struct LineBuffer {
     done: usize,
     framing: Lines,
     max_line_length: usize,
-    /// Set within a line that is too long, up to its end.
+    /// Set within a line that is too long, until its end is found.
     skipping: bool,
 }
 
@@ -46,7 +47,7 @@ impl LineBuffer {
         &mut self.bytes
     }
 
-    /// Returns the next line. Returns `None` if it is not complete yet.
+    /// Returns the next line. Returns `None` if no complete line is left.
     pub(super) fn next(&mut self) -> Option<ConsoleLine<'_>> {
         self.skip();
         self.find(Lines::decode)
@@ -70,7 +71,7 @@ impl LineBuffer {
 
     fn find(&mut self, search: Search<Lines>) -> Option<ConsoleLine<'_>> {
         let Ok(frame) = search(&mut self.framing, &self.bytes[self.done..]) else {
-            // The old one would repeat its error for ever.
+            // The old framing would repeat its error for ever.
             self.framing = Lines::new(self.max_line_length);
             self.skipping = true;
             return Some(ConsoleLine::TooLong);

@@ -1,9 +1,9 @@
-//! The console: lines from standard input, of whatever kind it is, as callbacks.
+//! The console: calls a callback with each line of standard input, which may be of any kind.
 //!
 //! Ground rule: state that the console shares with other processes is not changed. `O_NONBLOCK`
-//! belongs to the open file description, which the parent shell and its other children share. It is
-//! therefore set only on descriptions of our own; `input.rs` shows how they are opened. The modes
-//! of a terminal are not changed at all.
+//! belongs to the open file description, which the parent shell and its other children share.
+//! Therefore this flag is set only on open file descriptions of our own; `input.rs` opens them. The
+//! modes of a terminal are not changed at all.
 //!
 //! Do not read from [`std::io::stdin`] beforehand: it buffers ahead, and the lines in its buffer
 //! never reach the console.
@@ -20,11 +20,12 @@ use self::input::Input;
 use self::lines::{ConsoleLine, LineBuffer};
 use crate::error;
 
-/// The maximum number of lines and reads in one call; the rest follows next turn. It is enough for
-/// typed or pasted input, and a file of a million lines does not delay the other sources.
+/// The maximum number of lines and reads in one call; the rest follows next turn. The number is
+/// enough for typed or pasted input, and small enough that a file of a million lines does not delay
+/// the other sources.
 const STEPS_PER_CALL_MAX: usize = 64;
 
-/// Options for reading lines from standard input: the limit of a line, the prompt.
+/// Options for reading lines from standard input: the maximum length of a line, and the prompt.
 ///
 /// ```no_run
 /// use handlers::{Console, ConsoleInput};
@@ -55,24 +56,28 @@ pub struct Console {
 /// The input that a console passes to its callback.
 #[derive(Debug)]
 pub enum ConsoleInput<'a> {
-    /// A line, without the `\n` or `\r\n` that ends it. The last line of the input needs no line
-    /// ending.
+    /// A line, without the `\n` or `\r\n` that ends it. The last line of the input need not have a
+    /// line end.
     Line(&'a str),
     /// A line that is not UTF-8, without the `\n` or `\r\n` that ends it.
     NotText(&'a [u8]),
-    /// A line that is longer than [`Console::max_line_length`]. It is reported as soon as this is
-    /// known. The rest of the line is skipped, and the next call is for the line after it.
+    /// A line is longer than [`Console::max_line_length`]. This is reported as soon as the received
+    /// bytes of the line exceed the maximum. The rest of the line is skipped, and the next call
+    /// reports the line after the one that is too long.
     TooLong,
-    /// The input has ended; the last call. The input ends at the end of a file, when a pipe has no
-    /// writer left, when a terminal is closed (or belongs to other processes, `EIO`), and if the fd
-    /// is closed or not open for reading (`EBADF`).
+    /// The input has ended. After this call the callback is not called again, except after ^D. The
+    /// input ends in these cases:
+    /// - A file is read to its end.
+    /// - A pipe has no writer left.
+    /// - A terminal is closed, or this process may not read from it (`EIO`).
+    /// - The fd is closed, or not open for reading (`EBADF`).
     ///
-    /// ^D at a terminal also ends the input, but the terminal can be read further: return
-    /// [`Next::Keep`] to continue. Only then can there be another `End`. For any other input the
-    /// outcome makes no difference.
+    /// If ^D is typed at a terminal, `End` is reported too, but the terminal can still be read. To
+    /// continue to read it, return [`Next::Keep`]. Another `End` may then follow. At the end of any
+    /// other input the console ends, even if the callback returns [`Next::Keep`].
     End,
-    /// The input cannot be read any more, for this reason. This is the last call, in place of
-    /// [`End`](Self::End).
+    /// A read has failed with this error, and the input cannot be read any more. This is the last
+    /// call, and no [`End`](Self::End) follows.
     Failed(io::Error),
 }
 
@@ -91,69 +96,82 @@ impl Console {
         }
     }
 
-    /// Sets the prompt. It is written to standard output if that and the input are both terminals:
-    /// when the console is opened, and each time that all available lines have been reported.
-    /// Otherwise it is never written. A write error is ignored. Default: no prompt.
+    /// Sets the prompt. The console writes it to standard output when the console is opened, and
+    /// again each time when all available lines have been reported. It is written only if standard
+    /// output and the input are both terminals. A write error is ignored.
     ///
-    /// The prompt goes through [`std::io::stdout`], so it follows earlier output. Like all output
-    /// it blocks while the terminal is stopped, by ^S.
+    /// The prompt is written through [`std::io::stdout`], so it appears after the earlier output.
+    /// While the terminal is stopped by ^S, the write blocks the loop, like all output to a
+    /// terminal.
+    ///
+    /// Default: no prompt.
     #[must_use]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.prompt = prompt.into();
         self
     }
 
-    /// Sets the maximum length of a line in bytes, without its line ending. (A terminal itself
-    /// allows 4095.) Default: 64 KiB.
+    /// Sets the maximum length of a line in bytes, without its line end. A longer line is reported
+    /// as [`ConsoleInput::TooLong`]. A terminal itself allows at most 4095 bytes. Default: 64 KiB.
     #[must_use]
     pub const fn max_line_length(mut self, bytes: usize) -> Self {
         self.max_line_length = bytes;
         self
     }
 
-    /// Calls `callback` on the loop for each line of standard input, and at its end. The console
-    /// ends after the end of input, if the callback returns [`Next::Remove`] or an error, or by
-    /// [`Registry::remove`]. `WouldBlock` and `Interrupted` count as [`Next::Keep`].
+    /// Calls `callback` on the loop for each line of standard input, and at the end of the input.
+    /// The console ends after the end of the input. It also ends when the callback returns
+    /// [`Next::Remove`] or an error, or when you pass the returned key to [`Registry::remove`]. The
+    /// errors `WouldBlock` and `Interrupted` do not end the console: they have the same effect as
+    /// [`Next::Keep`].
     ///
-    /// Standard input may be a terminal, a pipe, a socket, a file, `/dev/null`, or closed, which
-    /// counts as the end of input and not as an error. At most 64 lines are reported in a turn. To
-    /// pause, set the interest to [`Interest::NONE`] by [`Registry::set_interest`]; no further
-    /// lines are reported until the interest is [`Interest::READABLE`] again. Loop thread only.
-    /// Open one console at a time: two would each get a part of the lines.
+    /// Standard input may be a terminal, a pipe, a socket, a file, or `/dev/null`. It may also be
+    /// closed, which counts as the end of the input and not as an error. At most 64 lines are
+    /// reported in a turn. To pause, set the interest of the key to [`Interest::NONE`] by
+    /// [`Registry::set_interest`]. No further lines are then reported until you set the interest to
+    /// [`Interest::READABLE`] again.
     ///
-    /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of input,
-    /// which may never come at a terminal. Use [`set_background`](Registry::set_background) to
-    /// change that.
+    /// Call this method on the loop's thread. Open only one console at a time. If there were two,
+    /// each would get only a part of the lines.
+    ///
+    /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of the input,
+    /// which may never come at a terminal. To let `run` return before the end of the input, pass
+    /// the key to [`set_background`](Registry::set_background).
     ///
     /// # Shared state
-    /// Neither the flags of the open file description nor the modes of the terminal are ever
-    /// changed, so a crash leaves nothing behind. A terminal is expected to be in canonical (line)
-    /// mode, its default.
-    /// - A terminal or a pipe is opened a second time, through `/proc`, for a description of our
-    ///   own. If that fails (no `/proc`, or a terminal of another user after `su`), the input is
-    ///   polled before each read. If another process takes the input in between, the loop waits for
-    ///   more.
+    /// The console never changes the flags of an open file description that other processes share,
+    /// nor the modes of the terminal. So a crash of the program leaves no changed state behind. A
+    /// terminal must be in canonical (line) mode, which is its default. The console reads in a way
+    /// that depends on the input:
+    /// - A terminal or a pipe is opened a second time, through `/proc`, so that its open file
+    ///   description is not shared. This is not possible if `/proc` is not mounted, or if the
+    ///   terminal belongs to another user after `su`. In these cases the input is polled before
+    ///   each read. If another process takes the input between the poll and the read, the read
+    ///   blocks the loop until there is more input.
     /// - A socket is read by `recv(2)` with `MSG_DONTWAIT`.
-    /// - A file is read from its current position. Bytes are read ahead of lines: a program that
-    ///   reads the same file or pipe afterwards starts some bytes after the last reported line.
+    /// - A file is read from its current position.
     ///
-    /// If a process in the background reads from its terminal, the kernel stops it (`SIGTTIN`). If
-    /// the process ignores that signal, or no parent is left to continue it, the console reports
-    /// the end of input.
+    /// The console reads more bytes than it has reported as lines. Therefore, if another program
+    /// reads the same file or pipe afterwards, it misses some bytes after the last reported line.
+    ///
+    /// If this process is a background process of a shell and reads from the terminal, the kernel
+    /// stops it by `SIGTTIN`. If this process ignores `SIGTTIN`, or has no parent left that could
+    /// continue it, the console reports the end of the input.
     ///
     /// # Cost
-    /// One or two fds, and about a dozen system calls. A line costs O(its length) and up to two
-    /// reads. In the steady state it allocates nothing.
+    /// Opening costs one or two fds, and about a dozen system calls. A line costs O(length of the
+    /// line) and up to two reads. The first lines allocate a buffer, which grows only for a longer
+    /// line. Apart from that no memory is allocated.
     ///
     /// # Errors
-    /// Nothing is registered after an error.
+    /// If an error is returned, nothing is registered.
     /// - `EMFILE` and other errors of the calls that open the input.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
     ///
     /// # Source
-    /// `fcntl(2)`, `F_SETFL`, on what is shared; `proc(5)`, `/proc/pid/fd`; `termios(3)`, canonical
-    /// mode.
+    /// `fcntl(2)`, `F_SETFL`, on the shared flags; `proc(5)`, `/proc/pid/fd`; `termios(3)`,
+    /// canonical mode.
     #[track_caller]
     pub fn open<S, F>(&self, registry: &mut Registry<S>, callback: F) -> io::Result<Key>
     where
@@ -162,11 +180,12 @@ impl Console {
         self.open_on(registry, io::stdin(), callback)
     }
 
-    /// Reads lines from another input than standard input, as [`open`](Self::open) does:
-    /// `/dev/tty`, for example. The fd is duplicated, so the caller may close it.
+    /// Calls `callback` for each line of `input`, for example of `/dev/tty`, instead of standard
+    /// input. Otherwise this works like [`open`](Self::open). The console uses an fd of its own, so
+    /// you may close `input` after the call.
     ///
     /// # Errors
-    /// Nothing is registered after an error.
+    /// If an error is returned, nothing is registered.
     /// - `EMFILE` and other errors of the calls that open the input.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
@@ -227,7 +246,7 @@ impl Console {
 
 /// The end of the input.
 enum InputEnd {
-    /// By ^D at a terminal.
+    /// ^D was typed at a terminal.
     Typed,
     Over,
     Failed(io::Error),
@@ -236,7 +255,7 @@ enum InputEnd {
 /// The handler that the loop calls for a console.
 struct Reader<F> {
     lines: LineBuffer,
-    /// Set if there is nothing more to read, until this is reported.
+    /// Set when there is nothing more to read, until this is reported.
     end: Option<InputEnd>,
     prompt: Option<String>,
     /// Set if the callback has run since the last prompt.
@@ -245,8 +264,8 @@ struct Reader<F> {
 }
 
 impl<F> Reader<F> {
-    /// Reports the lines of the buffer, and reads when there are none. So when a read would block,
-    /// the buffer has no complete line.
+    /// Reports the lines of the buffer, and reads when the buffer has no complete line. So when a
+    /// read would block, all complete lines are reported.
     fn read<S>(&mut self, io: &mut Io<Input>, cx: &mut Context<'_, S>) -> io::Result<Next>
     where
         F: FnMut(ConsoleInput<'_>, &mut Context<'_, S>) -> io::Result<Next>,
@@ -311,7 +330,7 @@ fn write_prompt(prompt: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout
         .write_all(prompt.as_bytes())
-        .and_then(|()| stdout.flush()); // the lines work without the prompt too
+        .and_then(|()| stdout.flush()); // lines can be read without a prompt too
 }
 
 impl<'a> From<ConsoleLine<'a>> for ConsoleInput<'a> {

@@ -15,69 +15,84 @@ use crate::error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// A file existed before and exists now, and its content may be different: it was written to
-    /// and closed, replaced by another file, or got other attributes. Also reported after an
-    /// overflow of the kernel's queue.
+    /// A file existed before and exists now, and its content may have changed. The file was written
+    /// to and closed, was replaced by another file, or got other attributes. This is also reported
+    /// if the kernel's queue of events has overflowed, since a change may then have been lost.
     Changed,
-    /// No file existed, and now one does.
+    /// No file existed before, and a file exists now.
     Appeared,
     /// The file no longer exists, or can no longer be accessed.
     Gone,
 }
 
-/// Calls `callback` on the loop when the content at one of `paths` may have changed, when it
-/// disappears, and when it appears again. The callback gets the path as it was passed to this
-/// function.
+/// Calls `callback` on the loop when the content of the file at one of `paths` may have changed,
+/// when the file disappears, and when it appears again. The callback gets the path in the form in
+/// which you have passed it to this function.
 ///
-/// *The path is watched, whichever file is there.* These changes are seen:
-/// - A file is written in place, replaced by a rename over it, or deleted and created again.
-/// - Its folder, or any folder on the way, is moved away and comes back, or is deleted and created
-///   again.
-/// - A file, or its folder, that does not exist at first is created.
-/// - A symbolic link on the way is changed. Links are followed, and each is watched like the
-///   folders: a swap of Kubernetes' `..data` changes every file behind it.
+/// *The path is watched, and not only the file that is at the path now.* These changes are
+/// reported:
+/// - The file is written in place, is replaced by another file that is renamed over it, or is
+///   deleted and created again.
+/// - The folder of the file, or any other folder on the way to the file, is moved away and comes
+///   back, or is deleted and created again.
+/// - The file does not exist at first, or its folder does not exist, and is created later.
+/// - A symbolic link on the way to the file is changed. Each link on the way is watched like a
+///   folder. For example, when Kubernetes swaps the link `..data` of a volume, every watched file
+///   of the volume is reported.
 ///
-/// The initial content is not reported. Register first and then read, so that no change is lost.
-/// All watches have been re-established by the time the callback runs, so any change after that
-/// leads to another call. A burst of changes is coalesced into one call per path that reports the
-/// net effect. There may be an extra call, but a change is never missed. In particular:
-/// - A write is reported when the writer closes the file, not before. A writer that never closes
-///   it, writes through `mmap(2)`, or calls `truncate(2)` by path, is not seen. A new file may be
-///   reported twice, when it is created and when it is written.
-/// - `chmod`, `touch` and another hard link are reported as [`Change::Changed`], since they may
-///   make the file readable or be meant as a signal.
-/// - A folder at the path counts as existing, but changes in it are not reported: see
-///   [`watch_folder`](super::watch_folder).
-/// - A mount is not seen, only an unmount. Changes that another machine makes on a network file
-///   system, and changes of `/proc` and `/sys`, are not seen. Folders without read permission
-///   cannot be watched; renames in them are not seen.
+/// The initial content is not reported. Start the watcher before you read the files, so that no
+/// change is lost. All watches are set up again before the callback runs, so any later change leads
+/// to another call. Several changes in quick succession lead to one call for each path, which
+/// reports their combined effect. The callback may also be called without a change. But no change
+/// of the kinds above is missed.
 ///
-/// The paths of a watcher are fixed. To watch more paths, start another watcher with all of them,
-/// and then [remove](Registry::remove) this one. In that order no change is lost, and a change in
-/// between is reported twice.
+/// In detail:
+/// - A write is reported when the writer closes the file, not before. If the writer never closes
+///   the file, the write is not reported. A write through `mmap(2)` and a `truncate(2)` by path are
+///   not reported either. A new file may be reported twice: when it is created, and when it is
+///   written.
+/// - `chmod`, `touch` and a new hard link to the file are reported as [`Change::Changed`]. They may
+///   make the file readable, or may be meant as a sign to read the file again.
+/// - If a folder is at the path, it counts as an existing file, but changes of the folder's entries
+///   are not reported. To watch the entries, use [`watch_folder`](super::watch_folder).
+/// - If a file system is mounted on a folder on the way, this is not reported. An unmount is
+///   reported.
+/// - Changes that another machine makes on a network file system are not reported. Changes of files
+///   in `/proc` and `/sys` are not reported either.
+/// - If this process has no permission to read a folder on the way, a rename in this folder is not
+///   reported.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. Use
-/// [`set_foreground`](Registry::set_foreground) if the program only watches. It ends for all its
-/// paths if the callback returns [`Next::Remove`] or an error, or by [`Registry::remove`].
-/// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Loop thread only.
+/// The paths of a watcher are fixed. To watch more paths, first start another watcher with all
+/// paths, and then [remove](Registry::remove) the old watcher. In this order no change is lost, but
+/// a change between the two steps is reported twice.
+///
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. If your program does
+/// nothing else than watch, pass the returned key to [`set_foreground`](Registry::set_foreground).
+/// The watcher ends, for all its paths, when the callback returns [`Next::Remove`] or an error, or
+/// when you pass the key to [`Registry::remove`]. The errors `WouldBlock` and `Interrupted` do not
+/// end the watcher: they have the same effect as [`Next::Keep`]. Call this function on the loop's
+/// thread.
 ///
 /// # Cost
-/// An inotify instance, of which a user may have few (`fs.inotify.max_user_instances`, 128 by
-/// default): watch many paths by one call. Two system calls for each name on the way, now and each
-/// time one of them changes. If other programs create files all the time in a folder on the way,
-/// each wakeup costs a read, but no call of the callback.
+/// A watcher costs an inotify instance. The kernel limits the number of instances of a user
+/// (`fs.inotify.max_user_instances`, 128 by default), so pass many paths to one call. At the start,
+/// each name on the way to a file costs two system calls. The same calls are made again each time
+/// one of these names changes. If other programs often create files in a folder on the way, the
+/// loop wakes up for them, and each wakeup costs a read. The callback is not called for these
+/// files.
 ///
 /// # Errors
-/// Nothing is watched after an error.
-/// - `EMFILE` at the limit of instances.
-/// - `QuotaExceeded` at the limit of watches; the error names `fs.inotify.max_user_watches`.
+/// If an error is returned, nothing is watched.
+/// - `EMFILE` at the limit of inotify instances, or of open files.
+/// - `QuotaExceeded` at the limit of inotify watches. The error names the setting,
+///   `fs.inotify.max_user_watches`.
 /// - `InvalidInput` for an empty path.
-/// - The errors of `lstat(2)`, except that the path does not exist.
+/// - The errors of `lstat(2)`. It is not an error that the path does not exist.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
-/// The kernel may also return these errors later, when watches are re-established. They end the
-/// watcher and are logged.
+/// The kernel may also return these errors later, when watches are set up again after a change.
+/// Such an error ends the watcher and is logged.
 ///
 /// # Source
 /// `inotify(7)`.

@@ -1,8 +1,9 @@
 //! Watches of the entries of a folder.
 //!
-//! The two ends of a rename are two events, which are combined if both are seen. The first event
-//! may be read before the kernel has queued the second. A first end at the end of the queue is
-//! therefore held until the next turn before it is reported alone.
+//! The kernel reports a rename by two events: one for the old name (the first end), one for the new
+//! name (the second end). They are combined if both are seen. The first event may be read before
+//! the kernel has queued the second. Therefore a first end that is the last event of the queue is
+//! held until the next turn, before it is reported alone.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -17,86 +18,102 @@ use super::inotify::{Event, EventFlags, Inotify, Queue};
 use super::path_watch::{PathWatch, Target, Update, WatchFor};
 use crate::error;
 
-/// A change in a folder that is watched by [`watch_folder`]. The names are those of its entries,
-/// without a path.
+/// A change in a folder that is watched by [`watch_folder`]. Each `OsString` in a variant is the
+/// name of an entry of the folder, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FolderChange {
-    /// An entry was created, perhaps as a hard link. A new file is empty or incomplete at first:
-    /// [`Written`](Self::Written) follows.
+    /// An entry was created. A new file is empty or incomplete at first, and
+    /// [`Written`](Self::Written) follows when it was written and closed. If the entry is a hard
+    /// link to an existing file, `Written` need not follow.
     Created(OsString),
-    /// An entry was moved here from another folder, by `rename(2)`. A file that is delivered like
-    /// this is complete, and [`Written`](Self::Written) does not follow. If another entry had that
-    /// name, it is gone.
+    /// An entry was moved here from another folder, by `rename(2)`. A file that a program delivers
+    /// in this way is complete, and [`Written`](Self::Written) does not follow. If another entry
+    /// had that name before, that entry is gone.
     MovedIn(OsString),
-    /// A file that was open for writing was closed, so its content may have changed.
+    /// A file was closed that a program had opened for writing, so the content of the file may have
+    /// changed.
     Written(OsString),
     /// An entry was deleted, or moved to another folder.
     Removed(OsString),
-    /// An entry was renamed. If another entry had the new name, it is gone.
+    /// An entry was renamed. If another entry had the new name before, that entry is gone.
     Renamed {
         /// The old name.
         from: OsString,
         /// The new name.
         to: OsString,
     },
-    /// The kernel's queue has overflowed and events are lost. Anything may have changed, so list
-    /// the folder again.
+    /// The kernel's queue of events has overflowed, and events are lost. Anything may have changed,
+    /// so list the folder again.
     Overflow,
-    /// The folder exists, for the first time or again, or was replaced by another one: list it.
+    /// A folder has appeared at the path, for the first time or again, or in place of the former
+    /// folder. List its entries.
     Appeared,
-    /// The folder no longer exists, or may not be read.
+    /// The folder no longer exists, or this process may no longer read it.
     Gone,
 }
 
-/// Calls `callback` on the loop for each change among the entries of the folder at `path`: created,
-/// written, removed, renamed.
+/// Calls `callback` on the loop for each change among the entries of the folder at `path`. An entry
+/// can be created, written, removed or renamed.
 ///
-/// *Not recursive*: changes in subfolders are not reported. Changes are reported in their order:
-/// - Several writes of a file that are reported in one turn are reported once.
-/// - Both ends of a rename within the folder are reported together, and changes between them after
-///   that. If the kernel queued the second end too late, or one end is in another folder, they are
-///   reported as [removed](FolderChange::Removed) and [moved in](FolderChange::MovedIn).
-/// - An entry may be gone again when its change is reported.
+/// *Not recursive*: changes in subfolders are not reported. Changes are reported in their order,
+/// with these details:
+/// - Several writes of a file within one turn are reported once.
+/// - A rename within the folder is reported as one [`Renamed`](FolderChange::Renamed). The kernel
+///   reports the rename by two events, which may have other events between them. `Renamed` takes
+///   the place of the first of the two. If the kernel queues the second event too late, the rename
+///   is reported as [`Removed`](FolderChange::Removed) and [`MovedIn`](FolderChange::MovedIn).
+/// - If an entry moves to another folder, only `Removed` is reported. If it comes from another
+///   folder, only `MovedIn` is reported.
+/// - When the change of an entry is reported, the entry may already be gone.
 /// - Changes of attributes are not reported.
 ///
-/// The path is watched, as with [`watch`](super::watch). It is reported when the folder is moved
-/// away or deleted, and when a folder appears at the path for the first time or again; list its
-/// entries then. The initial entries are not reported. Register first and then list them, so that
-/// no change is lost. The kernel keeps 16 384 events (`fs.inotify.max_queued_events`) while the
-/// loop does not turn. If there are more, [`FolderChange::Overflow`] is reported in place of the
-/// lost ones.
+/// As with [`watch`](super::watch), the path is watched, and not only the folder that is at the
+/// path now. When the folder is moved away or deleted, [`Gone`](FolderChange::Gone) is reported.
+/// When a folder appears at the path, for the first time or again,
+/// [`Appeared`](FolderChange::Appeared) is reported. List the entries of the folder at this event.
+/// The entries that exist when the watcher starts are not reported. To lose no change, start the
+/// watcher before you list these entries.
 ///
-/// *A spool* that should take complete files handles three changes:
+/// While the loop is busy, the kernel keeps up to 16 384 events (the default of
+/// `fs.inotify.max_queued_events`). Further events are lost, and [`FolderChange::Overflow`] is
+/// reported in place of them.
+///
+/// *Spool folders*: to take only complete files from a spool folder, handle these three changes:
 /// - `Written` for files that are written in place.
 /// - `MovedIn` for files that are written elsewhere and renamed into the folder, as in a maildir.
 /// - `Renamed` for files that are written in the folder under another name, as by `rsync`.
 ///
-/// `Created` does not mean that the content is complete. Files that arrive by `link(2)` are
-/// reported by `Created` alone, so the spool and its senders must agree on names. The first listing
-/// may contain files that are reported once more, or are incomplete. If files are written in place,
-/// the spool has to recognise these.
+/// `Created` does not mean that the content is complete. A file that arrives by `link(2)` is
+/// complete, but only `Created` reports it. So if senders use `link(2)`, your program must
+/// recognise such files by their names.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. It ends if the callback
-/// returns [`Next::Remove`] or an error, or by [`Registry::remove`]. `WouldBlock` and `Interrupted`
-/// count as [`Next::Keep`]. Loop thread only.
+/// The first listing of your program may contain files that the watcher reports too. If files are
+/// written in place, the listing may also contain incomplete files. Your program must recognise
+/// both kinds of files.
+///
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. The watcher ends when the
+/// callback returns [`Next::Remove`] or an error, or when you pass the returned key to
+/// [`Registry::remove`]. The errors `WouldBlock` and `Interrupted` do not end the watcher: they
+/// have the same effect as [`Next::Keep`]. Call this function on the loop's thread.
 ///
 /// # Cost
-/// The costs and limits of [`watch`](super::watch), and one allocation for each name. A few
-/// thousand changes are reported per turn at most, and the rest next turn.
+/// The costs and limits of [`watch`](super::watch), and one allocation for each reported name. In
+/// one turn at most about a thousand changes are reported, and the remaining changes next turn.
 ///
 /// # Errors
-/// It is not an error if the folder does not exist or may not be read. Nothing is watched after an
-/// error.
-/// - `EMFILE` at the limit of instances.
-/// - `QuotaExceeded` at the limit of watches; the error names `fs.inotify.max_user_watches`.
+/// If an error is returned, nothing is watched. It is not an error if the folder does not exist, or
+/// if this process may not read it.
+/// - `EMFILE` at the limit of inotify instances, or of open files.
+/// - `QuotaExceeded` at the limit of inotify watches. The error names the setting,
+///   `fs.inotify.max_user_watches`.
 /// - `InvalidInput` for an empty path.
-/// - The errors of `lstat(2)`, except that the path does not exist.
+/// - The errors of `lstat(2)`. It is not an error that the path does not exist.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
-/// The kernel may also return these errors later, when watches are re-established. They end the
-/// watcher and are logged.
+/// The kernel may also return these errors later, when watches are set up again after a change.
+/// Such an error ends the watcher and is logged.
 ///
 /// # Source
 /// `inotify(7)`.
@@ -176,8 +193,8 @@ struct MovedFrom {
 }
 
 impl Folder {
-    /// Reads the events that the kernel has queued. Returns the changes to report, and whether more
-    /// events are queued.
+    /// Reads the events that the kernel has queued. Returns the changes to report, and the state of
+    /// the queue.
     fn collect(&mut self) -> io::Result<(Vec<FolderChange>, Queue)> {
         let target = self.watch.target();
         let mut batch = ChangeBatch::beginning_with(self.held.take());
@@ -236,7 +253,7 @@ struct ChangeBatch {
     leaving: Vec<(u32, usize)>,
     /// The entries whose last change is `Written`.
     written: HashSet<OsString>,
-    /// The number of changes held from the last call.
+    /// The number of changes at the beginning that were held from the last call.
     held: usize,
 }
 
@@ -276,7 +293,8 @@ impl ChangeBatch {
         }
     }
 
-    /// Adds the removal of an entry that was moved away, unless its second end follows.
+    /// Adds the removal of an entry that was moved away. It becomes a rename if the second end
+    /// follows.
     fn push_moved_from(&mut self, cookie: u32, name: OsString) {
         self.leaving.push((cookie, self.changes.len()));
         self.changes.push(FolderChange::Removed(name));
@@ -301,7 +319,8 @@ impl ChangeBatch {
         }
     }
 
-    /// Removes the last change, if it is the first end of a rename that was not held before.
+    /// Removes and returns the last change, if it is the first end of a rename and was not held
+    /// before.
     fn take_last_moved_from(&mut self) -> Option<MovedFrom> {
         let last = self
             .changes
@@ -320,12 +339,13 @@ impl ChangeBatch {
 mod tests {
     use super::*;
 
-    /// Returns a batch that begins with a held end, and its events: flags, cookie, name.
+    /// Returns a batch that begins with a held first end, if there is one, and continues with
+    /// `events`: the flags, the cookie and the name of each.
     fn batch(held: Option<MovedFrom>, events: &[(EventFlags, u32, &str)]) -> ChangeBatch {
         let inotify = Inotify::new().unwrap();
         let root = PathWatch::new(Path::new("/"), WatchFor::Entries, &inotify).unwrap();
         let Target::Watched(watch) = root.target() else {
-            panic!("the root is not there")
+            panic!("the root is not watched")
         };
         let mut batch = ChangeBatch::beginning_with(held);
         for &(flags, cookie, name) in events {
@@ -378,7 +398,7 @@ mod tests {
         );
         assert!(
             first.take_last_moved_from().is_none(),
-            "its second end would be here by now"
+            "the second end would already be in the queue"
         );
         assert_eq!(first.changes.len(), 2);
         let held = batch(None, &[(EventFlags::MOVED_FROM, 7, "old")]).take_last_moved_from();

@@ -25,7 +25,7 @@ pub(super) struct Inotify {
     fd: OwnedFd,
 }
 
-/// The number of a watch. It is not reused: the kernel counts up, to 2^31.
+/// The number of a watch. The kernel counts up to 2^31 and does not reuse a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WatchDescriptor(i32);
 
@@ -42,7 +42,7 @@ pub(super) enum Watched {
 /// An event in the kernel's queue.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
-    /// The watch of the event. It is no valid watch if the queue has overflowed.
+    /// The watch of the event. It is not a valid watch if the event is an overflow of the queue.
     pub(super) watch: WatchDescriptor,
     pub(super) flags: EventFlags,
     /// A number shared by the two ends of a rename.
@@ -126,8 +126,8 @@ impl AsFd for Inotify {
     }
 }
 
-/// Returns an error with its call, and with the limit if one was reached: the kernel's text for
-/// that is misleading.
+/// Returns an error with its call. If a limit was reached, the error names the limit, since the
+/// kernel's text is misleading.
 fn explained(call: &str, errno: Errno) -> io::Error {
     let limit = match errno {
         Errno::NOSPC => ": fs.inotify.max_user_watches of this user is reached",

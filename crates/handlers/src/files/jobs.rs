@@ -1,5 +1,5 @@
-//! Reads and writes of whole files, as jobs of a worker pool: regular files have no readiness to
-//! wait for.
+//! Reads and writes of whole files. They are jobs of a worker pool, since regular files have no
+//! readiness to wait for.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,28 +15,32 @@ use super::named;
 use crate::pool::{Job, JobPanic, PoolHandle, Refused};
 
 /// The maximum number of names that are tried for a temporary file. A name may be taken by a file
-/// left over from a process with the same number.
+/// that an earlier process with the same pid has left behind.
 const NAMES_TRIED_MAX: usize = 100;
 
-/// Reads the file at `path` on a worker, and calls `done` on the loop with its whole content. Any
-/// thread.
+/// Reads the file at `path` on a worker, and calls `done` on the loop with the whole content. You
+/// can call this function on any thread.
 ///
-/// A file of more than `limit` bytes is an error, and no more than that is read, so that a huge
-/// file cannot use up all memory. The content is that of the moment, even if another process writes
-/// to the file in place. Use it for regular files: a FIFO or a device is not waited for. A relative
-/// `path` is resolved by the working directory of the process when the job runs.
+/// If the file has more than `limit` bytes, `done` gets an error. At most `limit` + 1 bytes are
+/// read, so that a huge file cannot use up all memory. If another process writes to the file in
+/// place during the read, the content may be partly old and partly new. Use this function for
+/// regular files only, since it does not wait for the bytes of a FIFO or a device. A relative
+/// `path` starts at the working directory that the process has when the job runs.
 ///
-/// The job keeps the loop alive until `done` has run. It can be [cancelled](Job::cancel) until it
-/// starts.
+/// The job keeps [`Reactor::run`](reactor::Reactor::run) alive until `done` has run. You can
+/// [cancel](Job::cancel) the job until it starts.
 ///
 /// # Cost
 /// A few system calls on the worker, and memory for the content.
 ///
 /// # Errors
-/// [`Refused`] if the pool accepts no more jobs. It returns `path` and `done`. `done` gets these
-/// errors:
-/// - `FileTooLarge`, which names the limit.
-/// - The errors of `open(2)` and `read(2)`, with call and path.
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`
+/// and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
+/// - `FileTooLarge` if the file has more than `limit` bytes. The error names the limit.
+/// - `OutOfMemory` if there is no memory for the content.
+/// - The errors of `open(2)`, `fstat(2)` and `read(2)`.
 ///
 /// ```
 /// use handlers::{WorkerPool, files};
@@ -69,35 +73,40 @@ where
     submit(pool, path.into(), move |path| read_all(&path, limit), done)
 }
 
-/// Replaces the file at `path` by one with the content `bytes`, on a worker, and calls `done` on
-/// the loop when the new file is on disk. Any thread.
+/// Replaces the file at `path` by a file with the content `bytes`, on a worker, and calls `done` on
+/// the loop when the new file is on disk. You can call this function on any thread.
 ///
-/// *All or nothing*: a reader of the path gets the whole old content or the whole new one, even
-/// after a power failure. A temporary file in the same folder is written and synced, then renamed
-/// to the path, and then the folder is synced. The mode, owner and group of an existing file are
-/// kept; its access control lists, other attributes and hard links are not. A new file gets mode
-/// 0666 less the umask. If `path` is a symbolic link, the link stays and its target is replaced.
+/// *All or nothing*: a reader of the path gets the whole old content or the whole new content, even
+/// after a power failure. The worker writes and syncs a temporary file in the same folder, renames
+/// it to the path, and then syncs the folder. If a file exists at the path, its mode, owner and
+/// group are kept. The access control lists, other attributes and hard links of the existing file
+/// are not kept. If no file exists, the new file gets the mode 0666, restricted by the umask. If
+/// `path` is a symbolic link, the link stays and its target is replaced.
 ///
-/// Two writes to one path on two workers may finish in either order: start the second one when the
-/// first is done. If the process is killed during a write, a file named `.handlers-PID-NUMBER.tmp`
-/// is left behind; nothing else leaves one. `bytes` may be shared: `bytes::Bytes`, `Arc<[u8]>`.
+/// If two writes to one path run on two workers, either may finish last. To keep an order, start
+/// the second write in the `done` of the first. If the process or the machine stops during a write,
+/// a file named `.handlers-PID-NUMBER.tmp` is left behind. If the write fails with an error, this
+/// file is removed. To avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
 ///
-/// A write beyond the file size limit (`ulimit -f`) is the error `FileTooLarge`. The first write of
-/// the process installs an empty handler for SIGXFSZ, since the kernel would end the process
-/// otherwise.
+/// A write beyond the file size limit (`ulimit -f`) fails with `FileTooLarge`. By default the
+/// kernel would instead end the process by `SIGXFSZ`. To prevent this, the first write of the
+/// process installs an empty handler for `SIGXFSZ`.
 ///
 /// # Cost
 /// About ten system calls on the worker. Two of them wait for the disk.
 ///
 /// # Errors
-/// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
-/// these errors, with call and path:
-/// - The errors of the system calls, including `EPERM` if the owner cannot be kept.
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`,
+/// `bytes` and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
+/// - The errors of the system calls, such as `EPERM` if the owner or group of the existing file
+///   cannot be kept.
 /// - `InvalidInput` if something other than a regular file is at `path`.
 /// - `NotFound` if `path` is a dangling symbolic link.
 ///
-/// The old file is unchanged after an error, with one exception: after an error of `fsync` on the
-/// folder the new file exists, and may not survive a power failure.
+/// After an error the old file is unchanged, with one exception: if `fsync` fails on the folder,
+/// the new file is already at the path, but may be lost in a power failure.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -138,23 +147,26 @@ where
     )
 }
 
-/// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when they are
-/// on disk. `append` may be called from any thread.
+/// Appends `bytes` to the file at `path`, on a worker, and calls `done` on the loop when the bytes
+/// are on disk. You can call this function on any thread.
 ///
-/// If the file does not exist, it is created with mode 0666, restricted by the umask. Its folder is
-/// then synced too, since the folder holds the file's name, and without the name the file cannot be
-/// found after a power failure. Appends of other processes come before or after all of `bytes`.
-/// They can come in between only if the disk is full. Two appends on two workers may be reordered.
-/// To avoid a copy, pass a shared type such as `bytes::Bytes` or `Arc<[u8]>`.
+/// If the file does not exist, it is created with mode 0666, restricted by the umask. In this case
+/// the folder is synced too: the folder holds the name of the file, and without the name the file
+/// cannot be found after a power failure. Bytes that another process appends come before or after
+/// all of `bytes`. They can come in between only if the disk is full. If two appends run on two
+/// workers, either may come first. To avoid a copy, pass a shared type such as `bytes::Bytes` or
+/// `Arc<[u8]>`.
 ///
-/// After an error, part of `bytes` may have been written. If `path` is a dangling symbolic link,
-/// its target is created. A write beyond the file size limit (`ulimit -f`) fails with
-/// `FileTooLarge`. For this, the first write of the process installs an empty handler for SIGXFSZ:
-/// see [`write_atomically`].
+/// After an error, a part of `bytes` may have been written. If `path` is a dangling symbolic link,
+/// the target of the link is created. A write beyond the file size limit (`ulimit -f`) fails with
+/// `FileTooLarge`. To make this possible, the first write of the process installs an empty handler
+/// for `SIGXFSZ`: see [`write_atomically`].
 ///
 /// # Errors
-/// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
-/// these errors, with call and path:
+/// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`,
+/// `bytes` and `done`.
+///
+/// If the job fails, `done` gets one of these errors, with the call and the path:
 /// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
 /// - If the file was created, the errors of `fsync(2)` on its folder. The file then holds all of
 ///   `bytes`, but it may be lost in a power failure.
@@ -219,12 +231,12 @@ where
     .map_err(Refused::from_parts)
 }
 
-/// Makes a write beyond the file size limit (`RLIMIT_FSIZE`, `ulimit -f`) fail, where it would end
-/// the process.
+/// Makes a write beyond the file size limit (`RLIMIT_FSIZE`, `ulimit -f`) fail. Without this it
+/// would end the process.
 ///
-/// The kernel sends SIGXFSZ with the error, and its default action ends the process. An empty
-/// handler is enough. Unlike an ignored signal, it is not inherited by programs that a child
-/// executes. An existing handler is called as before.
+/// In addition to the error, the kernel sends SIGXFSZ, whose default action ends the process. An
+/// empty handler is enough to prevent this. Unlike an ignored signal, a handler is not inherited by
+/// programs that a child executes. An existing handler is called as before.
 fn survive_the_size_limit() -> io::Result<()> {
     static REGISTERED: Mutex<bool> = Mutex::new(false);
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,6 +247,7 @@ fn survive_the_size_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Reads the whole file, if it has at most `limit` bytes.
 fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let failed = |call| move |error: io::Error| named(call, path, error);
     let file = OpenOptions::new()
@@ -246,12 +259,12 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let room = usize::try_from(size)
         .unwrap_or(limit)
         .min(limit)
-        // One byte more, so that the end is found without growing.
+        // One byte more, so that the end of the file is found without growing the buffer.
         .saturating_add(1);
     let mut content = Vec::new();
     content
         .try_reserve_exact(room)
-        // Checked, since a sparse file may have any size.
+        // The allocation is checked, since a sparse file may have any size.
         .map_err(|error| failed("read")(error.into()))?;
     let limit_and_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit_and_more)
@@ -267,6 +280,7 @@ fn read_all(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Appends and syncs. If the file did not exist before, its folder is synced too.
 fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let failed = |call| move |error: io::Error| named(call, path, error);
     let mut options = OpenOptions::new();
@@ -289,6 +303,7 @@ fn add_to_end(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Writes a temporary file in the same folder, and renames it to `path`.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = &end_of_links(path)?;
     let failed = |call| move |error: io::Error| named(call, path, error);
@@ -313,7 +328,7 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Syncs the folder of a file, which has the file's name.
+/// Syncs the folder of a file. The folder holds the file's name.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
@@ -349,8 +364,8 @@ fn regular_file_at(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Gives `file` the owner, the group and then the mode of another file. The mode comes last, since
-/// a change of owner clears bits of it.
+/// Gives `file` the owner, the group and then the mode of another file. The mode is set last, since
+/// a change of the owner clears bits of the mode.
 fn keep_owner_and_mode(file: &File, other: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (other.uid(), other.gid()) {

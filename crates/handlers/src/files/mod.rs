@@ -1,13 +1,15 @@
-//! Files: notification of changes at a path, and reads and writes that do not block the loop.
+//! Files: watchers that report the changes at a path, and functions that read and write files
+//! without blocking the loop.
 //!
-//! Ground rule of the watches: *a path is watched, not a file*. Each folder on the way is watched
-//! before its entries are looked at, symbolic links included, so any change after the look causes
-//! an event. The watches are re-established before the callback runs. The callback reads the
-//! present content, and later changes are reported again.
+//! Ground rule of the watches: *a path is watched, not a file*. A watcher first watches each folder
+//! on the way to the file, and then looks up the name in this folder. It also watches the folders
+//! on the way of symbolic links. Therefore any change after the lookup causes an event. All watches
+//! are set up again before the callback runs. So the callback reads the present content, and each
+//! later change leads to another call.
 //!
-//! inotify itself watches inodes. Therefore a plain watch of a configuration file is lost when an
-//! editor renames another file over it. Source: `inotify(7)`, "Limitations and caveats", and
-//! `path_resolution(7)` for the way.
+//! inotify itself watches inodes, and not paths. Therefore a plain inotify watch of a configuration
+//! file ends when an editor renames another file over the configuration file. Source: `inotify(7)`,
+//! "Limitations and caveats", and `path_resolution(7)` for the names on the way.
 
 mod file;
 mod folder;
@@ -32,11 +34,11 @@ fn named(call: &str, path: &Path, error: io::Error) -> io::Error {
     error::named(format_args!("{call}({})", path.display()), error)
 }
 
-/// Ends a call of the handler. If the queue is empty, clears the readiness, so that the next event
-/// wakes the loop.
+/// Returns the result of a call of the handler. If the queue is empty, this clears the readiness,
+/// so that the next event wakes the loop.
 fn end_call<T>(io: &mut Io<T>, queue: Queue) -> io::Result<Next> {
     match queue {
-        // The source stays readable, so it is called again next turn.
+        // The source stays readable, so the handler is called again next turn.
         Queue::More => Ok(Next::Keep),
         Queue::Empty => io.try_io(Interest::READABLE, |_| Err(ErrorKind::WouldBlock.into())),
     }

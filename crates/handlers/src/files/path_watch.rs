@@ -1,7 +1,8 @@
-//! The watch of a path: of every name that decides which file is there, each in a watched folder.
+//! The watch of a path. It covers every name that decides which file is at the path. The folder of
+//! each such name is watched.
 //!
-//! The path is resolved as the kernel does it, one name after the other. Resolution ends early at
-//! the nearest folder that exists, whose watch reports when the missing name appears.
+//! The path is resolved as by the kernel, one name after the other. If a name is missing,
+//! resolution ends there, and the watch of its folder reports when the name appears.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -11,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use super::inotify::{Event, EventFlags, Inotify, WatchDescriptor, WatchFlags, Watched};
 use super::named;
 
-/// The events of a name in a folder on the way. Attributes are included, since they decide who may
-/// search the folder.
+/// The events of a name in a folder on the way. Attributes are included, since they decide whether
+/// this process may search the folder.
 const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVED_FROM)
@@ -41,8 +42,9 @@ const LINKS_MAX: usize = 40;
 pub(super) struct PathWatch {
     path: PathBuf,
     watch_for: WatchFor,
-    // INVARIANT (lookups): each name that was looked at to find `target`, with the watch of its
-    // folder. Kept by `resolve`. `classify` relies on it: a missing name loses a change for ever.
+    // INVARIANT (lookups): each name that was looked up to find `target`, with the watch of its
+    // folder. Kept by `resolve`. `classify` relies on it: if a name were missing, its changes would
+    // never be reported.
     lookups: Vec<Lookup>,
     target: Target,
     /// The combined meaning of the events since the last update.
@@ -70,8 +72,8 @@ struct Lookup {
 pub(super) enum Target {
     Absent,
     Watched(WatchDescriptor),
-    /// It exists, but is watched by its name only: a file that may not be read, or a folder where a
-    /// file was expected.
+    /// The object exists, but is watched by its name only. It is a file that may not be read, or a
+    /// folder where a file was expected.
     ByName,
 }
 
@@ -151,8 +153,8 @@ impl PathWatch {
         if event.flags.intersects(RENAMING) {
             return PathEvents::Names;
         }
-        // Content and attributes, reported by name. If the target has a watch of its own, that
-        // watch reports them.
+        // The event is a change of content or attributes, reported by name. If the target has a
+        // watch of its own, that watch reports the change.
         let is_target = place + 1 == self.lookups.len() && self.target == Target::ByName;
         if is_target {
             PathEvents::Content
@@ -180,7 +182,7 @@ impl PathWatch {
         }
     }
 
-    /// Resolves the path again, if the events since the last update require it. Returns `None` if
+    /// Resolves the path again if the events since the last update require this. Returns `None` if
     /// there were no events.
     pub(super) fn update(&mut self, inotify: &Inotify) -> io::Result<Option<Update>> {
         let events = std::mem::replace(&mut self.events, PathEvents::None);
@@ -189,8 +191,8 @@ impl PathWatch {
         }
         let before = self.target;
         let mut unused = Vec::new();
-        // An event of the content does not require it, except if only the name reports it: the file
-        // may have become readable.
+        // A change of content does not require another resolution. A target that is watched by its
+        // name only is the exception, since it may have become readable.
         if events != PathEvents::Content || before == Target::ByName {
             unused.extend(self.lookups.drain(..).map(|lookup| lookup.folder));
             if let Target::Watched(watch) = before {
@@ -209,7 +211,7 @@ impl PathWatch {
         }))
     }
 
-    /// Resolves the path, and watches each folder before looking at the name in it.
+    /// Resolves the path. Watches each folder before it looks up the name in the folder.
     fn resolve(&mut self, inotify: &Inotify) -> io::Result<()> {
         self.lookups.clear();
         self.target = Target::Absent;
@@ -242,7 +244,7 @@ impl PathWatch {
                 links += 1;
                 let Ok(target) = fs::read_link(&folder) else {
                     return Ok(());
-                    // The link has disappeared since: an event will follow.
+                    // The link has disappeared meanwhile, so an event will follow.
                 };
                 if links > LINKS_MAX {
                     return Ok(());

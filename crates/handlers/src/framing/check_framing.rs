@@ -1,50 +1,53 @@
-//! A check of any framing, for the tests of users. The result of a framing must not depend on how
-//! the stream was cut.
+//! A check of any framing, for the tests of users: the result of a framing must not depend on the
+//! cuts of the stream.
 
 use std::fmt;
 
 use super::{FrameError, Framing, Search};
 
-/// Streams of up to this many bytes are cut in every possible way: 2048 ways.
+/// Streams of up to this many bytes are cut in every possible way. 12 bytes can be cut in 2048
+/// ways.
 const ALL_CUTS_LEN_MAX: usize = 12;
 
-/// The frames of a stream, and the error that ended it. Returned by [`check_framing`].
+/// The frames of a stream, and the error that was found after them. Returned by [`check_framing`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FramesFound {
     /// The frames, without their framing.
     pub frames: Vec<Vec<u8>>,
-    /// The error after them. `None` if the stream was read to its end.
+    /// The error that was found after the frames. `None` if the stream was read to its end.
     pub error: Option<FrameError>,
 }
 
-/// A fault of a framing: the error of [`check_framing`].
+/// A fault of a framing. This is the error of [`check_framing`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FramingFault {
     /// The framing finds other frames or another error if the stream is cut.
     Cut {
-        /// The cuts. Each is the number of bytes before it.
+        /// The positions of the cuts. A position is the number of bytes of the stream before the
+        /// cut.
         cuts: Vec<usize>,
         /// The content that is found with these cuts.
         found: Box<FramesFound>,
         /// The content that is found if the stream comes in one piece.
         in_one_piece: Box<FramesFound>,
     },
-    /// A frame takes no bytes of the stream, or more than there are.
+    /// [`Frame::consumed`](crate::Frame::consumed) of a frame is 0, or greater than the number of
+    /// bytes that were passed to the framing.
     Consumed {
         /// The number of bytes that the frame claims to take.
         consumed: usize,
-        /// The number of bytes that there were.
+        /// The number of bytes that were passed to the framing.
         available: usize,
     },
-    /// [`Framing::decode_eof`] finds neither a frame nor an error in bytes that are left at the
-    /// end. Those bytes would be lost silently.
+    /// [`Framing::decode_eof`] returns neither a frame nor an error for bytes that are left at the
+    /// end. These bytes would be lost silently.
     Unfinished {
         /// The number of bytes that are left.
         left: usize,
     },
-    /// After an error, the same call for the same bytes does not return that error.
+    /// A second call for the same bytes does not return the error of the first call.
     ErrorForgotten {
         /// The error.
         error: FrameError,
@@ -56,8 +59,8 @@ pub enum FramingFault {
         /// The content that is found in the encoded bytes.
         found: Box<FramesFound>,
     },
-    /// [`Framing::encode`] changes bytes that were in the output before, or leaves bytes there when
-    /// it refuses a frame.
+    /// [`Framing::encode`] has changed bytes that were in the output before, or has appended bytes
+    /// although it refused the frame.
     OutputSpoiled {
         /// The frame that was encoded.
         frame: Vec<u8>,
@@ -67,12 +70,16 @@ pub enum FramingFault {
 /// Checks a framing with the bytes of one stream, and returns the frames and the error found in
 /// them. Use it in the tests of a framing of your own.
 ///
-/// `make` must return a new framing: each reading begins with one. The stream is read in one piece;
-/// then in pieces of one byte, of two bytes, and so on; then in two pieces, with the cut after each
-/// byte in turn. A stream of up to 12 bytes is instead read with every possible combination of
-/// cuts. Each reading must find the same frames and the same error, since the network cuts a stream
-/// at any place. Then each frame is [encoded](Framing::encode), and must be read back unchanged.
-/// `encode` may refuse a frame if it leaves the output unchanged.
+/// `make` must return a new framing at each call, since the stream is read several times, each time
+/// with a new framing. The readings are:
+/// - First, the stream is read in one piece.
+/// - A stream of up to 12 bytes is read with every possible combination of cuts.
+/// - A longer stream is read in pieces of one byte, of two bytes, and so on. Then it is read in two
+///   pieces, with the cut after each byte in turn.
+///
+/// Each reading must find the same frames and the same error, since the network may cut a stream at
+/// any byte. Then each frame is [encoded](Framing::encode), and must be read back unchanged. If
+/// `encode` refuses a frame, it must leave the output unchanged.
 ///
 /// Test with these streams: several frames, half a frame at the end, a frame of the maximum length,
 /// and a frame that is one byte longer.
@@ -115,11 +122,11 @@ pub enum FramingFault {
 /// ```
 ///
 /// # Cost
-/// O(length²) for a framing that searches no byte twice.
+/// O(length²) if the framing searches no byte twice. `length` is the length of the stream.
 ///
 /// # Errors
-/// [`FramingFault`] with the first reading that differs, or with the first call that breaks the
-/// contract of [`Framing`].
+/// [`FramingFault`] for the first reading that finds something else than the reading in one piece,
+/// or for the first call that breaks the contract of [`Framing`].
 pub fn check_framing<F: Framing>(
     make: impl Fn() -> F,
     stream: &[u8],
@@ -142,7 +149,7 @@ pub fn check_framing<F: Framing>(
     Ok(in_one_piece)
 }
 
-/// Returns the ways in which a stream is cut. Each is a list of places.
+/// Returns the ways in which a stream is cut. Each way is a list of places.
 fn cuttings(len: usize) -> Box<dyn Iterator<Item = Vec<usize>>> {
     if (2..=ALL_CUTS_LEN_MAX).contains(&len) {
         let chosen = move |set: u32| (1..len).filter(|at| set & 1 << (at - 1) != 0).collect();
@@ -173,7 +180,7 @@ fn read<F: Framing>(
     Ok(found)
 }
 
-/// Adds the frames of `data` to `found`, and returns how many bytes they take.
+/// Adds the frames of `data` to `found`, and returns the number of bytes that they take.
 fn take_frames<F: Framing>(
     framing: &mut F,
     search: Search<F>,
@@ -196,7 +203,7 @@ fn take_frames<F: Framing>(
                 begin += frame.consumed;
             }
             Err(error) => {
-                // A stream ends with its first error: a second call must return the same one.
+                // A stream ends with its first error, so a second call must return the same error.
                 if search(framing, rest) != Err(error) {
                     return Err(FramingFault::ErrorForgotten { error });
                 }
@@ -222,7 +229,7 @@ fn check_put<F: Framing>(make: impl Fn() -> F, frame: &[u8]) -> Result<(), Frami
         });
     };
     if put.is_err() {
-        // A last frame without an end may be one that cannot be sent.
+        // A framing may accept a last frame without its end, and refuse to encode the same bytes.
         return Ok(());
     }
     let found = read(&mut make(), written, &[])?;

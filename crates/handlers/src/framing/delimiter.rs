@@ -6,24 +6,38 @@ use memchr::memmem::Finder;
 
 use super::{Frame, FrameError, Framing, check_length, unended};
 
-/// Messages that end with a delimiter. The delimiter is any string of bytes: `\0`, `\r\n\r\n`, a
-/// word.
+/// A framing for messages that end with a delimiter. The delimiter is any string of bytes, such as
+/// `\0`, `\r\n\r\n`, or a word.
 ///
-/// The last message of a stream needs no delimiter. If the stream ends within a delimiter, that
-/// part counts as content. If such a message would be half a message for you, compare the length of
-/// its [`Frame`] with `consumed`: they are equal if the delimiter is missing. Or do not call
-/// [`decode_eof`](Framing::decode_eof).
+/// The last message of a stream needs no delimiter. If the stream ends within a delimiter, the part
+/// of the delimiter that has arrived counts as content.
+///
+/// If each message of your protocol must have its delimiter, compare the length of `bytes` in each
+/// [`Frame`] with `consumed`: they are equal only if the delimiter is missing. Alternatively, do
+/// not call [`decode_eof`](Framing::decode_eof) and [`frames_at_eof`](Framing::frames_at_eof): no
+/// other method returns a message without its delimiter.
+///
+/// ```
+/// use handlers::{Delimited, Frame, FrameError, Framing};
+///
+/// let mut framing = Delimited::new(b"\0", 100);
+/// let last = Frame { bytes: b"two", consumed: 3 }; // without a delimiter
+/// assert_eq!(framing.decode(b"one\0two")?, Some(Frame { bytes: b"one", consumed: 4 }));
+/// assert_eq!(framing.decode(b"two")?, None);
+/// assert_eq!(framing.decode_eof(b"two")?, Some(last));
+/// # Ok::<(), FrameError>(())
+/// ```
 #[doc(alias("AnyDelimiterCodec"))]
 #[derive(Clone)]
 pub struct Delimited {
     delimiter: Finder<'static>,
     max_length: usize,
-    /// The number of bytes in which no delimiter begins.
+    /// The number of bytes at the start of the data in which no delimiter begins.
     searched: usize,
 }
 
 impl Delimited {
-    /// Returns a framing for messages of at most `max_length` bytes, without the delimiter.
+    /// Returns a framing for messages of at most `max_length` bytes, not counting the delimiter.
     ///
     /// ```
     /// use handlers::{Delimited, FrameError, Framing};
@@ -50,8 +64,9 @@ impl Delimited {
         }
     }
 
-    /// Returns whether `data`, which contains no delimiter, can begin with a frame within the
-    /// limit: if there is room for more bytes, or if a delimiter may have begun within the limit.
+    /// Returns `true` if more bytes can complete a frame within the limit. `data` must contain no
+    /// delimiter. The frame can be completed if `data` is within the limit itself, or if a
+    /// delimiter may have begun within the limit.
     fn may_hold_frame(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = data.len().saturating_sub(delimiter.len() - 1);
@@ -63,7 +78,7 @@ impl Delimited {
 impl Framing for Delimited {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let delimiter = self.delimiter.needle().len();
-        // A frame that ends later is too long.
+        // A frame that ends after this place is too long.
         let within = &data[..data.len().min(self.max_length.saturating_add(delimiter))];
         let unsearched = self.searched.min(within.len());
         if let Some(found) = self.delimiter.find(&within[unsearched..]) {
@@ -100,8 +115,8 @@ impl Framing for Delimited {
         let begin = out.len();
         out.extend_from_slice(frame);
         out.extend_from_slice(self.delimiter.needle());
-        // A delimiter can be found across the border: with "xa" and the delimiter "aa", the first
-        // "aa" begins in the frame.
+        // The receiver may find a delimiter that begins in the frame and ends in the delimiter.
+        // With the frame "xa" and the delimiter "aa", the first "aa" begins in the frame.
         match self.delimiter.find(&out[begin..]) {
             Some(at) if at < frame.len() => {
                 out.truncate(begin);
@@ -199,15 +214,15 @@ mod tests {
         assert_eq!(Delimited::new("-=-=", 3).decode(b"abc=-="), Err(TOO_LONG));
     }
 
-    /// The delimiter that a second search of the same bytes would find is written after the first
-    /// search.
+    /// After the first search, the searched bytes are replaced by delimiters. A second search of
+    /// these bytes would find one.
     #[test]
     fn bytes_that_were_searched_are_not_searched_again() {
         for delimiter in [b"|".as_slice(), b"||", b"|||||"] {
             let mut frames = Delimited::new(delimiter, 100);
             for length in 0..50 {
                 assert_eq!(frames.decode(&vec![b'x'; length]), Ok(None));
-                // the begin of a delimiter may be among these
+                // these bytes may hold the beginning of a delimiter
                 let again = length.min(delimiter.len() - 1);
                 let mut swapped = vec![b'|'; length - again];
                 swapped.extend(vec![b'x'; again + 1]);
@@ -220,7 +235,7 @@ mod tests {
             assert_eq!(
                 frames.decode(delimiter),
                 Ok(None),
-                "less than before is a mistake of the caller, not a panic"
+                "fewer bytes than before are a mistake of the caller, not a panic"
             );
         }
     }
@@ -232,7 +247,7 @@ mod tests {
             let result = Delimited::new(delimiter, 9).encode(frame, &mut out);
             assert!(
                 result.is_ok() || out == b"before",
-                "what was refused left something"
+                "a refused frame has left bytes"
             );
             out.truncate(6);
             result
@@ -250,7 +265,7 @@ mod tests {
                 what: "frame",
                 at: 1
             }),
-            "across the border"
+            "a delimiter that begins in the frame"
         );
         assert_eq!(put("aa", b"ax"), Ok(()));
         assert_eq!(put("ab", b"xa"), Ok(()));

@@ -3,35 +3,39 @@
 use std::fmt;
 use std::io;
 
-/// Why no frame was found, or why a frame cannot be encoded.
+/// The error of a [`Framing`](crate::Framing) that cannot find a frame in the received bytes, or
+/// cannot encode a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
     /// A frame is beyond the limit. Displays as "a line is longer than 1024 bytes", or as "a frame
     /// of 70000 bytes is longer than the 1024 allowed".
     TooLong {
-        /// The name of the unit: a line, a frame.
+        /// The name of the unit in the message of this error, for example "line".
         what: &'static str,
-        /// The length of the frame without its framing. `None` if its end has not been seen.
+        /// The length of the frame without its framing. `None` if the length is not known, because
+        /// the end of the frame has not arrived.
         length: Option<u64>,
         /// The maximum length.
         max_length: usize,
     },
-    /// The frame contains the bytes that end a frame, so it would end too early. Returned only by
-    /// [`encode`](crate::Framing::encode).
+    /// The receiver would see the end of the encoded frame too early. The reason is that the frame
+    /// contains the bytes that end a frame, or ends with the first of these bytes. Only
+    /// [`encode`](crate::Framing::encode) returns this error.
     EndInside {
-        /// The name of the unit: a line, a frame.
+        /// The name of the unit in the message of this error, for example "line".
         what: &'static str,
         /// The number of bytes that the receiver would take for the frame.
         at: usize,
     },
     /// The stream ended before the frame did.
     Truncated {
-        /// The number of missing bytes. `None` if the length of the frame is missing too.
+        /// The number of missing bytes. `None` if not even the length of the frame has arrived.
         missing: Option<u64>,
     },
-    /// The bytes are not a frame. The text states the reason: an invalid varint, or one that a
-    /// framing of your own returns.
+    /// The bytes are not a frame. The text states the reason.
+    /// [`LengthPrefixed`](crate::LengthPrefixed) returns this for an invalid varint. A framing of
+    /// your own can return it with any text.
     Malformed(&'static str),
 }
 

@@ -1,16 +1,27 @@
-//! Length-prefixed messages: the length states where the next message begins. So nothing is
+//! Length-prefixed messages. The length states where the next message begins, so no byte is
 //! searched, and a message can contain any byte.
 
 use super::{Frame, FrameError, Framing, check_length};
 
-/// The maximum number of bytes of a varint of 64 bits, with 7 bits in each byte.
+/// The maximum number of bytes of a varint of 64 bits. Each byte holds 7 bits.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// Messages that follow their length. The length does not count its own bytes. Finding a message is
-/// O(1).
+/// A framing for messages that begin with their length. The length stands in a prefix, and does not
+/// count the bytes of the prefix. Finding a message is O(1).
 ///
-/// A length beyond the limit is an error as soon as it is read: no buffer is made for such a
-/// message, and no byte of it is waited for.
+/// If the length is beyond the limit that [`new`](Self::new) sets, the framing returns an error as
+/// soon as the prefix is complete. So it does not wait for the bytes of such a message, and does
+/// not buffer them.
+///
+/// ```
+/// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};
+///
+/// let mut framing = LengthPrefixed::new(LengthPrefix::U8, 100);
+/// let frames = framing.frames(b"\x03one\x03two\x05thr").collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(frames, [b"one", b"two"]);
+/// assert!(framing.decode(b"\xff").is_err(), "a message of 255 bytes");
+/// # Ok::<(), FrameError>(())
+/// ```
 #[doc(alias("LengthDelimitedCodec"))]
 #[derive(Clone, Debug)]
 pub struct LengthPrefixed {
@@ -18,7 +29,17 @@ pub struct LengthPrefixed {
     max_length: usize,
 }
 
-/// The format of the length of a message, an unsigned integer.
+/// The format of a length prefix, which is an unsigned integer.
+///
+/// ```
+/// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};
+///
+/// let mut stream = Vec::new();
+/// LengthPrefixed::new(LengthPrefix::U16Le, 100).encode(b"hi", &mut stream)?;
+/// LengthPrefixed::new(LengthPrefix::Varint, 100).encode(b"hi", &mut stream)?;
+/// assert_eq!(stream, b"\x02\0hi\x02hi");
+/// # Ok::<(), FrameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LengthPrefix {
@@ -33,14 +54,15 @@ pub enum LengthPrefix {
     /// 4 bytes, the least significant first.
     U32Le,
     /// 1 to 10 bytes of 7 bits each, the least significant first (LEB128, as in Protocol Buffers).
-    /// All bytes but the last have the highest bit set. Only the shortest form of a number is
-    /// accepted, so each number has one form.
+    /// All bytes except the last have the highest bit set. Only the shortest form of a number is
+    /// accepted, so each number has exactly one form.
     Varint,
 }
 
 impl LengthPrefixed {
-    /// Returns a framing for messages of at most `max_length` bytes, without the prefix. The
-    /// greatest length that the prefix can hold is a limit too.
+    /// Returns a framing for messages of at most `max_length` bytes, not counting the prefix. If
+    /// the prefix cannot hold `max_length`, the limit is the greatest length that the prefix can
+    /// hold.
     ///
     /// ```
     /// use handlers::{FrameError, Framing, LengthPrefix, LengthPrefixed};
@@ -65,7 +87,7 @@ impl LengthPrefixed {
         }
     }
 
-    /// Returns the length at the start of `data`, and the bytes after it.
+    /// Returns the length at the start of `data`, and the bytes after the prefix.
     fn read<'a>(&self, data: &'a [u8]) -> Result<Option<(usize, &'a [u8])>, FrameError> {
         let Some((said, prefix)) = self.prefix.read(data)? else {
             return Ok(None);
@@ -144,7 +166,7 @@ impl LengthPrefix {
         })
     }
 
-    /// Appends a length that is not beyond [`max_length`](Self::max_length).
+    /// Appends a length, which must be at most [`max_length`](Self::max_length).
     fn write(self, length: usize, out: &mut Vec<u8>) {
         match self {
             Self::U8 => out.push(length as u8),

@@ -4,23 +4,32 @@ use memchr::memchr;
 
 use super::{Frame, FrameError, Framing, check_length, unended};
 
-/// Lines that end with `\n` or `\r\n`, even mixed in one stream. The line end is not part of the
-/// line.
+/// A framing for lines that end with `\n` or `\r\n`. Both line ends may occur in one stream. A
+/// returned line does not contain its line end.
 ///
-/// A `\r` elsewhere is content. The last line of a stream needs no end, and a `\r` at its end is
-/// content too. For a line without an end, the length of the line equals the `consumed` of its
-/// [`Frame`].
+/// A `\r` that does not stand before a `\n` is content. The last line of a stream needs no line
+/// end. If the stream ends with a `\r`, this `\r` is content of the last line too. You can
+/// recognise a line without a line end by its [`Frame`]: the length of `bytes` equals `consumed`.
+///
+/// ```
+/// use handlers::{FrameError, Framing, Lines};
+///
+/// let mut lines = Lines::new(80);
+/// let found = lines.frames_at_eof(b"one\r\ntwo\nlast").collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(found, [b"one".as_slice(), b"two", b"last"]);
+/// # Ok::<(), FrameError>(())
+/// ```
 #[doc(alias("LinesCodec", "evbuffer_readln"))]
 #[derive(Clone, Debug)]
 pub struct Lines {
     end: &'static [u8],
     max_length: usize,
-    /// The number of bytes in which no line ends.
+    /// The number of bytes at the start of the data in which no line ends.
     searched: usize,
 }
 
 impl Lines {
-    /// Returns a framing for lines of at most `max_length` bytes, without their ends.
+    /// Returns a framing for lines of at most `max_length` bytes, not counting the line end.
     /// [Encoded](Framing::encode) lines end with `\n`.
     ///
     /// ```
@@ -71,7 +80,7 @@ impl Framing for Lines {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         let within = &data[..data
             .len()
-            // a line that ends later is too long
+            // a line that ends after this place is too long
             .min(self.max_length.saturating_add(b"\r\n".len()))];
         let unsearched = self.searched.min(within.len());
         let Some(found) = memchr(b'\n', &within[unsearched..]) else {
@@ -107,8 +116,8 @@ impl Framing for Lines {
 
     /// Appends a line and its end.
     ///
-    /// A line with a `\r` at its end is refused if lines end with `\n`: the receiver would drop the
-    /// `\r`. If lines end with `\r\n`, it is accepted.
+    /// If encoded lines end with `\n`, a line whose last byte is a `\r` is refused, since the
+    /// receiver would drop the `\r`. If encoded lines end with `\r\n`, such a line is accepted.
     fn encode(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
         check_length(line, "line", self.max_length)?;
         let read = match memchr(b'\n', line) {
@@ -194,8 +203,8 @@ mod tests {
         assert_eq!(Lines::new(3).decode(b"abcd"), Err(TOO_LONG));
     }
 
-    /// The line end that a second search of the same bytes would find is written after the first
-    /// search.
+    /// After the first search, the searched bytes are replaced by line ends. A second search of
+    /// these bytes would find one.
     #[test]
     fn bytes_that_were_searched_are_not_searched_again() {
         let mut lines = Lines::new(100);
@@ -212,7 +221,7 @@ mod tests {
         assert_eq!(
             lines.decode(b"shorter\n"),
             Ok(None),
-            "less than before is a mistake of the caller, not a panic"
+            "fewer bytes than before are a mistake of the caller, not a panic"
         );
     }
 

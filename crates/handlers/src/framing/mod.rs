@@ -1,7 +1,8 @@
-//! Framing: finding the messages in the bytes of a stream, which the network cuts at any place.
+//! Framing: finding the messages in the bytes of a stream. The network may cut a stream at any
+//! byte.
 //!
-//! Ground rule: frames and errors depend on the bytes alone, never on how they were cut. A framing
-//! only remembers how far it has searched without success. This saves time and changes no result.
+//! Ground rule: frames and errors depend on the bytes alone, never on the cuts. A framing remembers
+//! only how far it has searched without success. This saves time and changes no result.
 
 mod check_framing;
 mod delimiter;
@@ -19,13 +20,15 @@ pub use self::error::FrameError;
 pub use self::length::{LengthPrefix, LengthPrefixed};
 pub use self::lines::Lines;
 
-/// Separates the messages of a stream: finds them in received bytes, and encodes them into bytes to
-/// be sent.
+/// A format that separates the messages of a stream. It finds messages in received bytes, and
+/// encodes messages into bytes to send. A message is also called a *frame* here. The bytes that
+/// mark the end or the length of a frame are its framing.
 ///
-/// Use one framing for one direction of one stream. It copies nothing: frames are parts of the
-/// bytes it is called with. The first error ends the stream, since the begin of the next frame is
-/// unknown. Called again, a framing returns the same error. [`check_framing`] checks a framing of
-/// your own.
+/// Use one framing value for one direction of one stream. A framing copies nothing: the returned
+/// messages are parts of the bytes that you pass in. After the first error no further frame can be
+/// found, since the start of the next frame is unknown. If you pass in the same bytes again, the
+/// framing returns the same error. If you implement this trait, test your framing with
+/// [`check_framing`].
 ///
 /// ```
 /// use handlers::{FrameError, Framing, Lines};
@@ -54,27 +57,30 @@ pub use self::lines::Lines;
 /// ```
 #[doc(alias("Decoder", "Encoder", "codec"))]
 pub trait Framing {
-    /// Finds the first frame of `data`, which begins where the last frame ended. Returns `None` if
-    /// the frame is not complete yet. In that case, call it again with the same bytes and more
-    /// after them.
+    /// Finds the first frame of `data`. `data` must begin where the last frame ended. Returns
+    /// `None` if the frame is not complete yet. When more bytes have arrived, call this method
+    /// again with the same bytes, followed by the new bytes.
     ///
     /// # Cost
-    /// O(length of the frame), for any number of calls: bytes that were searched are not searched
-    /// again. No allocation.
+    /// All calls for one frame together cost O(length of the frame), since no byte is searched
+    /// twice. Nothing is allocated.
     ///
     /// # Errors
-    /// - [`FrameError::TooLong`] at the byte after which the frame cannot end within the limit any
-    ///   more, or which completes a length beyond the limit.
+    /// - [`FrameError::TooLong`] as soon as `data` has so many bytes that the frame must exceed the
+    ///   limit. A framing with a length prefix returns this error as soon as a prefix with too
+    ///   great a length is complete.
     /// - [`FrameError::Malformed`] if the bytes are not a frame.
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-    /// Finds the first frame of `rest`, as [`decode`](Self::decode) does, when the stream has ended
-    /// and no more bytes follow. Returns `None` if `rest` is empty.
+    /// Finds the first frame of `rest`. Call this method when the stream has ended, so that no more
+    /// bytes follow. `rest` must begin where the last frame ended. Returns `None` if `rest` is
+    /// empty.
     ///
     /// # Errors
     /// - [`FrameError::TooLong`] if the frame is beyond the limit.
     /// - [`FrameError::Malformed`] if the bytes are not a frame.
-    /// - [`FrameError::Truncated`] if `rest` is half a frame and this framing needs whole ones.
+    /// - [`FrameError::Truncated`] if `rest` is only a part of a frame, and this framing does not
+    ///   allow the last frame to be incomplete.
     fn decode_eof<'a>(&mut self, rest: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
     /// Appends `frame` to `out`, together with its framing.
@@ -94,16 +100,17 @@ pub trait Framing {
     ///
     /// # Errors
     /// - [`FrameError::TooLong`] if the frame is beyond the limit.
-    /// - [`FrameError::EndInside`] if the receiver would find another frame.
-    /// - [`FrameError::Malformed`] from a framing that can refuse a frame for another reason.
+    /// - [`FrameError::EndInside`] if the receiver would find a shorter frame, for example because
+    ///   a line to encode contains a line end.
+    /// - [`FrameError::Malformed`] if the framing refuses `frame` for another reason.
     ///
-    /// `out` is unchanged then.
+    /// After an error `out` is unchanged.
     fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 
     /// Returns an iterator over the frames of `data`. `data` must begin where the last frame ended.
     ///
     /// # Cost
-    /// O(1). The iterator searches for each frame when it is asked for it.
+    /// O(1). Each frame is searched for when you advance the iterator to it.
     fn frames<'f, 'a>(&'f mut self, data: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
@@ -117,7 +124,7 @@ pub trait Framing {
     }
 
     /// Returns an iterator over the frames of `rest`, the bytes that are left when the stream has
-    /// ended. An unfinished last frame is included if the framing allows it.
+    /// ended. If the framing allows a last frame without its end, this frame is included.
     ///
     /// ```
     /// use handlers::{FrameError, Framing, Lines};
@@ -131,7 +138,7 @@ pub trait Framing {
     /// ```
     ///
     /// # Cost
-    /// O(1). The iterator searches for each frame when it is asked for it.
+    /// O(1). Each frame is searched for when you advance the iterator to it.
     fn frames_at_eof<'f, 'a>(&'f mut self, rest: &'a [u8]) -> Frames<'f, 'a, Self>
     where
         Self: Sized,
@@ -145,7 +152,7 @@ pub trait Framing {
     }
 }
 
-/// Allows a framing that is chosen at run time.
+/// A framing in a box, so that your program can choose its type at run time.
 impl<F: Framing + ?Sized> Framing for Box<F> {
     fn decode<'a>(&mut self, data: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         (**self).decode(data)
@@ -160,20 +167,29 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
     }
 }
 
-/// A message, and how many bytes of the stream it takes.
+/// A message, and the number of bytes of the stream that it takes. Returned by [`Framing::decode`].
+///
+/// ```
+/// use handlers::{Frame, FrameError, Framing, Lines};
+///
+/// let frame = Lines::new(80).decode(b"one\r\ntwo")?;
+/// assert_eq!(frame, Some(Frame { bytes: b"one", consumed: 5 }));
+/// # Ok::<(), FrameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The message without its framing.
     pub bytes: &'a [u8],
-    /// The number of bytes of the stream that the message takes, including its framing. At least 1.
+    /// The number of bytes of the stream that the message takes, including its framing. The number
+    /// is at least 1.
     pub consumed: usize,
 }
 
 /// An iterator over the frames of some bytes, returned by [`Framing::frames`] or
-/// [`Framing::frames_at_eof`]. It ends after an error, or when no complete frame is left.
+/// [`Framing::frames_at_eof`]. The iterator ends after an error, or when no complete frame is left.
 ///
-/// You can stop early. Pass the bytes that are not [`consumed`](Self::consumed) to
-/// [`Framing::frames`] later.
+/// You can stop before the iterator ends. In that case, skip the first [`consumed`](Self::consumed)
+/// bytes, and pass the bytes after them to [`Framing::frames`] later.
 #[derive(Debug)]
 #[must_use = "the iterator is lazy: it searches when it is advanced"]
 pub struct Frames<'f, 'a, F> {
@@ -188,13 +204,13 @@ pub struct Frames<'f, 'a, F> {
 enum Expected {
     More,
     End,
-    /// Nothing that could be read, since there was an error.
+    /// No bytes, since there was an error.
     Nothing,
 }
 
 impl<F> Frames<'_, '_, F> {
-    /// Returns how many bytes the frames returned so far took, including their framing. A handler
-    /// returns this number from `on_data`.
+    /// Returns how many bytes the frames returned so far take, including their framing. A
+    /// [`ConnectionHandler`](crate::ConnectionHandler) returns this number from its `on_data`.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -225,13 +241,13 @@ impl<'a, F: Framing> Iterator for Frames<'_, 'a, F> {
     }
 }
 
-/// After `None` the iterator always returns `None`: the bytes stay the same.
+/// After `None` the iterator always returns `None`, since the bytes stay the same.
 impl<F: Framing> FusedIterator for Frames<'_, '_, F> {}
 
 /// [`Framing::decode`] or [`Framing::decode_eof`].
 pub(crate) type Search<F> = for<'a> fn(&mut F, &'a [u8]) -> Result<Option<Frame<'a>>, FrameError>;
 
-/// Returns the last frame of a stream, for a framing whose last frame needs no end.
+/// Returns `rest` as the last frame of a stream, for a framing whose last frame needs no end.
 fn unended<'a>(
     rest: &'a [u8],
     what: &'static str,

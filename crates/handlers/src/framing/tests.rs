@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The result of decoding a stream: its frames, and the error that ended it.
+/// The result of decoding a stream: its frames, and the error that has ended it, if there was one.
 pub(super) type Read = (Vec<Vec<u8>>, Option<FrameError>);
 
 /// Reads as a connection does: unconsumed bytes are kept, and the next piece comes after them. A
@@ -78,7 +78,8 @@ impl Kind {
         }
     }
 
-    /// Returns the first frame of a whole stream that is not empty, and the bytes after it.
+    /// Returns the first frame of `stream`, and the bytes after the frame. `stream` must be
+    /// complete and not empty.
     fn first<'a>(
         &self,
         stream: &'a [u8],
@@ -139,7 +140,7 @@ impl Kind {
         (read, None)
     }
 
-    /// Bytes that may follow half a frame so that it ends.
+    /// Returns the strings of bytes that may complete a frame whose end is missing.
     fn ends(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Lines | Self::LinesCrlf => vec![b"\n".to_vec(), b"\r\n".to_vec()],
@@ -212,8 +213,8 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Few different bytes, chosen from those that have a meaning in some framing, so that they meet
-/// often.
+/// Generates few different bytes, which have a meaning in some framing, so that meaningful
+/// sequences are frequent.
 fn bytes(max_length: usize) -> impl Strategy<Value = Vec<u8>> {
     let text = prop::collection::vec(prop::sample::select(b"aab\r\n".as_slice()), 0..=max_length);
     let numbers =
@@ -243,7 +244,7 @@ proptest! {
             if framing.encode(&frame, &mut stream).is_ok() {
                 put.push(frame);
             } else {
-                prop_assert_eq!(stream.len(), before, "what was refused left something");
+                prop_assert_eq!(stream.len(), before, "a refused frame has left bytes");
             }
         }
         let pieces = pieces(&stream, |at| cuts[at % cuts.len()]);
@@ -278,8 +279,8 @@ proptest! {
         prop_assert_eq!(read, kind.read(&stream, max_length));
     }
 
-    /// For arbitrary bytes and any limit there may be no model. There is no panic, and the cuts
-    /// change nothing.
+    /// There is no model for arbitrary bytes and limits. This checks only that there is no panic,
+    /// and that the cuts change nothing.
     #[test]
     fn any_bytes_give_the_same_in_one_piece_and_in_many(
         kind in kind(), max_length in any::<prop::sample::Index>(), stream in prop::collection::vec(any::<u8>(), 0..200),

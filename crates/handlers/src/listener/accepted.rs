@@ -18,11 +18,12 @@ use crate::sockets::{plain, tcp, unix};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A TCP peer at this address. An IPv4 address is in plain form (`192.0.2.1`), also if the
-    /// listener is at an IPv6 address such as `[::]`, for which the kernel reports it as
-    /// `::ffff:192.0.2.1`. It can therefore be compared with the addresses of an allow list.
+    /// A TCP peer at this address. An IPv4 address is always in *plain form* (`192.0.2.1`), so you
+    /// can compare it with the addresses of an allow list. At a listener with an IPv6 address such
+    /// as `[::]`, the kernel reports IPv4 peers as `::ffff:192.0.2.1`, and this crate converts the
+    /// address.
     Tcp(SocketAddr),
-    /// A peer on a Unix socket, which hardly ever has an address of its own.
+    /// A peer on a Unix socket. Such a peer hardly ever has an address of its own.
     Unix,
 }
 
@@ -41,8 +42,8 @@ pub(super) enum AcceptedStream {
     Unix(UnixStream),
 }
 
-/// A connection that was accepted and is not opened yet. It is `Send`, so it can be posted to the
-/// loop that will run it.
+/// A connection that was accepted and is not opened yet. It is `Send`, so you can
+/// [post](reactor::Remote::post) it to the loop that opens it. To refuse the connection, drop it.
 ///
 /// ```
 /// use std::io;
@@ -90,16 +91,17 @@ impl Accepted {
         &self.peer
     }
 
-    /// Opens the connection on the loop of `registry`. The handler's `on_open` is called later in
-    /// this turn.
+    /// Opens the connection on the loop of `registry`. The handler's
+    /// [`on_open`](ConnectionHandler::on_open) runs after `open` has returned, with the [deferred
+    /// callbacks](Registry::defer).
     ///
     /// # Errors
-    /// The connection is dropped on an error:
+    /// If one of these errors is returned, the connection is dropped:
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
     /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) or
-    ///   [`Error::Os`](reactor::Error::Os) if epoll refuses the socket; see
+    ///   [`Error::Os`](reactor::Error::Os) if the loop cannot watch the socket: see
     ///   [`Registry::add`](reactor::Registry::add).
-    /// - The errors of `setsockopt(2)`.
+    /// - For TCP, the errors of `setsockopt(2)` with `TCP_NODELAY`.
     #[track_caller]
     pub fn open<S, H>(
         self,

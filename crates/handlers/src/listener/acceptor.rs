@@ -21,13 +21,14 @@ use crate::limit::{ConnectionLimit, Permit};
 use crate::sockets::{has_input, listen};
 
 /// The first and the longest pause while resources for another connection are missing. The pause
-/// doubles from the first to the second.
+/// doubles from the first to the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The interest of a listener that has backed off by itself.
 ///
-/// A pause by the user, through the listener's key, has an empty interest and must not be ended
-/// here. A listening socket never reports urgent data, so this interest is never met.
+/// If the user pauses the listener through its key, its interest is empty, and such a pause must
+/// not be ended here. So this interest is not empty. It is never met, because a listening socket
+/// never reports urgent data.
 const BACKED_OFF: Interest = Interest::PRIORITY;
 
 /// Registers a listening socket on a loop.
@@ -41,7 +42,8 @@ pub(super) fn add<S, F>(
 where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    // The queue that reports room needs the listener's key, and the listener needs the queue.
+    // The queue that reports room needs the listener's key, and the listener needs the queue. So
+    // the key is filled in last.
     let own_key = Rc::new(Cell::new(Key::NULL));
     let admission = match options.limit {
         Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),
@@ -72,7 +74,7 @@ where
     added
 }
 
-/// The part of a listener that keeps to a connection limit.
+/// The part of a listener that keeps it below a connection limit.
 struct Admission {
     limit: ConnectionLimit,
     /// Notifies this listener when the limit has room again.
@@ -82,7 +84,7 @@ struct Admission {
 }
 
 impl Admission {
-    /// Creates the queue before the listener, whose key is filled in afterwards.
+    /// Creates the queue. The listener does not exist yet, and its key is filled in afterwards.
     #[track_caller]
     fn new<S>(
         limit: ConnectionLimit,
@@ -98,7 +100,7 @@ impl Admission {
         Ok(Self { limit, wake, room })
     }
 
-    /// Returns a permit for one more connection. Returns `None` at the limit; this listener is
+    /// Returns a permit for one more connection. At the limit, returns `None`, and this listener is
     /// notified once there is room.
     fn acquire(&self) -> Option<Permit> {
         let permit = self.limit.acquire_or_wait(&self.wake);
@@ -115,14 +117,14 @@ struct Acceptor<F> {
     admission: Option<Admission>,
     /// The length of the next pause.
     pause: Duration,
-    /// Set while the server stops: connections that are already queued are accepted, then the
+    /// `true` while the server stops: connections that are already queued are accepted, then the
     /// listener ends.
     is_stopping: bool,
 }
 
 impl<F> Acceptor<F> {
-    /// Accepts no more until [`end_back_off`], for at most `pause`. A stopping listener pauses no
-    /// longer than its grace period.
+    /// Accepts no more until [`end_back_off`], or for `pause`. A stopping listener pauses at most
+    /// for the rest of its grace period.
     fn back_off<S>(&self, pause: Option<Duration>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         cx.registry.set_interest(cx.key(), BACKED_OFF)?;
         let left = stopping::grace_left(cx.registry, cx.key());
@@ -130,7 +132,7 @@ impl<F> Acceptor<F> {
             left
         } else {
             left.map(|_| Duration::ZERO)
-            // `stop` was called and this listener has not begun to stop: call it at once.
+            // `stop` was called, but this listener has not begun to stop: call it at once.
         };
         if let Some(pause) = pause.into_iter().chain(left).min() {
             cx.registry.set_timeout(cx.key(), Some(pause))?;
@@ -159,8 +161,8 @@ impl<F> Acceptor<F> {
         Ok(grace_left.is_zero())
     }
 
-    /// Returns `true` if the listener may go on: the callback of the last connection may have
-    /// removed or paused it.
+    /// Returns `true` if the listener may go on. The callback of the last connection may have
+    /// removed or paused the listener.
     fn may_accept<S>(&self, cx: &Context<'_, S>) -> bool {
         match cx.registry.interest(cx.key()) {
             Ok(interest) => self.is_stopping || interest.contains(Interest::READABLE),
@@ -171,7 +173,7 @@ impl<F> Acceptor<F> {
     /// Ends a call that has accepted as many connections as one turn allows.
     fn end_turn<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if self.is_stopping && cx.registry.contains(cx.key()) {
-            // More connections may be queued that no event reports.
+            // More connections may be queued, and no event reports them.
             cx.registry.set_timeout(cx.key(), Some(Duration::ZERO))?;
         }
         Ok(Next::Keep)
@@ -186,8 +188,8 @@ where
         if cx.readiness().is_timeout() && self.resume_or_stop(listener, cx)? {
             return Ok(Next::Remove);
         }
-        // A stopping listener asks the kernel itself: epoll has not reported the connections that
-        // arrived just before.
+        // A stopping listener asks the kernel itself: epoll may not have reported the connections
+        // that arrived just before.
         let direction = if self.is_stopping {
             Interest::NONE
         } else {
@@ -197,8 +199,7 @@ where
             if !self.may_accept(cx) {
                 break;
             }
-            // Checked before the limit: with an empty queue, a used-up limit is no reason to keep
-            // the listener.
+            // Checked before the limit: if the queue is empty, a listener at its limit can end too.
             if self.is_stopping && !has_input(listener.as_fd()) {
                 return Ok(Next::Remove);
             }
@@ -216,8 +217,8 @@ where
                 Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => {
                     return Ok(Next::Remove);
                 }
-                // After `shutdown(2)` of a listening Unix socket, accept(2) fails with EAGAIN for
-                // ever.
+                // After `shutdown(2)` of a listening Unix socket, accept(2) fails with `EAGAIN`
+                // every time.
                 Err(error)
                     if error.kind() == ErrorKind::WouldBlock && cx.readiness().is_read_closed() =>
                 {
@@ -231,8 +232,7 @@ where
                     return self.back_off(Some(pause), cx);
                 }
                 Err(error) if listens_no_more(&error) => return Err(error),
-                // accept(2) passes on errors of that one connection. The next connection may be
-                // fine.
+                // accept(2) also returns errors of one connection. The next connection may be fine.
                 Err(error) => tracing::debug!(%error, "accept(2) failed for one connection"),
             }
         }
@@ -241,7 +241,7 @@ where
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(admission) = &self.admission {
-            // It has ended if a notification came meanwhile.
+            // An error means that it has ended, after a notification that came meanwhile.
             let _ = cx.registry.remove(admission.room);
         }
         let stops = stopping::end(cx.registry, cx.key()).is_some();
@@ -252,28 +252,29 @@ where
     }
 }
 
-/// Accepts again after backing off, whatever the cause was. A pause that the user set through the
-/// key goes on.
+/// Accepts again after backing off, for every cause. If the user has paused the listener through
+/// its key, the pause goes on.
 fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
     if cx.registry.interest(listener)? == BACKED_OFF {
         cx.registry.set_interest(listener, Interest::READABLE)?;
         if stopping::grace_left(cx.registry, listener).is_some() {
-            // No event reports an empty queue.
+            // A stopping listener must find out whether the queue is empty, and no event reports
+            // that.
             cx.registry.set_timeout(listener, Some(Duration::ZERO))?;
         }
     }
     Ok(Next::Keep)
 }
 
-/// Returns `true` if the socket does not listen, or no longer does: `shutdown(2)` ends that, also
-/// when called by another process that shares the socket.
+/// Returns `true` if the socket does not listen, or no longer does. `shutdown(2)` stops it, even if
+/// another process that shares the socket calls it.
 fn listens_no_more(error: &io::Error) -> bool {
     let ends = [Errno::INVAL, Errno::BADF, Errno::NOTSOCK];
     errno(error).is_some_and(|errno| ends.contains(&errno))
 }
 
-/// Returns `true` if the process, the system or the kernel's memory has no resources left for
-/// another connection.
+/// Returns `true` if the process or the system has no resources left for another connection:
+/// descriptors or memory.
 fn is_out_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     errno(error).is_some_and(|errno| resources.contains(&errno))

@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The address of a listener, in the form in which a user writes it: `IP:PORT`, `unix:PATH`, or
-/// `unix:@NAME` for a name in Linux's abstract namespace, which is not a file. With port 0 the
-/// kernel chooses a free port.
+/// The address of a listener. It is parsed from a text in one of these forms:
+/// - `IP:PORT`, for example `127.0.0.1:80` or `[::1]:80`. With port 0 the kernel chooses a free
+///   port.
+/// - `unix:PATH`, a Unix socket at a path.
+/// - `unix:@NAME`, a Unix socket with a name in Linux's abstract namespace. Such a name is not a
+///   file.
 ///
 /// ```
 /// use handlers::Address;
@@ -23,7 +26,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// A TCP address. `[::]` accepts both families, unless
+    /// A TCP address. `[::]` accepts IPv4 and IPv6, unless
     /// [`ListenOptions::only_v6`](super::ListenOptions::only_v6) is set.
     Tcp(SocketAddr),
     /// A Unix socket with a path.
@@ -54,7 +57,7 @@ impl FromStr for Address {
     }
 }
 
-/// An error for a text that is not an [`Address`], with the reason.
+/// The error for a text that cannot be parsed as an [`Address`], with the reason.
 ///
 /// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
 ///
@@ -107,7 +110,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The part of [`ListenOptions`](super::ListenOptions) that a socket is made with.
+/// The part of [`ListenOptions`](super::ListenOptions) that is needed to make a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BindOptions {
     pub(super) backlog: i32,
@@ -121,8 +124,8 @@ pub(super) struct BindOptions {
 const MODE_MAX: u32 = 0o777;
 
 impl BindOptions {
-    /// Refuses options that are impossible at `address`. If they were ignored, the mistake would go
-    /// unnoticed.
+    /// Refuses options that are impossible at `address`, because a mistake would go unnoticed if
+    /// they were ignored.
     pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
         let is_tcp = matches!(address, Address::Tcp(_));
         let text = match self.mode {

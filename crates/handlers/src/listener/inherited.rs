@@ -1,6 +1,6 @@
 //! Sockets that a service manager passes to this process.
 //!
-//! listenfd turns descriptors into sockets. It accepts them without a `LISTEN_PID` too, and it
+//! listenfd turns descriptors into sockets. It accepts them even without a `LISTEN_PID`, and it
 //! removes only two of the three variables. Therefore the variables are checked here first, and
 //! sd-notify removes the rest.
 //!
@@ -21,8 +21,8 @@ pub(super) fn take() -> io::Result<Vec<OwnedFd>> {
         Ok(false) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    // The results do not matter. The second call removes the names, and does so only after
-    // `LISTEN_FDS` is removed.
+    // The results do not matter. The second call removes the names, but only if `LISTEN_FDS` is
+    // removed already.
     let _ = sd_notify::listen_fds().map(drop);
     let _ = sd_notify::listen_fds_with_names(true).map(drop);
     sockets

@@ -2,8 +2,8 @@
 //!
 //! Ground rule: a listener never spins, and never ends because of a peer or a limit. An error of
 //! `accept(2)` that concerns one connection affects only that connection. If the process or the
-//! system has no resources for another connection, the listener pauses and tries again by itself.
-//! The pause grows up to a second.
+//! system has no resources for another connection, the listener pauses, and later tries again by
+//! itself. The pause grows up to a second.
 
 mod accepted;
 mod acceptor;
@@ -30,9 +30,11 @@ pub use self::options::ListenOptions;
 pub use self::server::ServerKey;
 use crate::sockets;
 
-/// A listening socket that is not registered on a loop yet.
+/// A listening socket that is not registered on a loop yet. [`ListenOptions::bind`] makes one. To
+/// register it on a loop, call [`serve`](Self::serve) or [`accept`](Self::accept).
 ///
-/// Use [`AsFd`] to set or read its socket options, also those that [`ListenOptions`] does not have:
+/// With [`AsFd`] you can set or read all options of the socket, even the options that
+/// [`ListenOptions`] does not have:
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -56,7 +58,8 @@ impl Listener {
     /// has chosen.
     ///
     /// # Errors
-    /// The errors of `getsockname(2)`.
+    /// - The errors of `getsockname(2)`.
+    /// - `AddrNotAvailable` if a Unix socket has neither a path nor a name.
     ///
     /// ```
     /// use handlers::{Address, ListenOptions};
@@ -78,19 +81,21 @@ impl Listener {
         }
     }
 
-    /// Accepts connections and passes each to `accept`, which opens it on this loop or on
-    /// [another](Accepted), or refuses it by dropping it. An error of `accept` drops that
-    /// connection and no other. To pause the listener, and for the ways in which it ends by itself,
-    /// see [`serve`](Self::serve).
+    /// Accepts connections, and passes each connection to the callback `accept`. The callback opens
+    /// the connection on this loop or on [another loop](Accepted), or drops the connection to
+    /// refuse it. If the callback returns an error, only this connection is dropped.
+    ///
+    /// The returned key identifies the listener. To stop accepting, [remove](Registry::remove) it.
+    /// [`serve`](Self::serve) describes how to pause the listener, and how it ends by itself.
     ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
-    ///   with a [limit](ListenOptions::limit) takes two registrations.
+    ///   with a [connection limit](ListenOptions::limit) takes two registrations.
     /// - [`Error::Os`](reactor::Error::Os) or
-    ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if epoll refuses the
-    ///   socket; see [`Registry::add`].
-    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a limit cannot get the `eventfd`
-    ///   of the loop.
+    ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the loop cannot watch
+    ///   the socket: see [`Registry::add`].
+    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a connection limit cannot get the
+    ///   `eventfd` of the loop.
     #[track_caller]
     pub fn accept<S>(
         self,
@@ -101,8 +106,8 @@ impl Listener {
     }
 }
 
-/// Borrows the listening socket, to set or read its options. Do not accept from it directly: those
-/// connections bypass the limits and the metrics.
+/// Borrows the listening socket. Use it to set or read socket options. Do not accept connections
+/// from it directly, because the limits and the metrics do not see those connections.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -1,32 +1,37 @@
 //! Callbacks for the end of a listener.
 //!
-//! The acceptor reaches its callback through a queue, not by type: the data that a loop keeps for
-//! its handlers cannot name the state type of the loop.
+//! The acceptor reaches its callback through a queue, and not by type. A callback names the state
+//! type of the loop, and the data that a loop keeps for its handlers cannot do so.
 
 use reactor::{
     Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue,
 };
 
-/// The listeners of a loop that have such a callback: each with its queue and the registration of
-/// the queue.
+/// The listeners of a loop that have such a callback. Each entry holds the listener, its queue and
+/// the registration of the queue.
 #[derive(Default)]
 struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 
-/// Calls `callback` once when the listener `listener` has ended, with the reason.
+/// Calls `callback` once, with the reason, when the listener with the key `listener` has ended.
 ///
 /// A listener ends for these reasons:
-/// - [`CloseReason::Failed`]: its socket has stopped listening, by a `shutdown(2)` in this process
-///   or in another one that shares the socket, such as a service manager. A listener that is paused
-///   or at its limit notices this when it accepts again.
-/// - [`CloseReason::Panicked`]: its callback panicked and the policy removes it.
-/// - [`CloseReason::ByHandler`] or [`CloseReason::ByKey`]: the server was stopped.
+/// - [`CloseReason::Failed`]: its socket has stopped listening. The cause is a `shutdown(2)` in
+///   this process, or in another process that shares the socket, such as a service manager. If the
+///   listener is paused or at its limit, it ends only when it accepts again.
+/// - [`CloseReason::Panicked`]: its callback panicked, and the policy is
+///   [`PanicPolicy::RemoveHandler`](reactor::PanicPolicy::RemoveHandler).
+/// - [`CloseReason::ByHandler`]: the server was [stopped](crate::ServerKey::stop).
+/// - [`CloseReason::ByKey`]: the listener was [removed](Registry::remove), or its server was
+///   stopped without a grace period or [without reading](crate::ServerKey::stop_without_reading).
 ///
-/// Accepted connections go on in each case.
+/// In each case the accepted connections stay open, unless the server was stopped, which also
+/// closes its connections.
 ///
-/// The callback runs with the messages of the loop, in this turn or the next, and before
-/// [`Reactor::run`](reactor::Reactor::run) returns because nothing is left. Until the listener
-/// ends, the callback does not keep the loop alive. A second callback for the same listener
-/// replaces the first.
+/// The callback runs in the turn in which the listener ends or in the next turn, like a callback of
+/// [`Registry::consume`]. If the listener was the last thing that kept
+/// [`Reactor::run`](reactor::Reactor::run) alive, the callback runs before `run` returns. Until the
+/// listener ends, the callback does not keep `run` alive. If you call this function again for the
+/// same listener, the new callback replaces the old one.
 ///
 /// # Cost
 /// One allocation. Creates the `eventfd` of the loop if it has none.
@@ -36,7 +41,7 @@ struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 /// - [`Error::Full`] at the registration limit of the loop.
 /// - [`Error::Loop`] if the loop cannot get an `eventfd`.
 ///
-/// See also [`Registry::consume`].
+/// [`Registry::consume`] describes these errors in detail.
 ///
 /// ```
 /// use handlers::{ConnectionOptions, ListenOptions, on_data, on_listener_end};

@@ -14,11 +14,12 @@ use crate::limit::ConnectionLimit;
 
 /// The default of `max_accepts_per_turn`.
 const ACCEPTS_PER_TURN: usize = 64;
-/// The default length of the kernel's accept queue, within `/proc/sys/net/core/somaxconn`. A burst
-/// of clients fills the 128 entries of the standard library before a busy loop has had its turn.
+/// The default length of the kernel's accept queue, which `/proc/sys/net/core/somaxconn` caps. The
+/// default of the standard library is 128: a burst of clients fills such a queue before a busy loop
+/// has had its turn.
 const BACKLOG: i32 = 4096;
 
-/// Options of a listener: how its socket is made, and how it accepts.
+/// Options of a listener. They determine how its socket is made, and how it accepts connections.
 ///
 /// ```
 /// use handlers::ListenOptions;
@@ -53,22 +54,25 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    /// Returns the default options. Each method below states its default.
+    /// Returns the default options. The default of each option is stated at the method that sets
+    /// it.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the maximum number of connections that wait in the kernel's accept queue. The kernel
-    /// caps it at `/proc/sys/net/core/somaxconn`. Default: 4096.
+    /// Sets the maximum number of connections that wait in the kernel's accept queue. If the number
+    /// is greater than the value in `/proc/sys/net/core/somaxconn`, the kernel uses the value in
+    /// that file. Default: 4096.
     #[must_use]
     pub const fn backlog(mut self, connections: u16) -> Self {
         self.bind.backlog = connections as i32;
         self
     }
 
-    /// Sets whether several sockets, one for each loop, may listen at one address (`SO_REUSEPORT`).
-    /// The kernel spreads the connections among them. A Unix socket cannot share its address;
-    /// [`bind`](Self::bind) refuses the option there. Default: `false`.
+    /// Sets whether several sockets may listen at one address (`SO_REUSEPORT`), for example one for
+    /// each loop. The kernel spreads the connections among the sockets. A Unix socket cannot share
+    /// its address, so [`bind`](Self::bind) at a Unix address fails if this option is set. Default:
+    /// `false`.
     ///
     /// ```
     /// use handlers::ListenOptions;
@@ -87,35 +91,37 @@ impl ListenOptions {
         self
     }
 
-    /// Sets the permissions of a Unix socket's file: with `0o660`, its owner and group may connect.
-    /// The file has exactly these permissions before the first client can connect, whatever the
-    /// umask is, and never has more. [`bind`](Self::bind) refuses other addresses and a mode
-    /// greater than `0o777`. Default: `0o777` less the umask.
+    /// Sets the permissions of a Unix socket's file. With `0o660`, its owner and its group may
+    /// connect. The umask has no effect on this mode: the file has exactly these permissions before
+    /// the first client can connect, and it never has more permissions. [`bind`](Self::bind) fails
+    /// if a mode is set at an address that is not the path of a Unix socket, or if the mode is
+    /// greater than `0o777`. Default: `0o777` restricted by the umask.
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.bind.mode = Some(mode);
         self
     }
 
-    /// Sets whether a socket at an IPv6 address leaves IPv4 to other sockets (`IPV6_V6ONLY`). The
-    /// option has no effect on other addresses. With `false`, `[::]` accepts both families, and the
-    /// peers' addresses are in [plain form](super::Peer::Tcp). Default: `false`.
+    /// Sets whether a socket at an IPv6 address accepts only IPv6 (`IPV6_V6ONLY`). With `true`,
+    /// another socket can listen at the same port for IPv4. With `false`, a socket at `[::]`
+    /// accepts both families, and IPv4 peers have addresses in [plain form](super::Peer::Tcp). The
+    /// option has no effect on other addresses. Default: `false`.
     #[must_use]
     pub const fn only_v6(mut self, only_v6: bool) -> Self {
         self.bind.only_v6 = only_v6;
         self
     }
 
-    /// Sets the maximum number of connections that are accepted in one turn (at least 1). It keeps
-    /// a flood of connections from delaying the other sources. Default: 64.
+    /// Sets the maximum number of connections that are accepted in one turn (at least 1), so that a
+    /// flood of connections does not delay the other sources. Default: 64.
     #[must_use]
     pub const fn max_accepts_per_turn(mut self, connections: usize) -> Self {
         self.max_accepts_per_turn = if connections == 0 { 1 } else { connections };
         self
     }
 
-    /// Sets the limit on open connections. Further clients wait in the kernel's accept queue.
-    /// Default: no limit.
+    /// Sets the limit on open connections. While the limit is reached, further clients wait in the
+    /// kernel's accept queue. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};
@@ -133,17 +139,24 @@ impl ListenOptions {
 
     /// Opens a listening socket at `address`.
     ///
-    /// If the file of a Unix socket is left over from a process that has ended, it is replaced. The
-    /// file of this socket is removed with the listener. A lock on a file beside it
-    /// (`.handlers-NAME.lock`, removed afterwards) serialises servers of this library that start or
-    /// end at one path at the same time: one of them listens, and the others fail with `AddrInUse`.
-    /// If the lock's holder is stopped, this call waits for up to a second.
+    /// A process that is killed leaves the file of its Unix socket behind. If this method finds
+    /// such a file at the path, it replaces the file. When the listener ends, the file of its
+    /// socket is removed.
+    ///
+    /// If several servers of this library start at one path at the same time, one of them listens,
+    /// and the others fail with `AddrInUse`. If a server starts while another server ends, the new
+    /// server either listens or fails with `AddrInUse`. To ensure this, each server locks a file
+    /// beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes the lock
+    /// file. If another process holds the lock and is stopped, for example by `SIGSTOP`, this call
+    /// waits for up to a second, and then fails with `AddrInUse`.
     ///
     /// # Errors
-    /// - The errors of `bind(2)`, with the address: `AddrInUse`, `PermissionDenied` and others.
-    /// - `InvalidInput` for an option that is impossible at this address:
-    ///   [`reuse_port`](Self::reuse_port), [`mode`](Self::mode).
-    /// - For a Unix socket, the errors of creating and locking the file beside it.
+    /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,
+    ///   `PermissionDenied` and others.
+    /// - `InvalidInput` if [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode) is set and is
+    ///   impossible at this address.
+    /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the
+    ///   errors of creating and locking the lock file.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
         let bind = self.bind;
         let socket = bind.expect_possible(address).and_then(|()| match address {
@@ -158,13 +171,14 @@ impl ListenOptions {
         })
     }
 
-    /// Takes over a socket that listens already, of IPv4, IPv6 or the Unix family: an inherited
-    /// one, for example. The options of the socket itself (backlog, `reuse_port`, `only_v6`, mode)
-    /// were set when it was made and are not changed.
+    /// Takes over a socket that listens already, for example an inherited one. The socket can be of
+    /// the family IPv4, IPv6 or Unix. The options [`backlog`](Self::backlog),
+    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6) and [`mode`](Self::mode) have
+    /// no effect on it, since they apply only when a socket is made.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, if the fd is not a listening stream socket.
-    /// - The errors of `getsockopt(2)`.
+    /// - `InvalidInput` if the fd is not a listening stream socket of one of these families. The
+    ///   error names the fd and its type.
     ///
     /// ```
     /// use std::net::TcpListener;
@@ -186,20 +200,24 @@ impl ListenOptions {
         })
     }
 
-    /// Takes the sockets that a service manager has opened for this process, in their order. Their
-    /// number is `LISTEN_FDS`; they are taken only if `LISTEN_PID` is the id of this process.
-    /// Returns an empty vector if no sockets were passed, and on every further call.
+    /// Takes the sockets that a service manager has opened for this process, in the order of their
+    /// descriptors. The service manager sets the variable `LISTEN_FDS` to the number of sockets,
+    /// and `LISTEN_PID` to the id of the process that they are for. If `LISTEN_PID` is not the id
+    /// of this process, no socket is taken. Returns an empty vector if no socket was passed, and on
+    /// every further call.
     ///
-    /// `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` are removed from the environment in every
-    /// case, so that child processes do not inherit them. Call this function before any thread is
-    /// started: it changes the environment, which is not safe while another thread reads it.
+    /// In every case this method removes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` from the
+    /// environment, so that child processes do not inherit the variables. Call it before any thread
+    /// is started, because it is not safe to change the environment while another thread reads it.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, for the first socket that is not a listening
-    ///   stream socket; the errors of `getsockopt(2)`. See [`adopt`](Self::adopt).
-    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number in its range.
-    /// - `InvalidInput` if `LISTEN_FDS_FIRST_FD` is set, which other tools know and service
-    ///   managers do not set.
+    /// - `InvalidInput` for the first descriptor that is not a listening stream socket: see
+    ///   [`adopt`](Self::adopt). The error names the fd.
+    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number, or if `LISTEN_FDS` is not
+    ///   in the range from 1 to 1048576.
+    /// - `InvalidInput` if the variable `LISTEN_FDS_FIRST_FD` is set. Some tools use it to pass
+    ///   descriptors that do not begin at 3, and this method does not support that. Service
+    ///   managers do not set this variable.
     ///
     /// # Source
     /// `sd_listen_fds(3)`.

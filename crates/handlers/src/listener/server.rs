@@ -17,34 +17,35 @@ use super::bind::Socket;
 use super::{Listener, Peer, stopping};
 use crate::connection::{self, ConnectionHandler, ConnectionOptions, GracefulClose};
 
-/// The servers of a loop, each with the options of the connections that it will accept. Entries of
-/// ended listeners are removed when the next server starts.
+/// The servers of a loop, each with the options for the connections that it will accept. When a
+/// server starts, the entries of ended listeners are removed.
 #[derive(Default)]
 struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
-    /// Accepts connections and opens each with the handler that `handler` returns. An error of
-    /// `handler` drops that connection and no other.
+    /// Accepts connections, and opens each connection with the handler that the closure `handler`
+    /// returns. If `handler` returns an error, only this connection is dropped.
     ///
     /// The listener keeps [`Reactor::run`](reactor::Reactor::run) alive until it is
     /// [stopped](ServerKey::stop). If its socket stops listening, the listener ends with
-    /// [`CloseReason::Failed`](reactor::CloseReason::Failed) and the end is logged as an error.
-    /// [`on_listener_end`](crate::on_listener_end) registers a callback for that. If a daemon
-    /// should end with its listener, call [`Registry::set_essential`] with the listener's key;
-    /// `run` then returns the error.
+    /// [`CloseReason::Failed`](reactor::CloseReason::Failed), and the end is logged as an error. To
+    /// be notified of the end, use [`on_listener_end`](crate::on_listener_end). If your daemon must
+    /// end when its listener ends, call [`Registry::set_essential`] with the listener's key: `run`
+    /// then returns the error.
     ///
     /// To pause accepting, set the interest of the [key](ServerKey::key) to
     /// [`Interest::NONE`](reactor::Interest::NONE). New clients wait in the kernel's accept queue
-    /// until it is [`Interest::READABLE`](reactor::Interest::READABLE) again. Nothing else ends
-    /// that pause: neither a connection that leaves room below the
-    /// [limit](crate::ListenOptions::limit) nor file descriptors that become free.
+    /// until you set [`Interest::READABLE`](reactor::Interest::READABLE) again. The listener never
+    /// ends this pause by itself, even if connections end and the
+    /// [limit](crate::ListenOptions::limit) or the file descriptors allow new ones.
     ///
     /// # Errors
-    /// - [`Error::Full`] at the registration limit of the loop. A listener with a limit takes two
-    ///   registrations.
-    /// - [`Error::Os`] or [`Error::AlreadyRegistered`] if epoll refuses the socket; see
+    /// - [`Error::Full`] at the registration limit of the loop. A listener with a connection limit
+    ///   takes two registrations.
+    /// - [`Error::Os`] or [`Error::AlreadyRegistered`] if the loop cannot watch the socket: see
     ///   [`Registry::add`].
-    /// - [`Error::Loop`] if a listener with a limit cannot get the `eventfd` of the loop.
+    /// - [`Error::Loop`] if a listener with a connection limit cannot get the `eventfd` of the
+    ///   loop.
     ///
     /// ```no_run
     /// use handlers::{ConnectionOptions, ListenOptions, on_data};
@@ -127,13 +128,14 @@ impl Listener {
     }
 }
 
-/// Identifies a listener that [serves](Listener::serve), and the connections that it has accepted.
-/// It is `Copy`, and checked at each use like a [`Key`].
+/// The key of a listener that [`Listener::serve`] has started, and of the connections that the
+/// listener has accepted. A key is `Copy`. Every use checks the key, as for a [`Key`], so it never
+/// refers to another listener.
 pub struct ServerKey<S> {
     key: Key,
     /// Gracefully closes all connections that the listener has accepted.
     close_all: fn(&mut Registry<S>, Key, GracefulClose),
-    /// Pauses reading on all of them.
+    /// Pauses reading on all connections that the listener has accepted.
     pause_all: fn(&mut Context<'_, S>, Key),
 }
 
@@ -143,30 +145,34 @@ impl<S> ServerKey<S> {
         self.key
     }
 
-    /// Stops the server gracefully: accepts no new clients, and answers the requests that clients
-    /// have already sent, within `grace`. Once its connections have ended, the server no longer
-    /// keeps [`Reactor::run`](reactor::Reactor::run) alive. No callback runs before this returns.
+    /// Stops the server gracefully within `grace`: it accepts no new clients, and answers the
+    /// requests that clients have already sent. The server keeps
+    /// [`Reactor::run`](reactor::Reactor::run) alive until its connections have ended. No callback
+    /// runs before this method returns.
     ///
-    /// Each connection is closed in this order:
+    /// Each connection is [closed gracefully](crate::Connection::close_gracefully), in this order:
     /// - Its handler is notified by [`on_graceful_close`](ConnectionHandler::on_graceful_close).
     /// - The handler is called with the data that has arrived.
-    /// - The responses are [sent](crate::Connection::close_gracefully). A response that is made
-    ///   elsewhere, by a worker or by another connection, is waited for only if it was
-    ///   [announced](crate::Connection::begin_response).
+    /// - The responses are sent. If a response is made by a worker or another connection, the close
+    ///   waits for the response only if it was [announced](crate::Connection::begin_response).
     ///
-    /// Clients in the kernel's accept queue have connected and may have sent a request. They are
-    /// accepted, even if the listener is paused, and treated alike. If a
-    /// [limit](crate::ListenOptions::limit) or a lack of descriptors keeps them out, they are
-    /// accepted as other connections end. The listener is closed when the queue is empty, usually
-    /// next turn, or when `grace` is over. Clients that are still in the queue then are reset. With
-    /// a `grace` of zero they are reset at once.
+    /// If a connection is already closing, its own deadline still applies.
     ///
-    /// To accept no more and leave the open connections alone, [remove](Registry::remove) the
-    /// listener by its [key](Self::key). You can still stop its connections later by calling
-    /// `stop`, also after the listener has ended.
+    /// The kernel's accept queue can hold clients that have connected and may have sent a request.
+    /// These clients are accepted, even if the listener is paused, and their connections are closed
+    /// in the same way. If a [limit](crate::ListenOptions::limit) or a lack of descriptors prevents
+    /// this, they are accepted when other connections end.
+    ///
+    /// The listener is closed when the queue is empty, usually next turn, or when `grace` is over.
+    /// When the listener is closed, the clients that are still in the queue are reset. With a
+    /// `grace` of zero the listener is closed at once.
+    ///
+    /// To close only the listener and not the open connections, [remove](Registry::remove) the
+    /// listener by its [key](Self::key). You can still close the connections later by `stop`, which
+    /// also works after the listener has ended.
     ///
     /// # Cost
-    /// O(registrations).
+    /// O(number of registrations of the loop).
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,13 +194,13 @@ impl<S> ServerKey<S> {
         stopping::begin(registry, self.key, grace);
     }
 
-    /// Sets the options of the connections that will be accepted, including those that wait in the
-    /// kernel's accept queue. Open connections keep their options: use
-    /// [`Connection::set_options`](crate::Connection::set_options) to change those of one
-    /// connection.
+    /// Sets the options of all connections that the server accepts after this call. Connections
+    /// that wait in the kernel's accept queue get these options too. Open connections keep their
+    /// options. To change the options of one connection, use
+    /// [`Connection::set_options`](crate::Connection::set_options).
     ///
     /// # Cost
-    /// O(servers of the loop).
+    /// O(number of servers of the loop).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the listener has ended.
@@ -231,22 +237,23 @@ impl<S> ServerKey<S> {
         Ok(())
     }
 
-    /// Stops the server without reading further input. Use it for a server that acknowledges the
-    /// work it accepts and takes on no more. No callback runs before this returns.
+    /// Stops the server without reading further input. Use it if the server must still acknowledge
+    /// the work that it has accepted, but must not accept more work. No callback runs before this
+    /// method returns.
     ///
     /// The listener is closed at once. Each connection stops reading, and its handler is notified
     /// by [`on_graceful_close`](ConnectionHandler::on_graceful_close). The connection then sends
     /// its queued data and its [announced](crate::Connection::begin_response) responses within
     /// `grace`. If a handler resumes reading, as a [`Relay`](crate::Relay) does, its connection
-    /// reads on.
+    /// reads again. If a connection is already closing, its own deadline still applies.
     ///
-    /// Unlike [`stop`](Self::stop) this takes the [`Context`], since it accesses each connection at
-    /// once.
+    /// Unlike [`stop`](Self::stop), this method needs the [`Context`], because it accesses each
+    /// connection during the call.
     ///
     /// # Cost
-    /// O(registrations).
+    /// O(number of registrations of the loop).
     pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
-        // The listener may have ended; its connections have not.
+        // An error means that the listener has ended. Its connections may not have.
         let _ = cx.registry.remove(self.key);
         (self.pause_all)(cx, self.key);
         (self.close_all)(
@@ -282,7 +289,7 @@ impl<S> Hash for ServerKey<S> {
     }
 }
 
-/// Formats the [`Key`] of the listener.
+/// Displays as the [`Key`] of the listener.
 impl<S> fmt::Display for ServerKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

@@ -1,12 +1,14 @@
-//! Listeners whose server stops: they accept the clients that have already connected, then end.
+//! Listeners whose server stops. Such a listener accepts the clients that have already connected,
+//! and then ends.
 //!
-//! The list is apart from the listener, whose handler may be running when its server is stopped.
+//! The list is kept apart from the listener, because the handler of the listener may be running
+//! when its server is stopped.
 
 use std::time::{Duration, Instant};
 
 use reactor::{Key, Registry};
 
-/// The stopping listeners of a loop, each with its deadline. `None` is no deadline.
+/// The stopping listeners of a loop, each with its deadline, or `None` without a deadline.
 #[derive(Default)]
 struct Stopping(Vec<(Key, Option<Instant>)>);
 
@@ -14,10 +16,10 @@ struct Stopping(Vec<(Key, Option<Instant>)>);
 /// earliest deadline counts.
 pub(super) fn begin<S>(registry: &mut Registry<S>, listener: Key, grace: Duration) {
     if grace.is_zero() {
-        let _ = registry.remove(listener); // it may have ended
+        let _ = registry.remove(listener); // an error means that it has ended
         return;
     }
-    // The timeout calls the listener whatever its interest is.
+    // The timeout calls the listener even if its interest is empty.
     if registry
         .set_timeout(listener, Some(Duration::ZERO))
         .is_err()

@@ -3,7 +3,8 @@
 //! Ground rule: only the holder of a path's lock looks at the file there and changes it. Without
 //! the lock, two servers that start at the same time would both find the stale socket, and the
 //! second would remove the socket that the first has just bound. The second could also find a
-//! socket that is bound but does not listen yet, which refuses connections like a stale one.
+//! socket that is bound but does not listen yet. Such a socket refuses connections, like a stale
+//! one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -26,7 +27,7 @@ use crate::sockets::{self, unix};
 /// calls.
 const LOCK_TRIES_MAX: usize = 10_000;
 
-/// The pause between two attempts: one second for all of them.
+/// The pause between two attempts. All pauses together take one second.
 const LOCK_PAUSE: Duration = Duration::from_micros(100);
 
 /// Binds to a path. A stale socket, left over from a process that has ended, is replaced.
@@ -65,18 +66,18 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
 }
 
 /// Returns `true` if `path` is a socket that refuses connections. Any other file of that name is
-/// the user's and is left alone. This does not block, unlike connecting to a busy server with a
-/// full queue.
+/// the user's and is left alone. This does not block: an ordinary connect to a busy server with a
+/// full queue would.
 fn is_stale(path: &Path) -> bool {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     is_socket && unix::probe(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// A listening Unix socket, and its file if this process has to remove it.
+/// A listening Unix socket, and its file if this process has to remove the file.
 ///
-/// The fields are dropped in this order. The kernel keeps the inode while the socket is open, so
-/// until then no file that has replaced ours can have the same inode number.
+/// The fields are dropped in this order. The kernel keeps the inode while the socket is open. So
+/// when the file is dropped, no other file can have the inode number of ours.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     _file: Option<SocketFile>,
@@ -159,8 +160,8 @@ impl FileId {
     }
 }
 
-/// The exclusive right to change the file of a socket, among all users of this library: `flock(2)`
-/// on a file beside it.
+/// The exclusive right to change the file of a socket, among all users of this library. It is an
+/// `flock(2)` on a file beside the socket.
 ///
 /// The kernel releases the lock when its holder ends. If a killed process leaves the lock file
 /// behind, the next holder takes it over and removes it.
@@ -185,7 +186,7 @@ impl PathLock {
                 None => thread::sleep(LOCK_PAUSE),
             }
         }
-        // The holder is stopped. It is about to listen here, too.
+        // The holder is stopped. It is about to listen at this path, too.
         Err(Errno::ADDRINUSE.into())
     }
 
@@ -213,8 +214,8 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Removed under the lock: if another process has the file open and locks it next, it sees
-        // that the file is gone and tries again.
+        // Removed under the lock. If another process has the file open and locks it next, that
+        // process sees that the file is gone and tries again.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "could not remove the lock file of a socket");
         }

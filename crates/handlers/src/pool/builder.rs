@@ -12,7 +12,8 @@ use super::queue::JobQueue;
 use super::state::{Make, WorkerState};
 use super::{PoolHandle, WorkerPool};
 
-/// A builder for a [`WorkerPool`]: its limits, its threads, and the state of its workers.
+/// A builder for a [`WorkerPool`]: it sets the limits, the threads, and the state of the workers.
+/// Returned by [`WorkerPool::builder`].
 ///
 /// ```
 /// use handlers::WorkerPool;
@@ -51,42 +52,49 @@ impl<S> PoolBuilder<S> {
 }
 
 impl<S, W: 'static> PoolBuilder<S, W> {
-    /// Sets the number of threads (at least 1). Default: the number of processors that this process
-    /// may use.
+    /// Sets the number of threads. With 0, one thread is started. Default: the number of processors
+    /// that this process may use.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// Sets the maximum number of jobs that wait while all workers are busy. A further job is
-    /// refused. Default: 1024.
+    /// Sets the maximum number of jobs that wait while all workers are busy. If this number is
+    /// reached, a further job is refused with [`Refusal::Full`](super::Refusal::Full). Default:
+    /// 1024.
     #[must_use]
     pub fn max_queued_jobs(mut self, jobs: usize) -> Self {
         self.max_queued_jobs = jobs;
         self
     }
 
-    /// Sets the name of the threads. The number of the thread is appended. Default: `worker-`.
+    /// Sets the beginning of the threads' names. The number of each thread, counted from 0, is
+    /// appended to it. Default: `worker-`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets a function that makes a state for each worker: a database connection, a compiled model,
-    /// a large buffer. Jobs submitted by [`PoolHandle::submit_with`] borrow the state of the worker
-    /// that runs them. Default: no state (`()`).
+    /// Sets a function that makes a state for each worker, for example a database connection or a
+    /// large buffer. A job that was submitted by [`PoolHandle::submit_with`] borrows the state of
+    /// the worker that runs it.
     ///
-    /// The state is made on the worker's thread for the first job that uses it, and dropped there,
-    /// so it need not be [`Send`]:
-    /// - If `make` returns an error or panics, the job does not run and its completion callback
-    ///   gets [`JobError::NoState`]. The next job that uses the state calls `make` again.
-    /// - If a job panics, its state is dropped, since it may be half changed. The next job gets a
-    ///   new one.
-    /// - If a job finds its connection closed, it can make a new one itself, through its `&mut W`.
-    /// - The state is dropped when the worker ends: when the pool was drained, abandoned or
-    ///   dropped, and the worker's last job is done.
+    /// The state is made on the worker's thread, for the first job that uses it. It is dropped on
+    /// the same thread, so it need not be [`Send`]. In detail:
+    /// - If `make` returns an error or panics, the job does not run, and its completion callback
+    ///   gets [`JobError::NoState`]. The next job that needs a state on this worker calls `make`
+    ///   again.
+    /// - If a job panics, the state that it has borrowed is dropped, since the job may have changed
+    ///   only a part of it. The next job gets a new state.
+    /// - A job can itself replace the state through its `&mut W`, for example if the database has
+    ///   closed the connection.
+    /// - The state is dropped when the worker ends. After the pool was
+    ///   [drained](super::WorkerPool::drain), [shut down](super::WorkerPool::shutdown_now) or
+    ///   dropped, a worker ends as soon as its last job is done.
+    ///
+    /// Default: no state (`()`).
     ///
     /// [`JobError::NoState`]: super::JobError::NoState
     ///
@@ -144,12 +152,15 @@ impl<S, W: 'static> PoolBuilder<S, W> {
         }
     }
 
-    /// Starts the threads. The completion callbacks of their jobs run on the loop of `registry`.
+    /// Starts the threads and returns the pool. The completion callbacks of its jobs run on the
+    /// loop of `registry`.
     ///
     /// # Errors
-    /// - `EAGAIN` if a thread cannot be started. The threads that were started are ended.
-    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
-    ///   [`Error::Loop`](reactor::Error::Loop) if it cannot get an `eventfd`; see
+    /// - `EAGAIN` if a thread cannot be started. The call then ends the threads that it has already
+    ///   started.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+    /// - [`Error::Loop`](reactor::Error::Loop) if no eventfd can be created, or
+    ///   [`Error::Os`](reactor::Error::Os) if the eventfd cannot be watched; see
     ///   [`Registry::remote`].
     #[track_caller]
     pub fn build(self, registry: &mut Registry<S>) -> io::Result<WorkerPool<S, W>> {

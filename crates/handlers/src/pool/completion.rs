@@ -1,11 +1,11 @@
 //! The completion of a job: its callback, and the token that keeps the loop alive until the
 //! callback has run.
 //!
-//! It is shared by the job, which passes it on to the loop, and the user's [`Job`](super::Job),
-//! which may drop either part earlier.
+//! The completion is shared by two owners: the job, which passes it on to the loop, and the user's
+//! [`Job`](super::Job), which may drop either part earlier.
 //!
-//! Ground rule: once the job has been dropped, from the queue or with its loop, neither part is
-//! left, even if a `Job` still exists.
+//! Ground rule: when the job is dropped, from the queue or with its loop, both parts are dropped,
+//! even if a `Job` still exists.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ struct Parts<D> {
 pub(super) trait PendingCompletion: Send + Sync {
     /// Releases the token, so that the job no longer keeps the loop alive.
     fn release_loop(&self);
-    /// Drops the callback too. Returns `true` if there was one.
+    /// Releases the token and drops the callback. Returns `true` if there was a callback.
     fn abandon(&self) -> bool;
     fn is_pending(&self) -> bool;
 }
@@ -49,7 +49,7 @@ impl<D: Send + 'static> Completion<D> {
         !self.0.is_pending()
     }
 
-    /// Returns the callback, unless it was abandoned. Called on the loop. The token is released,
+    /// Returns the callback, or `None` if it was abandoned. Called on the loop. Releases the token,
     /// since the callback is the loop's own work from here on.
     pub(super) fn take(self) -> Option<D> {
         self.0.release_loop();

@@ -7,7 +7,7 @@ use std::io;
 use super::state::JobFailure;
 use crate::error::{discard, panic_message};
 
-/// The panic of a job.
+/// A panic of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobPanic {
@@ -23,14 +23,15 @@ impl JobPanic {
     }
 }
 
-/// An error for a job that uses the [state of its worker](super::PoolBuilder::worker_state) and has
-/// no result.
+/// The error of a job that uses the [state of its worker](super::PoolBuilder::worker_state). The
+/// completion callback gets it in place of the result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JobError {
-    /// The job panicked. Its state is dropped.
+    /// The job panicked. The state that it has borrowed is dropped.
     Panicked(JobPanic),
-    /// The state could not be made, so the job did not run. The next job tries again.
+    /// The state could not be made, so the job did not run. The next job on this worker that needs
+    /// a state tries again to make one.
     NoState(io::Error),
 }
 
@@ -61,8 +62,9 @@ impl std::error::Error for JobError {
     }
 }
 
-/// Lets `?` pass the error on from a handler. An error of the state keeps its kind, and
-/// [`errno`](crate::errno) finds its errno.
+/// Lets `?` pass the error on from a handler. If the state could not be made, the converted error
+/// keeps the kind of the original error, and [`errno`](crate::errno) finds its errno. A panic
+/// becomes an error of kind [`Other`](io::ErrorKind::Other).
 impl From<JobError> for io::Error {
     fn from(error: JobError) -> Self {
         match error {
@@ -72,7 +74,8 @@ impl From<JobError> for io::Error {
     }
 }
 
-/// An error for a job that was not accepted, with the reason and the values that were passed in.
+/// The error of a job that the pool did not accept. It holds the reason, and returns the values
+/// that were passed to the method.
 ///
 /// ```
 /// use handlers::{Refusal, WorkerPool};
@@ -91,7 +94,8 @@ impl From<JobError> for io::Error {
 /// ```
 #[non_exhaustive]
 pub struct Refused<J, D> {
-    /// The job. For a function of `files`, the path, and the bytes if there are any.
+    /// The job. If the error comes from a function of `files`, this is the path, together with the
+    /// bytes if bytes were to be written.
     pub job: J,
     /// The completion callback.
     pub done: D,
@@ -99,14 +103,14 @@ pub struct Refused<J, D> {
     pub reason: Refusal,
 }
 
-/// The reason for which a job was not accepted.
+/// The reason for which the pool did not accept a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The number of queued jobs has reached
     /// [`PoolBuilder::max_queued_jobs`](super::PoolBuilder::max_queued_jobs).
     Full,
-    /// The pool has been drained, abandoned or dropped.
+    /// The pool was drained, shut down or dropped.
     Closed,
 }
 
@@ -129,7 +133,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "the queue of the pool is full: submit the job later",
-            Self::Closed => "the pool is closed: it has been drained, abandoned or dropped",
+            Self::Closed => "the pool is closed: it was drained, shut down or dropped",
         })
     }
 }
@@ -137,7 +141,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Returns the kind of the [`io::Error`] that `?` converts the refusal to.
+    /// Returns the kind of the [`io::Error`] that `?` makes of this refusal.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Full => io::ErrorKind::QuotaExceeded,
@@ -146,7 +150,8 @@ impl Refusal {
     }
 }
 
-/// Lets `?` pass the refusal on from a handler. This ends the handler's registration.
+/// Lets `?` pass the refusal on from a handler, with the kind that [`Refusal::kind`] returns. The
+/// error then ends the handler's registration.
 impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.kind(), refusal)

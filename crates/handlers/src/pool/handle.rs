@@ -12,8 +12,8 @@ use super::job::Job;
 use super::queue::JobQueue;
 use super::state::WorkerState;
 
-/// A handle that submits jobs to a [`WorkerPool`](super::WorkerPool), from any thread. Clone it
-/// into handlers, or keep it in the state.
+/// A handle to submit jobs to a [`WorkerPool`](super::WorkerPool) from any thread. Clone it into
+/// your handlers, or keep it in the state of the loop.
 ///
 /// ```
 /// use std::thread;
@@ -41,18 +41,19 @@ pub struct PoolHandle<S: 'static, W: 'static = ()> {
 }
 
 impl<S, W> PoolHandle<S, W> {
-    /// Runs `job` on a worker, and then calls `done` with its result on the loop, with the deferred
-    /// callbacks. Never blocks.
+    /// Runs `job` on a worker, and then calls `done`, the completion callback, with the result.
+    /// `done` runs on the loop, in the same way as a closure of [`Remote::post`]. This method never
+    /// blocks.
     ///
-    /// If the job panics, `done` gets a [`JobPanic`], and the worker goes on. If the loop has ended
-    /// by then, `done` is dropped.
+    /// If the job panics, `done` gets a [`JobPanic`], and the worker continues with the next job.
+    /// If the loop has ended before the job is done, `done` is dropped and not called.
     ///
     /// # Cost
     /// One lock, a few allocations, and a wakeup if a worker is asleep.
     ///
     /// # Errors
     /// [`Refused`] returns `job` and `done`. Its reason is [`Refusal::Full`] if the queue is full,
-    /// or [`Refusal::Closed`] if the pool was drained, abandoned or dropped.
+    /// or [`Refusal::Closed`] if the pool was drained, shut down or dropped.
     ///
     /// ```
     /// use handlers::WorkerPool;
@@ -88,15 +89,16 @@ impl<S, W> PoolHandle<S, W> {
     }
 
     /// Runs `job` on a worker with the worker's [state](super::PoolBuilder::worker_state), and then
-    /// calls `done` with its result on the loop, like [`submit`](Self::submit).
+    /// calls `done` with the result on the loop. Otherwise this works like
+    /// [`submit`](Self::submit).
     ///
-    /// If the worker has no state yet, it is made for this job. If that fails, the job does not
-    /// run, and `done` gets [`JobError::NoState`]. If the job panics, `done` gets
+    /// If the worker has no state yet, a state is made for this job. If that fails, the job does
+    /// not run, and `done` gets [`JobError::NoState`]. If the job panics, `done` gets
     /// [`JobError::Panicked`], and the state is dropped.
     ///
     /// # Errors
     /// [`Refused`] returns `job` and `done`. Its reason is [`Refusal::Full`] if the queue is full,
-    /// or [`Refusal::Closed`] if the pool was drained, abandoned or dropped.
+    /// or [`Refusal::Closed`] if the pool was drained, shut down or dropped.
     ///
     /// For an example see [`PoolBuilder::worker_state`](super::PoolBuilder::worker_state).
     #[track_caller]
@@ -117,7 +119,8 @@ impl<S, W> PoolHandle<S, W> {
         self.enqueue((job, done), work).map_err(Refused::from_parts)
     }
 
-    /// Submits a job that is made from `input` if there is room. Otherwise returns `input`.
+    /// Submits a job that `make` makes from `input`. Returns `input` if the queue has no room,
+    /// before `make` is called.
     #[track_caller]
     pub(crate) fn submit_made<I, J, R, D>(
         &self,
@@ -170,7 +173,8 @@ impl<S, W> PoolHandle<S, W> {
         self.shared.queued()
     }
 
-    /// Returns the number of running jobs. A job whose `done` is still to run is not counted.
+    /// Returns the number of running jobs. A job that has ended is not counted, even if its
+    /// completion callback has not run yet.
     pub fn running(&self) -> usize {
         self.shared.running()
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::completion::PendingCompletion;
 use super::queue::Queued;
 
-/// A submitted job. It can be cancelled, abandoned, or put into the background. Dropping the `Job`
-/// changes nothing.
+/// A submitted job. You can cancel it, abandon it, or put it into the background. If you drop the
+/// `Job`, the submitted job still runs.
 ///
 /// ```
 /// use handlers::{Cancellation, WorkerPool};
@@ -30,12 +30,15 @@ pub struct Job {
     pub(super) pending: Arc<dyn PendingCompletion>,
 }
 
-/// The result of cancelling or abandoning a job.
+/// The result of [`Job::cancel`] or [`Job::abandon`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// The call was in time: the job, or the callback, will not run.
+    /// The call was in time. After [`Job::cancel`] this means that the job will not run. After
+    /// [`Job::abandon`] it means that the completion callback will not run.
     InTime,
-    /// The call was too late: the job, or the callback, has begun, or was cancelled before.
+    /// The call was too late. After [`Job::cancel`] this means that the job has already begun, or
+    /// was already dropped. After [`Job::abandon`] it means that the completion callback has
+    /// already begun, or was already dropped.
     TooLate,
 }
 
@@ -51,18 +54,18 @@ impl Cancellation {
 
 impl Job {
     /// Cancels the job if it has not started. The job and its completion callback are then dropped
-    /// on this thread, before this returns. Returns [`Cancellation::TooLate`] if the job has
-    /// started, or was cancelled before. Any thread.
+    /// on this thread, before this method returns. Returns [`Cancellation::TooLate`] if the job has
+    /// already started, or was already cancelled. You can call this method on any thread.
     #[doc(alias("uv_cancel"))]
     pub fn cancel(&self) -> Cancellation {
         Cancellation::of(self.slot.cancel())
     }
 
     /// Puts the job into the background: [`Reactor::run`](reactor::Reactor::run) may return while
-    /// the job is queued or running. Any thread.
+    /// the job is queued or running. You can call this method on any thread.
     ///
-    /// The completion callback still runs if the loop runs when the job is done. Use this for work
-    /// that need not be waited for, such as filling a cache.
+    /// If the loop still runs when the job is done, the completion callback runs as usual. Use this
+    /// for work that the program need not wait for, for example to fill a cache.
     ///
     /// ```
     /// use handlers::WorkerPool;
@@ -84,16 +87,18 @@ impl Job {
         self.pending.release_loop();
     }
 
-    /// Abandons the job, even while it runs: drops its completion callback on this thread, before
-    /// this returns, and no longer keeps [`Reactor::run`](reactor::Reactor::run) alive. A job that
-    /// has not started is [cancelled](Self::cancel). Returns [`Cancellation::TooLate`] if the
-    /// callback has begun to run, or was dropped before. Any thread.
+    /// Abandons the job, even while it runs. Its completion callback is dropped on this thread,
+    /// before this method returns. The job no longer keeps [`Reactor::run`](reactor::Reactor::run)
+    /// alive. If the job has not started, it is also [cancelled](Self::cancel). Returns
+    /// [`Cancellation::TooLate`] if the callback has already begun to run, or was already dropped.
+    /// You can call this method on any thread.
     ///
-    /// Use this for a job that may hang, such as a name lookup; to limit the time of a job, call it
-    /// from a timer. A thread cannot be ended from outside, so the worker is busy until the job
-    /// returns, and the result is dropped there. Dropping the pool does not wait for such a job;
+    /// Use this for a job that may hang, such as a name lookup. To limit the time of a job, call
+    /// this method in the callback of a timer. The worker is busy until an abandoned job returns,
+    /// since a thread cannot be ended from outside. When the job returns, its result is dropped on
+    /// the worker's thread. Dropping the pool does not wait for an abandoned job, but
     /// [`WorkerPool::drain`](super::WorkerPool::drain) and
-    /// [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) do.
+    /// [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) wait for it.
     ///
     /// ```
     /// use std::time::Duration;

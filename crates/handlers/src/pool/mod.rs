@@ -18,20 +18,21 @@ pub use self::error::{JobError, JobPanic, Refusal, Refused};
 pub use self::handle::PoolHandle;
 pub use self::job::{Cancellation, Job};
 
-/// Threads for work that would block the loop: files, name resolution, hashing, databases. It
+/// Threads for work that would block the loop: files, name resolution, hashing, databases. The pool
 /// dereferences to its [`PoolHandle`], which submits jobs.
 ///
-/// Jobs run on workers, started in the order of submission. The completion callback of a job runs
-/// on the loop, with the result. While a job is queued or running it keeps the loop alive, unless
-/// it was put into the [background](Job::set_background) or [abandoned](Job::abandon).
-/// [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the source location of its
-/// submission.
+/// Jobs run on the threads of the pool, which are called *workers*. The workers start the jobs in
+/// the order of submission. When a job is done, its completion callback runs on the loop with the
+/// result. Until the callback has run, the job keeps [`Reactor::run`](reactor::Reactor::run) alive,
+/// unless you put the job into the [background](Job::set_background) or [abandon](Job::abandon) it.
+/// [`Registry::reasons_to_run`](reactor::Registry::reasons_to_run) shows the source location at
+/// which a pending job was submitted.
 ///
-/// Each worker may have a value of type `W` that its jobs share, such as a database connection: see
-/// [`PoolBuilder::worker_state`].
+/// Each worker can have a state of type `W`, such as a database connection. The jobs that run on a
+/// worker share its state: see [`PoolBuilder::worker_state`].
 ///
-/// Dropping the pool drops the queued jobs, and does not wait for the running ones. To wait for
-/// them, use [`drain`](Self::drain) or [`shutdown_now`](Self::shutdown_now).
+/// If you drop the pool, the queued jobs are dropped, and the running jobs continue. To wait for
+/// the running jobs, use [`drain`](Self::drain) or [`shutdown_now`](Self::shutdown_now).
 ///
 /// ```
 /// use handlers::WorkerPool;
@@ -59,28 +60,31 @@ pub struct WorkerPool<S: 'static, W: 'static = ()> {
 }
 
 impl<S> WorkerPool<S> {
-    /// Returns a builder, which sets limits and starts the threads.
+    /// Returns a builder. Use it to set limits and to start the threads.
     pub fn builder() -> PoolBuilder<S> {
         PoolBuilder::new()
     }
 }
 
 impl<S, W> WorkerPool<S, W> {
-    /// Returns a cloneable, `Send` handle for submitting jobs.
+    /// Returns a handle to submit jobs. The handle is `Send`, and you can clone it.
     pub fn handle(&self) -> PoolHandle<S, W> {
         self.pool.clone()
     }
 
-    /// Accepts no more jobs, and blocks until the queued and the running ones are done. Their
-    /// completion callbacks run when the loop runs. The workers' states are dropped by then. Do not
-    /// call this on the thread of a loop that should keep running.
+    /// Blocks until the queued and the running jobs are done. The pool accepts no more jobs from
+    /// now on. The states of the workers are dropped before this method returns. The completion
+    /// callbacks run later, when the loop runs. Do not call this method on the thread of a loop
+    /// that must not be blocked.
     pub fn drain(mut self) {
         self.pool.shared.close();
         self.join();
     }
 
-    /// Accepts no more jobs, drops the queued ones with their completion callbacks, and blocks
-    /// until the running ones are done. The workers' states are dropped by then.
+    /// Drops the queued jobs with their completion callbacks, and blocks until the running jobs are
+    /// done. The pool accepts no more jobs from now on. The states of the workers are dropped
+    /// before this method returns. The completion callbacks of the running jobs run later, when the
+    /// loop runs.
     pub fn shutdown_now(mut self) {
         self.pool.shared.close_and_clear();
         self.join();
@@ -89,7 +93,7 @@ impl<S, W> WorkerPool<S, W> {
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
             // A panic never ends a worker, so the join returns no error. A thread cannot join
-            // itself.
+            // itself, so a worker that calls this is left out.
             if !thread.is_current() {
                 let _ = thread.join();
             }

@@ -1,9 +1,9 @@
-//! The queue of a pool, and the workers that take jobs from it. It knows neither the results of
-//! jobs nor a loop.
+//! The queue of a pool, and the workers that take jobs from it. This module knows neither the
+//! results of jobs nor a loop.
 //!
 //! Ground rule: a worker is woken only if there is a sleeping worker that is not woken yet. Each
-//! wakeup is counted under the lock and removed by the worker that returns from the wait. So no
-//! wakeup is lost and none is made twice.
+//! wakeup is counted under the lock, and the worker that returns from the wait removes it from the
+//! count. Therefore no wakeup is lost, and no worker is woken twice.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,11 +14,10 @@ use super::error::Refusal;
 use super::state::WorkerState;
 use crate::error::{discard, panic_message};
 
-/// A job and its completion. It calls [`JobQueue::count_end`] when it has ended.
+/// A job and its completion. The function calls [`JobQueue::count_end`] when the job has ended.
 type Work<W> = Box<dyn FnOnce(&JobQueue<W>, &mut WorkerState<W>) + Send>;
 
-/// An entry of the queue. It is empty once the job has been taken, by a worker or by a
-/// cancellation.
+/// An entry of the queue. It is empty once a worker or a cancellation has taken the job.
 pub(super) struct Slot<W> {
     work: Mutex<Option<Work<W>>>,
     shared: Weak<JobQueue<W>>,
@@ -113,7 +112,8 @@ impl<W> JobQueue<W> {
     /// [`Refusal::Closed`] if the pool is closed; [`Refusal::Full`] at the limit.
     pub(super) fn room(self: &Arc<Self>) -> Result<Room<'_, W>, Refusal> {
         let queue = lock(&self.queue);
-        // Each of them takes one job at once, so it does not count as waiting.
+        // Each idle worker takes one job at once. Therefore one job for each of them does not count
+        // as waiting.
         let idle = queue.asleep - queue.woken;
         if queue.closed {
             return Err(Refusal::Closed);
@@ -137,12 +137,13 @@ impl<W> JobQueue<W> {
         lock(&self.queue).running
     }
 
-    /// Counts the end of a job. Its completion is not part of the worker's job.
+    /// Counts the end of a job. Passing the result to the loop, which follows, is not counted as
+    /// running.
     pub(super) fn count_end(&self) {
         lock(&self.queue).running -= 1;
     }
 
-    /// Drops a job that no worker has started. Returns `true` if there was one.
+    /// Drops a job that no worker has started. Returns `true` if there was such a job.
     fn cancel(&self, slot: &Slot<W>) -> bool {
         let work = lock(&slot.work).take();
         if work.is_none() {
@@ -166,8 +167,8 @@ impl<W> JobQueue<W> {
             if let Some(system) = reactor::simulation::installed() {
                 system.begin_job();
             }
-            // The job's own panic is already caught. This catches panics of destructors, of values
-            // that the job and `done` have captured.
+            // The panic of the job itself is already caught. This catches panics in destructors of
+            // values that the job and `done` have captured.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self, &mut state))) {
                 tracing::error!(
                     message = panic_message(&*panic),
@@ -235,8 +236,8 @@ impl<W> JobQueue<W> {
         queue.queued -= work.len(); // a cancellation at this moment counts its own job
         drop(queue);
         self.wake.notify_all();
-        // The user's destructors run without the lock. Each is caught on its own, so all jobs are
-        // dropped even if several panic.
+        // The user's destructors run without the lock. The panic of each job is caught separately,
+        // so all jobs are dropped even if several destructors panic.
         for job in work {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(job))) {
                 tracing::error!(

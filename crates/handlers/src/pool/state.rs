@@ -1,6 +1,7 @@
 //! The state of one worker: a value that its jobs share, one after the other.
 //!
-//! Ground rule: it is made, used and dropped on the worker's own thread, so it need not be `Send`.
+//! Ground rule: the state is made, used and dropped on the worker's own thread, so it need not be
+//! `Send`.
 
 use std::any::Any;
 use std::io;
@@ -16,8 +17,8 @@ pub(super) type Make<W> = dyn Fn() -> io::Result<W> + Send + Sync;
 pub(super) struct WorkerState<W> {
     make: Arc<Make<W>>,
     state: Option<W>,
-    /// Set if a job has panicked with the state: it may be half changed, so no other job may use
-    /// it.
+    /// Set if a job has panicked with the state. The job may have changed only a part of the state,
+    /// so no other job may use it.
     is_poisoned: bool,
 }
 

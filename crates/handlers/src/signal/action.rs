@@ -1,15 +1,16 @@
 //! The action of a signal while it is not watched: the same as before its first watcher.
 //!
-//! signal-hook never calls `sigaction(2)` a second time: once caught, a signal stays caught.
-//! Without hooks, its handler only calls the handler that was installed before; that one is called
-//! in any case, also while the signal is watched. If no handler was installed before, an ignored
-//! signal stays ignored. The default action, which ends the process for most signals, would be
-//! lost. Therefore a hook of ours, registered before any watching hook, takes the default action
-//! while the signal is not watched.
+//! signal-hook never undoes its `sigaction(2)`: a signal that was caught once stays caught. Its
+//! handler first calls the handler that was installed before, if there was one, and then the hooks.
+//! Therefore a previous handler is called in any case, also while the signal is watched. An ignored
+//! signal stays ignored, since without hooks the handler does nothing. Only the default action,
+//! which ends the process for most signals, would be lost. Therefore a hook of ours, registered
+//! before any watching hook, takes the default action while the signal is not watched.
 //!
-//! Ground rule: a signal is marked as watched after the watcher's own hooks are registered, and
-//! unmarked after they are gone. At each moment a signal reaches a watcher or takes its previous
-//! action; it is never lost between the two.
+//! Ground rule: a signal is marked as watched after the watcher's own hooks are registered. Until
+//! then it takes its previous action, so no signal is lost when a watch begins. The mark is removed
+//! after the hooks are removed. A signal that arrives between these two steps has no effect, like
+//! an arrival that is still unreported when its watcher ends.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -21,7 +22,8 @@ use signal_hook::{SigId, flag};
 
 use super::number::{SIGNALS, Signal};
 
-/// For each signal, `true` while its previous action is due. Signal handlers read nothing else.
+/// For each signal, `true` while no watcher watches it, so that its previous action must be taken.
+/// The signal handlers of this module read nothing else.
 static UNWATCHED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(true) }; SIGNALS];
 
 static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new(
@@ -35,7 +37,8 @@ static WATCHERS: Mutex<[Watchers; SIGNALS]> = Mutex::new(
 #[derive(Clone, Copy)]
 struct Watchers {
     watching: usize,
-    /// Set once the default action is taken care of, or need not be.
+    /// Set once the hook for the default action is registered, or once it is known that none is
+    /// needed.
     prepared: bool,
 }
 
@@ -65,8 +68,8 @@ fn catch_with_default(signal: Signal) -> io::Result<()> {
     if signal_name(number).is_some() {
         flag::register_conditional_default(number, unwatched)?;
     } else {
-        // Real-time signals, SIGSTKFLT and SIGPWR: signal-hook has no default action for them,
-        // which is to end the process.
+        // signal-hook knows no default action for real-time signals, SIGSTKFLT and SIGPWR. Their
+        // default action ends the process.
         flag::register_conditional_shutdown(number, exit_status(signal), unwatched)?;
     }
     Ok(())
@@ -99,12 +102,12 @@ pub(super) fn exit_status(signal: Signal) -> i32 {
     128 + signal.as_raw()
 }
 
-/// Disables the previous action of a signal until it is dropped.
+/// Disables the previous action of a signal until this is dropped.
 #[derive(Debug)]
 pub(super) struct Watching(Signal);
 
 impl Watching {
-    /// Marks `signal` as watched. It must be caught already.
+    /// Marks `signal` as watched. The signal must be caught already.
     pub(super) fn begin(signal: Signal) -> Self {
         let mut watchers = watchers();
         watchers[signal.index()].watching += 1;
@@ -122,7 +125,7 @@ impl Drop for Watching {
     }
 }
 
-/// An action inside the signal handler itself, until this is dropped.
+/// An action of the signal handler itself. It is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct SignalHook(SigId);
 

@@ -5,8 +5,8 @@
 //! loop may be blocked. Therefore a thread sets the flag: the signal handler writes to a socket;
 //! the thread reads from it, waits, and sets the flag.
 //!
-//! Ground rule: the flag is set late rather than early. The thread measures the time from its read
-//! of the first signal.
+//! Ground rule: the flag may be set late, but never early. Therefore the thread measures the time
+//! from its own read of the first signal.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -25,10 +25,10 @@ const STACK_BYTES: usize = 64 * 1024;
 
 /// The way in which a second signal ends the process.
 pub(super) enum Insistence {
-    /// Any signal after the first, by a flag that the first one sets.
+    /// Any signal after the first ends the process. The first signal sets this flag.
     AtOnce(Arc<AtomicBool>),
-    /// A signal that finds this flag set. A thread sets it; the first signal notifies that thread
-    /// through this socket.
+    /// A signal that finds this flag set ends the process. A thread sets the flag. The first signal
+    /// notifies that thread through this socket.
     Later(Arc<AtomicBool>, UnixStream),
     Never,
 }
@@ -53,8 +53,9 @@ impl Insistence {
         Ok(Self::Later(insists, notice))
     }
 
-    /// Returns the hooks of the handler of `signal`. Hooks run in the order of registration: the
-    /// check of the flag must come before the hook that leads to its being set.
+    /// Returns the hooks of the handler of `signal`. Hooks run in the order of registration. The
+    /// hook that checks the flag must therefore come before the hook that sets it or notifies the
+    /// thread.
     pub(super) fn hooks(&self, signal: Signal) -> io::Result<Vec<SignalHook>> {
         Ok(match self {
             Self::AtOnce(first) => {
@@ -74,8 +75,8 @@ impl Insistence {
     }
 }
 
-/// Sets `flag` when `delay` has elapsed after the first byte from `first`, unless the other end is
-/// closed before.
+/// Sets `flag` when `delay` has elapsed after the first byte from `first`. Does not set it if the
+/// other end is closed before that time.
 fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
     let began = loop {
         match first.read(&mut [0]) {
@@ -92,8 +93,8 @@ fn set_after_first(flag: &AtomicBool, mut first: UnixStream, delay: Duration) {
         if left.is_zero() {
             return flag.store(true, Ordering::SeqCst);
         }
-        // Further signals write bytes too. They are read, so that the end of the stream after them
-        // is seen.
+        // Further signals write bytes too. These bytes are read, so that the end of the stream
+        // after them is noticed.
         if first.set_read_timeout(Some(left)).is_err() || matches!(first.read(&mut [0; 64]), Ok(0))
         {
             return;

@@ -1,13 +1,13 @@
 //! Signals as sources: the signal handler records the signal and wakes the loop, and the callback
 //! runs on the loop.
 //!
-//! Ground rule: first the socket that wakes the loop is emptied, then the records are read. A
-//! signal that arrives between the two steps is reported at once and causes one spurious wakeup. In
-//! the other order it would be lost.
+//! Ground rule: first the loop empties the socket that has woken it, and then it reads the records.
+//! If a signal arrives between these two steps, it is reported at once, and causes one more wakeup.
+//! If the loop read the records first, such a signal would stay unreported.
 //!
-//! Unlike with `signalfd(2)`, the signal mask is not changed. Child processes inherit nothing, and
-//! each loop of a process can watch any signal. Source: the self-pipe trick of D. J. Bernstein, as
-//! implemented by signal-hook.
+//! `signalfd(2)` needs a changed signal mask. This module does not change the mask. Therefore child
+//! processes inherit no changed mask, and each loop of a process can watch any signal. Source: the
+//! self-pipe trick of D. J. Bernstein, as implemented by signal-hook.
 
 mod action;
 mod insistence;
@@ -28,8 +28,8 @@ pub use self::number::Signal;
 pub use self::shutdown::{ShutdownOptions, shutdown_on, stop_on};
 use crate::error::{self, named};
 
-/// The maximum number of arrivals reported in one call; the rest is reported next turn. It is
-/// enough for the kept arrivals of a dozen signals.
+/// The maximum number of arrivals reported in one call; the rest is reported next turn. The number
+/// is enough for the kept arrivals of a dozen signals.
 const ARRIVALS_PER_CALL_MAX: usize = 64;
 
 /// A signal that has arrived.
@@ -38,8 +38,9 @@ const ARRIVALS_PER_CALL_MAX: usize = 64;
 pub struct Arrival {
     /// The signal.
     pub signal: Signal,
-    /// The process that sent the signal. For [`Signal::CHLD`] it is the child that has changed
-    /// state. `None` if the kernel sent the signal, as for Ctrl-C, or does not report a sender.
+    /// The process that sent the signal. For [`Signal::CHLD`] this is the child that has ended,
+    /// stopped or continued. `None` if the kernel itself sent the signal, for example at Ctrl-C, or
+    /// if the kernel reports no sender.
     pub sender: Option<Process>,
 }
 
@@ -47,9 +48,9 @@ pub struct Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// Its process id. 0 if it is outside of our PID namespace.
+    /// The process id. It is 0 if the process is outside of the PID namespace of this process.
     pub pid: u32,
-    /// The id of its user.
+    /// The real user id of the process.
     pub uid: u32,
 }
 
@@ -68,46 +69,62 @@ impl From<Origin> for Arrival {
 
 /// Calls `callback` on the loop for each arrival of one of `signals`.
 ///
-/// Several loops and watchers may watch the same signal, and each of them is notified. Arrivals are
-/// reported by ascending signal number, and arrivals of one signal in their order.
+/// Several watchers, on one loop or on several loops, may watch the same signal. Each watcher is
+/// then notified. If several signals are pending, they are reported by ascending signal number.
+/// Arrivals of one signal are reported in the order in which they came.
 ///
-/// *Arrivals are coalesced*, so do not count calls. The kernel keeps a standard signal only once
-/// while it waits for a thread. Each watcher keeps at most 5 arrivals of a signal until its loop
-/// handles them, also for real-time signals; further arrivals are lost. At least one call follows
-/// the last arrival. Act on the current state: call `waitpid` until it returns nothing, or re-read
-/// the configuration.
+/// *Not every arrival leads to a call*, so do not count the calls. While a standard signal is
+/// pending, the kernel drops further instances of the signal. Each watcher keeps at most 5 arrivals
+/// of a signal, also of a real-time signal, until its loop handles them. Further arrivals are lost.
+/// But at least one call follows the last arrival. In the callback, act on the current state: for
+/// example, call `waitpid` until it returns no child, or read the configuration again.
 ///
-/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. Use
-/// [`set_foreground`](Registry::set_foreground) if the program only waits for signals. It ends if
-/// the callback returns [`Next::Remove`] or an error, or by [`Registry::remove`]. `WouldBlock` and
-/// `Interrupted` count as [`Next::Keep`].
+/// A watcher does not keep [`Reactor::run`](reactor::Reactor::run) alive. If the program only waits
+/// for signals, pass the returned key to [`set_foreground`](Registry::set_foreground).
 ///
-/// System calls of other threads are restarted (`SA_RESTART`). Loop thread only.
+/// The watcher ends when the callback returns [`Next::Remove`] or an error, or when you pass the
+/// key to [`Registry::remove`]. Arrivals that are still unreported when the watcher ends are
+/// dropped. The errors `WouldBlock` and `Interrupted` do not end the watcher: they have the same
+/// effect as [`Next::Keep`].
+///
+/// The signal handler is installed with `SA_RESTART`. So if the signal interrupts a system call of
+/// another thread, the kernel usually restarts the call. `signal(7)` lists the calls that are not
+/// restarted. Call this function on the loop's thread.
 ///
 /// # The previous action
-/// While a signal is watched, its default action is not taken. When its last watcher is gone, the
-/// signal does again what it did before the first watcher: it calls a handler that was installed by
-/// other code (which is also called while the signal is watched), is ignored, or takes its default
-/// action. Three things to know:
-/// - The kernel continues to see a handler of this process. A program that it executes gets the
-///   default action, even if this process has inherited an ignored signal, for example from
+/// While a signal is watched, its default action is not taken. When the last watcher of a signal
+/// has ended, the signal has the same effect as before its first watcher:
+/// - If other code had installed a handler before the first watcher started, this handler is
+///   called. It is also called while the signal is watched.
+/// - If the signal was ignored, it is ignored again.
+/// - Otherwise the default action of the signal is taken.
+///
+/// These limits apply:
+/// - After the last watcher has ended, the signal handler stays installed, and `execve(2)` resets a
+///   signal with a handler to its default action. Therefore the signal has its default action in a
+///   child program, even if this process had inherited the signal as ignored, for example from
 ///   `nohup`. Do not watch a signal that children should inherit as ignored.
-/// - By default a real-time signal kills the process. Here it ends the process with status 128 +
-///   number, as shells report it.
-/// - Other code that installs a handler must do so before the first watcher, and must not remove
-///   it. If it installs one later, the watchers are no longer notified. If it later installs one
-///   through signal-hook, which leaves no trace, the default action is still taken when the last
-///   watcher goes.
+/// - The default action of real-time signals, `SIGPWR` and `SIGSTKFLT` kills the process. After the
+///   last watcher has ended, these signals instead end the process by `_exit(2)`, with the status
+///   128 + signal number. Shells report the same status for a killed process.
+/// - If other code installs a handler, it must do so before the first watcher starts, and must not
+///   remove the handler. If it installs a handler later, the watchers are no longer notified. The
+///   exception is a handler that is installed later through signal-hook: the watchers are still
+///   notified. But this module cannot see such a handler, so the default action is still taken
+///   after the last watcher has ended.
 ///
 /// # Cost
-/// A socket pair, and about 700 bytes for each signal. Not for the hot path: each registration and
-/// each removal waits for running signal handlers.
+/// A watcher has a socket pair, and about 700 bytes for each signal. Do not create watchers often:
+/// each registration and each removal waits until the running signal handlers have returned.
 ///
 /// # Errors
-/// Nothing is watched after an error.
-/// - `InvalidInput` if a signal cannot be caught, by its nature or because the C library reserves
-///   it. The error names the signal.
-/// - The errors of `socketpair(2)`, such as `EMFILE`.
+/// If an error is returned, nothing is watched.
+/// - `InvalidInput` if a signal cannot be caught. The error names the signal. `SIGKILL` and
+///   `SIGSTOP` cannot be caught because the kernel does not allow it. `SIGILL`, `SIGFPE` and
+///   `SIGSEGV` cannot be watched because they report a fault of the running thread. The numbers
+///   just below `SIGRTMIN` are reserved for the C library. Numbers outside of 1 to 64 are not
+///   signals.
+/// - `EMFILE` and the other errors of `socketpair(2)`.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
@@ -185,7 +202,8 @@ fn deliver<S>(
 
 /// Signals that are caught, and the socket that reports them.
 ///
-/// Fields are dropped in this order: the hooks must go before the `watching` marks.
+/// The fields are dropped in the order of declaration, since the hooks must be removed before the
+/// `watching` marks.
 #[derive(Debug)]
 struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
@@ -194,7 +212,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// Catches `signals`. The `hooks` run before the one that wakes the loop.
+    /// Catches `signals`. The hooks that `hooks` returns run before the hook that wakes the loop.
     fn catch<R: IntoIterator<Item = SignalHook>>(
         signals: impl IntoIterator<Item = Signal>,
         mut hooks: impl FnMut(Signal) -> io::Result<R>,
@@ -209,8 +227,8 @@ impl Signals {
             hooks: Vec::new(),
             watching: Vec::new(),
         }; // dropping it undoes a partial setup
-        // For each signal: first its previous action is saved, then the hooks, then the notice to
-        // the loop. Hooks run in this order.
+        // Each signal gets three kinds of hooks, which run in this order: the hook that takes the
+        // previous action, the hooks of the caller, the hook that wakes the loop.
         for &signal in &signals {
             signal.check()?;
             let refused = |error| named(format_args!("sigaction({signal})"), error);
@@ -222,7 +240,7 @@ impl Signals {
                 .add_signal(signal.as_raw())
                 .map_err(refused)?;
         }
-        // Only now, when all hooks are in place, may the previous actions be disabled.
+        // The previous actions may be disabled only now, when all hooks are registered.
         source
             .watching
             .extend(signals.into_iter().map(Watching::begin));

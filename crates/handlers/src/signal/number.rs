@@ -6,36 +6,44 @@ use std::io::{self, ErrorKind};
 use signal_hook::consts;
 use signal_hook::low_level::signal_name;
 
-/// A signal, identified by its number. Displays as `SIGHUP`, `SIGRTMIN+3`, or `signal 16` if no
-/// name is known.
+/// A signal, identified by its number. Displays as `SIGHUP` or `SIGRTMIN+3`, for example, or as
+/// `signal 16` if the signal has no known name.
+///
+/// ```
+/// use handlers::signal::Signal;
+///
+/// assert_eq!(Signal::TERM.as_raw(), 15);
+/// assert_eq!(Signal::from_raw(15), Signal::TERM);
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
 impl Signal {
-    /// The terminal was closed. By convention, daemons read their configuration again.
+    /// The terminal was closed. By convention, a daemon re-reads its configuration at this signal.
     pub const HUP: Self = Self(consts::SIGHUP);
-    /// Ctrl-C.
+    /// Ctrl-C was typed at the terminal.
     pub const INT: Self = Self(consts::SIGINT);
-    /// Ctrl-\.
+    /// Ctrl-\ was typed at the terminal.
     pub const QUIT: Self = Self(consts::SIGQUIT);
-    /// The polite request to end, as sent by `kill` and service managers.
+    /// A request to end. `kill` and service managers send this signal.
     pub const TERM: Self = Self(consts::SIGTERM);
-    /// For the program's own use.
+    /// A signal for the program's own use.
     pub const USR1: Self = Self(consts::SIGUSR1);
-    /// For the program's own use.
+    /// A signal for the program's own use.
     pub const USR2: Self = Self(consts::SIGUSR2);
     /// A child has ended, stopped or continued.
     pub const CHLD: Self = Self(consts::SIGCHLD);
     /// The terminal was resized.
     pub const WINCH: Self = Self(consts::SIGWINCH);
-    /// Ctrl-Z.
+    /// Ctrl-Z was typed at the terminal.
     pub const TSTP: Self = Self(consts::SIGTSTP);
     /// The process continues after it was stopped.
     pub const CONT: Self = Self(consts::SIGCONT);
     /// The timer of `alarm(2)` or `setitimer(2)` has expired.
     pub const ALRM: Self = Self(consts::SIGALRM);
-    /// A write to a pipe or socket that has no reader. Rust programs ignore this signal from the
-    /// start, and get `EPIPE`.
+    /// The process has written to a pipe or socket that has no reader. Before `main`, Rust's
+    /// runtime sets this signal to be ignored, so that the write fails with `EPIPE` instead.
     pub const PIPE: Self = Self(consts::SIGPIPE);
     /// Kills a process. It cannot be watched.
     pub const KILL: Self = Self(consts::SIGKILL);
@@ -43,7 +51,7 @@ impl Signal {
     pub const STOP: Self = Self(consts::SIGSTOP);
 
     /// Returns the signal with this number, without a check. [`watch`](super::watch) reports an
-    /// error if it cannot be watched.
+    /// error if the signal cannot be watched.
     pub const fn from_raw(number: i32) -> Self {
         Self(number)
     }
@@ -53,8 +61,8 @@ impl Signal {
         self.0
     }
 
-    /// Returns the real-time signal `SIGRTMIN + offset`. Returns `None` beyond `SIGRTMAX`, which is
-    /// `SIGRTMIN + 30` with glibc.
+    /// Returns the real-time signal `SIGRTMIN + offset`. Returns `None` if this number is greater
+    /// than `SIGRTMAX`. With glibc, `SIGRTMAX` is `SIGRTMIN + 30`.
     ///
     /// ```
     /// use handlers::signal::Signal;

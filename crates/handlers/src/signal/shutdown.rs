@@ -8,7 +8,8 @@ use reactor::{Context, Key, Next, Registry};
 use super::insistence::Insistence;
 use super::{Arrival, Signal, Signals, register};
 
-/// Options for [`shutdown_on`] and [`stop_on`]: when a repeated signal ends the process.
+/// Options for [`shutdown_on`] and [`stop_on`]. They determine when a repeated signal ends the
+/// process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,39 +34,46 @@ impl Default for ShutdownOptions {
 }
 
 impl ShutdownOptions {
-    /// Returns options with all defaults.
+    /// Returns the default options: a repeated signal ends the process if it arrives at least 1 s
+    /// after the first signal.
     pub const fn new() -> Self {
         Self {
             insist_after: Duration::from_secs(1),
         }
     }
 
-    /// Sets the time after the first signal from which on a further signal ends the process at
-    /// once. Default: 1 s.
+    /// Sets the delay after which a repeated signal ends the process. The delay begins with the
+    /// first signal. A further signal within the delay has no effect. A further signal after the
+    /// delay ends the process at once.
     ///
-    /// Earlier signals change nothing, because one request often arrives as two signals. `timeout`
-    /// of coreutils signals its child and then the child's process group. A terminal and the script
-    /// that has started the program both pass on Ctrl-C. The time is measured by the monotonic
-    /// clock, also while the loop is blocked.
+    /// The delay is useful because one request to shut down often arrives as two signals. For
+    /// example, the program `timeout` of coreutils signals its child and then the child's process
+    /// group. At Ctrl-C the terminal signals the program, and a script that has started the program
+    /// may send the same signal to it. The delay is measured by the monotonic clock. It also
+    /// elapses while the loop is blocked.
     ///
-    /// With [`Duration::ZERO`], every second signal ends the process. With [`Duration::MAX`], none
-    /// does; then only `SIGKILL` ends a program that hangs.
+    /// With [`Duration::ZERO`], the second signal ends the process, however soon it arrives. With
+    /// [`Duration::MAX`], a repeated signal never ends the process, so only `SIGKILL` ends a
+    /// program that hangs.
+    ///
+    /// Default: 1 s.
     #[must_use]
     pub const fn insist_after(mut self, delay: Duration) -> Self {
         self.insist_after = delay;
         self
     }
 
-    /// Calls `callback` at the first arrival of any of `signals`, as [`shutdown_on`] does, with
-    /// these options.
+    /// Calls `callback` at the first arrival of any of `signals`. A repeated signal has the effect
+    /// that these options determine. Otherwise this works like [`shutdown_on`].
     ///
     /// # Errors
-    /// Nothing is watched after an error.
-    /// - `InvalidInput` if a signal cannot be caught. The error names the signal.
-    /// - `EAGAIN` if no thread can be started.
-    /// - The errors of `socketpair(2)`, such as `EMFILE`.
-    /// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
-    ///   [`Registry::add`].
+    /// If an error is returned, nothing is watched.
+    /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
+    ///   the signal.
+    /// - `EAGAIN` if the thread that measures the delay cannot be started.
+    /// - `EMFILE` and the other errors of `socketpair(2)`.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+    ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
     #[track_caller]
     pub fn shutdown_on<S, F>(
         &self,
@@ -93,16 +101,17 @@ impl ShutdownOptions {
         })
     }
 
-    /// Stops the loop at the first arrival of any of `signals`, as [`stop_on`] does, with these
-    /// options.
+    /// Stops the loop at the first arrival of any of `signals`. A repeated signal has the effect
+    /// that these options determine. Otherwise this works like [`stop_on`].
     ///
     /// # Errors
-    /// Nothing is watched after an error.
-    /// - `InvalidInput` if a signal cannot be caught. The error names the signal.
-    /// - `EAGAIN` if no thread can be started.
-    /// - The errors of `socketpair(2)`, such as `EMFILE`.
-    /// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
-    ///   [`Registry::add`].
+    /// If an error is returned, nothing is watched.
+    /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
+    ///   the signal.
+    /// - `EAGAIN` if the thread that measures the delay cannot be started.
+    /// - `EMFILE` and the other errors of `socketpair(2)`.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+    ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
     #[track_caller]
     pub fn stop_on<S>(
         &self,
@@ -113,30 +122,37 @@ impl ShutdownOptions {
     }
 }
 
-/// Calls `callback` on the loop at the first arrival of any of `signals`, for a graceful shutdown.
-/// If another of them arrives a second or more after the first, the process ends at once. A signal
-/// that arrives sooner changes nothing. [`ShutdownOptions::insist_after`] sets the time.
+/// Calls `callback` on the loop at the first arrival of any of `signals`. Use it for a graceful
+/// shutdown. If any of `signals` arrives a second or more after the first arrival, the process ends
+/// at once. A signal that arrives sooner has no effect. To set another delay than a second, use
+/// [`ShutdownOptions::insist_after`].
 ///
-/// The signal handler itself ends the process, so this works also while a callback blocks the loop
-/// or the shutdown hangs. It calls `_exit(2)` with status 128 + number, as a shell would report it:
-/// no destructor runs, no buffer is flushed. When the registration ends, by [`Registry::remove`] or
-/// with the reactor, signals do again what they did before.
+/// At the repeated signal, the signal handler itself ends the process. Therefore this also works
+/// while a callback blocks the loop, or while the shutdown hangs. The signal handler calls
+/// `_exit(2)` with the status 128 + signal number. Shells report the same status for a process that
+/// a signal has killed. No destructor runs, and no buffer is flushed.
 ///
-/// Like a [`watch`](super::watch), this does not keep [`Reactor::run`](reactor::Reactor::run)
-/// alive. Each loop that calls this function is notified, and measures the time on its own.
+/// The registration ends when you pass the returned key to [`Registry::remove`], or when the
+/// reactor is dropped. Then the signals have the same effect as before the registration: see
+/// [`watch`](super::watch#the-previous-action).
+///
+/// The registration does not keep [`Reactor::run`](reactor::Reactor::run) alive. If you call this
+/// function on several loops, each loop is notified, and each loop measures the delay on its own.
 ///
 /// # Cost
-/// The costs of [`watch`](super::watch), one socket for each signal, and a sleeping thread, since
-/// safe code cannot read a clock in a signal handler. With [`Duration::ZERO`] or [`Duration::MAX`]
-/// no socket and no thread is needed. The thread ends with the registration.
+/// The costs of [`watch`](super::watch). In addition one socket for each signal, and a sleeping
+/// thread with a socket. The thread measures the delay, since safe code cannot read a clock in a
+/// signal handler. The thread ends with the registration. With a delay of [`Duration::ZERO`] or
+/// [`Duration::MAX`], neither the thread nor these sockets are needed.
 ///
 /// # Errors
-/// Nothing is watched after an error.
-/// - `InvalidInput` if a signal cannot be caught. The error names the signal.
-/// - `EAGAIN` if no thread can be started.
-/// - The errors of `socketpair(2)`, such as `EMFILE`.
-/// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
-///   [`Registry::add`].
+/// If an error is returned, nothing is watched.
+/// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names the
+///   signal.
+/// - `EAGAIN` if the thread that measures the delay cannot be started.
+/// - `EMFILE` and the other errors of `socketpair(2)`.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -168,16 +184,17 @@ where
     ShutdownOptions::new().shutdown_on(registry, signals, callback)
 }
 
-/// Stops the loop at the first arrival of any of `signals`. If another of them arrives a second or
-/// more later, the process ends at once, as with [`shutdown_on`].
+/// Stops the loop at the first arrival of any of `signals`. If any of `signals` arrives a second or
+/// more after the first arrival, the process ends at once, as [`shutdown_on`] describes.
 ///
 /// # Errors
-/// Nothing is watched after an error.
-/// - `InvalidInput` if a signal cannot be caught. The error names the signal.
-/// - `EAGAIN` if no thread can be started.
-/// - The errors of `socketpair(2)`, such as `EMFILE`.
-/// - [`Error::Full`](reactor::Error::Full) or [`Error::Os`](reactor::Error::Os); see
-///   [`Registry::add`].
+/// If an error is returned, nothing is watched.
+/// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names the
+///   signal.
+/// - `EAGAIN` if the thread that measures the delay cannot be started.
+/// - `EMFILE` and the other errors of `socketpair(2)`.
+/// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
+///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///
 /// ```
 /// use handlers::signal::{self, Signal};

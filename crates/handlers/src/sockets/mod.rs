@@ -52,8 +52,8 @@ pub(crate) fn expect_listener(fd: BorrowedFd<'_>) -> io::Result<Family> {
     }
 }
 
-/// Refuses a socket that does not carry a stream of bytes. An fd that is not a socket is accepted:
-/// it can be anything that is read or written.
+/// Refuses a socket that does not carry a stream of bytes. Accepts an fd that is not a socket: it
+/// can be anything that is read or written.
 pub(crate) fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
     if carries_no_bytes(fd) {
         Err(not_a("a stream of bytes", fd))
@@ -76,8 +76,8 @@ fn carries_no_bytes(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Returns the error for a file descriptor of the wrong type: "fd 4 is a listening stream socket,
-/// not a datagram socket".
+/// Returns the error for a file descriptor of the wrong type, for example "fd 4 is a listening
+/// stream socket, not a datagram socket".
 fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {
@@ -142,8 +142,8 @@ pub(crate) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
 }
 
-/// Returns the IPv4 address for an IPv6 address by which an IPv6 socket shows it
-/// (`::ffff:192.0.2.1`). Other addresses are returned unchanged.
+/// Returns the plain form of an address. An IPv6 socket shows an IPv4 peer as `::ffff:192.0.2.1`:
+/// for such an address this returns the IPv4 address. Other addresses are returned unchanged.
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => v6
@@ -164,8 +164,9 @@ pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     SockRef::from(&fd).listen(backlog)
 }
 
-/// Returns whether there is something to read or to accept, or an end of stream. Asks the kernel:
-/// if many sources are ready, its events can report it turns later.
+/// Returns `true` if a read or an accept would find something, including an end of stream. Asks the
+/// kernel, because the loop may know of the input only turns later: one wait does not report every
+/// source if many are ready.
 pub(crate) fn has_input(fd: BorrowedFd<'_>) -> bool {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {
@@ -175,8 +176,9 @@ pub(crate) fn has_input(fd: BorrowedFd<'_>) -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Returns the number of bytes in the kernel's buffer. Returns 1 if the kernel does not report it,
-/// so that no byte is lost.
+/// Returns the number of bytes in the kernel's buffer that can be read. If the kernel does not
+/// report the number, returns 1. The connection then tries to read before it ends, so bytes that
+/// are there are not lost.
 pub(crate) fn unread(fd: BorrowedFd<'_>) -> u64 {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {

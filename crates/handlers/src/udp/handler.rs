@@ -13,21 +13,24 @@ use super::sending::{SendState, Sending, UdpMetrics};
 use super::socket::UdpSocket;
 use crate::error;
 
-/// The handler of a [`UdpSocket`]: it receives in batches, queues datagrams that cannot be sent at
-/// once, and calls a [`DatagramHandler`]. Pass it to [`udp::add_handler`](super::add_handler) to
-/// register both.
+/// The handler of a [`UdpSocket`]. It receives datagrams in batches, calls a [`DatagramHandler`]
+/// with each datagram, and queues datagrams that cannot be sent at once. To register a socket with
+/// this handler, pass both to [`udp::add_handler`](super::add_handler).
 ///
-/// Fairness: one call receives one batch of up to 32 buffers by one `recvmmsg`. Each buffer of 64
-/// KiB holds one datagram, or up to 64 datagrams that the kernel has merged (GRO). If more
-/// datagrams are waiting, the socket is called again next turn, after the sources of its priority
-/// that were queued before it.
+/// Fairness: in one turn the socket receives one batch, by one `recvmmsg`. A batch has up to 32
+/// buffers of 64 KiB. Each buffer holds one datagram, or up to 64 datagrams that the kernel has
+/// merged (GRO). If more datagrams are waiting, the next batch is received next turn. Before that,
+/// other sources of the same priority that are ready are called.
 ///
-/// To pause receiving, set the interest of its [key](super::UdpKey::key) to [`Interest::NONE`].
-/// Datagrams already received in the current batch are still delivered. If you pause from outside
-/// the socket's callbacks, queued datagrams are not sent either until you resume.
+/// To pause receiving, set the interest of the socket's [key](super::UdpKey::key) to
+/// [`Interest::NONE`]. The datagrams of the current batch are still delivered. If you pause outside
+/// of the socket's callbacks, the queued datagrams are not sent either. To resume receiving and
+/// sending, set the interest to `READABLE | WRITABLE`. With [`Interest::READABLE`] alone, the
+/// queued datagrams are sent only when the next datagram arrives, or after the next call of
+/// [`UdpKey::with`](super::UdpKey::with).
 ///
-/// Memory: the sockets of a loop share one buffer of 2 MiB. Pages that no datagram has reached take
-/// no physical memory. No socket has a receive buffer of its own.
+/// Memory: all sockets of a loop receive into one shared buffer of 2 MiB. A page of this buffer
+/// takes physical memory only after a datagram was received into it.
 ///
 /// ```
 /// use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
@@ -61,7 +64,7 @@ pub struct Udp<S: 'static> {
 }
 
 impl<S> Udp<S> {
-    /// Creates the handler of a socket, with a queue of at most 1024 datagrams and 1 MiB.
+    /// Creates the handler of one socket. Its send queue holds at most 1024 datagrams and 1 MiB.
     pub fn new(handler: impl DatagramHandler<S> + 'static) -> Self {
         Self {
             handler: Box::new(handler),
@@ -69,16 +72,17 @@ impl<S> Udp<S> {
         }
     }
 
-    /// Sets the maximum number of queued datagrams. Sending to a full queue fails with
-    /// [`Full`](super::Full). With 0, no datagram is queued. Default: 1024.
+    /// Sets the maximum number of queued datagrams. If the queue is full, a datagram that cannot be
+    /// sent at once is refused with [`Full`](super::Full). With 0, no datagram is queued. Default:
+    /// 1024.
     #[must_use]
     pub fn max_queued_datagrams(mut self, datagrams: usize) -> Self {
         self.send.queue.datagrams_max = datagrams;
         self
     }
 
-    /// Sets the maximum number of queued bytes, all datagrams together. The queue allocates up to
-    /// twice as much memory. Default: 1 MiB.
+    /// Sets the maximum number of queued bytes, summed over all queued datagrams. The queue may
+    /// allocate twice as much memory. Default: 1 MiB.
     #[must_use]
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.send.queue.bytes_max = bytes;
@@ -90,8 +94,8 @@ impl<S> Udp<S> {
         self.send.log.metrics
     }
 
-    /// Calls one of the callbacks that may end the socket. Returns [`Next::Remove`] if it has
-    /// ended.
+    /// Calls one of the callbacks that may end the registration. Returns [`Next::Remove`] if the
+    /// callback has ended it.
     fn call(
         &mut self,
         io: &mut Io<UdpSocket>,
@@ -128,7 +132,7 @@ impl<S> Udp<S> {
         result
     }
 
-    /// Calls the handler for each datagram of a batch, until the socket ends.
+    /// Calls the handler for each datagram of a batch, until the registration ends.
     fn deliver(
         &mut self,
         batch: &ReceivedBatch<'_>,
@@ -153,8 +157,8 @@ impl<S> Udp<S> {
         }
     }
 
-    /// Sends the queued datagrams, and calls `on_drain` once the queue is empty again after it has
-    /// refused a datagram.
+    /// Sends the queued datagrams. Calls `on_drain` if the queue is empty afterwards and has
+    /// refused a datagram before.
     fn drain(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.send.flush(io);
         let drained = self.send.queue.is_empty() && io.readiness().is_writable();
@@ -181,7 +185,7 @@ impl<S> Udp<S> {
     }
 
     /// Handles one call of the loop in this order: the timeout, the queue, the received datagrams.
-    /// Stops early if the socket ends.
+    /// Stops early if the registration ends.
     fn take_call(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         if cx.readiness().is_timeout() {
             let next = self.call(io, cx, |handler, socket, cx| handler.on_timeout(socket, cx))?;
@@ -199,7 +203,7 @@ impl<S> Udp<S> {
 impl<S> Handler<S, UdpSocket> for Udp<S> {
     fn ready(&mut self, io: &mut Io<UdpSocket>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let result = self.take_call(io, cx);
-        self.report_failures(cx); // also if the socket ends: a failure may be the reason
+        self.report_failures(cx); // also if the registration ends: a failure may be the reason
         if !matches!(result, Ok(Next::Keep)) || !cx.registry.contains(cx.key()) {
             return result;
         }

@@ -11,7 +11,8 @@ use super::handler::Udp;
 use super::sending::Sending;
 use super::socket::UdpSocket;
 
-/// Identifies a socket on its loop. It is `Copy`, and checked at each use like a [`Key`].
+/// Identifies a socket on its loop. The key is `Copy`. Like a [`Key`], it is checked at each use:
+/// if the socket has ended, the call returns an error, and never reaches another socket.
 pub struct UdpKey<S> {
     key: Key,
     state: PhantomData<fn(S)>,
@@ -32,19 +33,21 @@ impl<S: 'static> UdpKey<S> {
     }
 
     /// Calls `act` with the sending side of the socket. Use this to send from the callback of
-    /// another source or of a timer; the socket's own callbacks get the sending side as an
-    /// argument.
+    /// another source or of a timer. In the socket's own callbacks you need no key, since they get
+    /// the sending side as an argument.
     ///
-    /// Then calls [`on_failure`](super::DatagramHandler::on_failure) for each datagram that the
-    /// kernel has refused. Queued datagrams are sent when the socket has room.
+    /// When `act` has returned, this method calls
+    /// [`on_failure`](super::DatagramHandler::on_failure) for each error that has occurred
+    /// meanwhile. Datagrams that were queued are sent when the socket has room.
     ///
     /// # Cost
-    /// O(1), plus the sending that `act` does.
+    /// O(1), in addition to the cost of `act`.
     ///
     /// # Errors
     /// - [`Error::StaleKey`] if the socket has ended.
     /// - [`Error::Running`] in the socket's own callbacks.
-    /// - [`Error::Os`] if the kernel refuses the interest in `WRITABLE`.
+    /// - [`Error::Os`] if the kernel refuses to watch the socket for room. In this case `act` has
+    ///   already run.
     ///
     /// ```
     /// use std::time::Duration;
@@ -84,8 +87,8 @@ impl<S: 'static> UdpKey<S> {
                 udp.report_failures(cx);
                 result
             }));
-            // Also after a panic of `act`, which is passed on to the caller: datagrams queued
-            // before it must still be sent.
+            // This also runs after a panic of `act`, since datagrams that were queued before the
+            // panic must still be sent. The panic is then passed on to the caller.
             if cx.registry.contains(self.key) {
                 udp.want_room(self.key, cx.registry)?;
             }
@@ -116,7 +119,7 @@ impl<S> Hash for UdpKey<S> {
     }
 }
 
-/// Formats the [`Key`] of its registration.
+/// Displays as the [`Key`] of the socket's registration.
 impl<S> fmt::Display for UdpKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key.fmt(f)

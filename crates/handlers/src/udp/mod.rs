@@ -1,9 +1,10 @@
-//! UDP sockets: many datagrams per system call in both directions, a bounded send queue, and errors
-//! that concern one datagram and not the socket.
+//! UDP sockets. One system call sends or receives many datagrams. The send queue is bounded. An
+//! error of one datagram does not end the socket.
 //!
-//! Ground rule: a batch that is not full has emptied the socket, because `recvmmsg(2)` stops when
-//! no datagram is left. Only then is the readiness cleared. After a full batch the next one is
-//! received next turn, after the other sources.
+//! Ground rule: if a batch of received datagrams is not full, the socket is empty, because
+//! `recvmmsg(2)` stops only when no datagram is left or the batch is full. The loop waits for the
+//! socket again only after a batch that is not full. After a full batch, the next batch is received
+//! next turn, after the other sources.
 
 mod handler;
 mod key;
@@ -46,9 +47,9 @@ pub trait DatagramHandler<S> {
     /// Called for each received datagram, in the order of arrival.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// [`Next::Remove`] does. The other datagrams of the batch and the queued datagrams are dropped
-    /// then.
+    /// The errors `WouldBlock` and `Interrupted` have the same effect as [`Next::Keep`]. Any other
+    /// error ends the registration and closes the socket, as [`Next::Remove`] does. When the socket
+    /// is closed, the remaining datagrams of the batch and the queued datagrams are dropped.
     fn on_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -56,34 +57,34 @@ pub trait DatagramHandler<S> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next>;
 
-    /// Called for each datagram that the kernel refused to send, and for each error that was
-    /// returned for a sent datagram, after the callback that sent it has returned. At most 64
-    /// failures are reported at a time; [`UdpMetrics::failed`] counts all of them. By default they
-    /// are logged.
+    /// Called for each error of a datagram. The kernel has refused to send this datagram, or
+    /// reports an error of a datagram that was sent earlier. The errors of a turn are reported
+    /// after the other callbacks of the socket in this turn. At most 64 errors are kept until that
+    /// time. [`UdpMetrics::failed`] counts all errors. By default each error is logged.
     ///
-    /// `ECONNREFUSED` is reported only for connected sockets.
+    /// The kernel reports `ECONNREFUSED` only for connected sockets.
     fn on_failure(&mut self, failure: &Failure, cx: &mut Context<'_, S>) {
         let _ = cx;
         tracing::debug!(%failure, "datagram lost");
     }
 
-    /// Called when the queue is empty again after it was [`Full`]. Send the refused datagrams here.
-    /// Does nothing by default.
+    /// Called when the send queue is empty and the socket has room, if a datagram was refused with
+    /// [`Full`] before. Send the refused datagrams here. Does nothing by default.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// in [`on_datagram`](Self::on_datagram).
+    /// The errors `WouldBlock` and `Interrupted` have the same effect as [`Next::Keep`]. Any other
+    /// error ends the registration and closes the socket.
     fn on_drain(&mut self, socket: &mut Sending<'_>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         let _ = (socket, cx);
         Ok(Next::Keep)
     }
 
-    /// Called when the timeout has elapsed that was set with [`Registry::set_timeout`]. Ends the
-    /// socket by default.
+    /// Called when the timeout that you have set with [`Registry::set_timeout`] has elapsed. The
+    /// default closes the socket.
     ///
     /// # Errors
-    /// `WouldBlock` and `Interrupted` count as [`Next::Keep`]. Any other error ends the socket, as
-    /// in [`on_datagram`](Self::on_datagram).
+    /// The errors `WouldBlock` and `Interrupted` have the same effect as [`Next::Keep`]. Any other
+    /// error ends the registration and closes the socket.
     fn on_timeout(
         &mut self,
         socket: &mut Sending<'_>,
@@ -93,8 +94,8 @@ pub trait DatagramHandler<S> {
         Ok(Next::Remove)
     }
 
-    /// Called once, after the socket was closed; see [`Handler::closed`](reactor::Handler::closed).
-    /// Does nothing by default.
+    /// Called once, after the socket was closed. [`Handler::closed`](reactor::Handler::closed)
+    /// describes when this happens. Does nothing by default.
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
@@ -117,8 +118,12 @@ where
     }
 }
 
-/// Registers `socket` with a closure that is called for each datagram, and with the limits of
-/// [`Udp::new`]. Returns the key for sending from other callbacks.
+/// Registers `socket` with a closure that is called for each datagram. Returns a key, by which
+/// other callbacks can send.
+///
+/// The closure is called in place of [`DatagramHandler::on_datagram`], and its result has the same
+/// meaning. The other callbacks of [`DatagramHandler`] do what they do by default. The send queue
+/// has the limits that [`Udp::new`] sets.
 ///
 /// # Errors
 /// [`AddError`] returns the socket. Its error is one of:
@@ -165,8 +170,8 @@ where
     add_handler(registry, socket, Udp::new(OnDatagram(on_datagram)))
 }
 
-/// Registers `socket` with a handler object, and with the limits of `udp`. Returns the key for
-/// sending from other callbacks.
+/// Registers `socket` with the handler and the limits of `udp`. Returns a key, by which other
+/// callbacks can send.
 ///
 /// # Errors
 /// [`AddError`] returns the socket. Its error is one of:

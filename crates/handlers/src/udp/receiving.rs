@@ -11,16 +11,16 @@ use super::sending::Log;
 use super::socket::{Datagram, UdpSocket};
 use crate::error::errno;
 
-/// The kernel merges at most this many bytes, and no datagram is larger. So a datagram is never
-/// truncated.
+/// The size of a buffer. The kernel merges at most this many bytes, and no datagram is larger, so a
+/// datagram is never truncated.
 const BUFFER_BYTES: usize = 65_536;
 
 /// The maximum number of errors of earlier datagrams that one call records. The kernel reports each
-/// once, before the received datagrams.
+/// error once, before the received datagrams.
 const ERRORS_PER_CALL_MAX: usize = 8;
 
-/// The receive buffers of a loop. They are allocated when the first datagram arrives. The memory
-/// comes fresh from the kernel, so pages that no datagram has reached take no memory.
+/// The receive buffers of a loop. They are allocated when the first datagram arrives. They come
+/// zeroed from the kernel, so pages that no datagram has reached take no physical memory.
 #[derive(Default)]
 pub(super) struct ReceiveBuffers {
     bytes: Vec<u8>,
@@ -34,9 +34,10 @@ pub(super) struct ReceivedBatch<'a> {
 }
 
 impl ReceiveBuffers {
-    /// Receives up to one batch. The batch is empty if no datagram is waiting.
+    /// Receives one batch. The batch is empty if no datagram is waiting.
     ///
-    /// Returns the errors that end the socket. Errors of single datagrams are recorded in `log`.
+    /// Returns only errors that will recur at every receive. Errors of single datagrams are
+    /// recorded in `log`.
     pub(super) fn fill(
         &mut self,
         io: &mut Io<UdpSocket>,

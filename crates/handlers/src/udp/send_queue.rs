@@ -1,23 +1,25 @@
-//! The send queue of a UDP socket. It stores the bytes in one piece, so that a run of datagrams can
-//! be sent by one call.
+//! The send queue of a UDP socket. It stores the bytes of all datagrams in one piece, so that a run
+//! of datagrams can be sent by one call.
 //!
-//! It is pure bookkeeping and knows no socket.
+//! This module is pure bookkeeping and knows no socket.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Ecn, Outgoing};
 
-/// The maximum number of bytes per call: the payload of the largest IPv4 datagram, which is also
-/// the limit for merged ones.
+/// The maximum number of bytes per call: the payload of the largest IPv4 datagram. The same limit
+/// holds for merged datagrams.
 const RUN_BYTES_MAX: usize = 65_507;
 
-/// The maximum size of datagrams that are merged: the payload of an Ethernet frame with IPv6. The
-/// kernel refuses a run of datagrams that are too large for the route with `EINVAL`, the same error
-/// as from a device without segmentation offload, and merging would be disabled for good.
+/// The maximum size of datagrams that are merged: the payload of an Ethernet frame with IPv6. If
+/// the datagrams of a run are too large for the route, the kernel refuses the run with `EINVAL`. A
+/// device without segmentation offload causes the same error, so quinn-udp would then disable
+/// merging for good.
 const SEGMENT_BYTES_MAX: usize = 1452;
 
-/// The destination of a datagram, and how it is sent. Datagrams with equal routes can be merged.
+/// The destination, the source and the congestion mark of a datagram. Datagrams with equal routes
+/// can be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) to: SocketAddr,
@@ -30,7 +32,7 @@ pub(super) struct Route {
 pub(super) struct Run<'a> {
     pub(super) route: Route,
     pub(super) bytes: &'a [u8],
-    /// The size of each datagram but the last, which may be smaller.
+    /// The size of each datagram except the last, which may be smaller.
     pub(super) segment_bytes: usize,
     pub(super) datagrams: usize,
 }
@@ -38,7 +40,7 @@ pub(super) struct Run<'a> {
 /// The datagrams that wait until the socket has room.
 #[derive(Debug)]
 pub(super) struct SendQueue {
-    /// The bytes of the datagrams of `entries`, one after the other, from `begin` on.
+    /// The bytes of the queued datagrams, one after the other, starting at `begin`.
     bytes: Vec<u8>,
     begin: usize,
     entries: VecDeque<(Route, usize)>,
@@ -176,7 +178,7 @@ mod tests {
         runs
     }
 
-    /// A shorter one ends the run.
+    /// A shorter datagram ends the run.
     #[test]
     fn datagrams_of_one_size_to_one_address_are_merged() {
         let queue = filled(&[
@@ -238,7 +240,10 @@ mod tests {
         assert!(queue.push(&Outgoing::new(&[0; 60], to(1))));
         assert!(!queue.push(&Outgoing::new(&[0; 41], to(1))));
         assert!(queue.push(&Outgoing::new(&[0; 40], to(1))));
-        assert!(!queue.push(&Outgoing::new(&[], to(1))), "two are enough");
+        assert!(
+            !queue.push(&Outgoing::new(&[], to(1))),
+            "the limit is two datagrams"
+        );
         queue.pop_run(1);
         assert!(queue.push(&Outgoing::new(&[0; 60], to(1))));
         assert_eq!((queue.datagrams(), queue.bytes()), (2, 100));

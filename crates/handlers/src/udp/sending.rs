@@ -1,5 +1,5 @@
-//! Sending: tries the socket first, queues datagrams that would block, and records those that the
-//! kernel refuses.
+//! Sending: tries the socket first, queues datagrams that would block, and records datagrams that
+//! the kernel refuses.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -13,7 +13,8 @@ use super::socket::{Datagram, Outgoing, UdpSocket};
 use crate::error::errno;
 use crate::sockets;
 
-/// The maximum number of calls that one turn makes to empty the queue, of at most 64 KiB each.
+/// The maximum number of calls that one turn makes to empty the queue. Each call sends at most 64
+/// KiB.
 const SENDS_PER_CALL_MAX: usize = 64;
 
 /// The maximum number of failures that are kept for `on_failure`. Further failures are only
@@ -26,25 +27,28 @@ const FAILURES_MAX: usize = 64;
 pub struct UdpMetrics {
     /// Datagrams received.
     pub received: u64,
-    /// Calls that received datagrams, one batch each.
+    /// Successful calls of `recvmmsg`. Each call receives one batch of datagrams.
     pub receives: u64,
     /// Datagrams that the kernel has accepted for sending.
     pub sent: u64,
-    /// Calls that sent them.
+    /// Successful calls of `sendmsg`. Each call sends one datagram, or several datagrams of the
+    /// queue together.
     pub sends: u64,
     /// Datagrams that had to wait in the queue.
     pub queued: u64,
     /// Datagrams that were refused because the queue was full.
     pub dropped: u64,
-    /// Errors of datagrams: of datagrams that could not be sent, and of datagrams that were lost on
-    /// the way.
+    /// Errors of datagrams. The kernel refused to send a datagram, or reported an error of a
+    /// datagram that was sent earlier. The errors are also passed to
+    /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure). If more than 64 errors
+    /// wait for this call, the further errors are only counted.
     pub failed: u64,
 }
 
 /// The result of sending a datagram by [`Sending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The kernel has accepted the datagram. Nothing more is known about a UDP datagram.
+    /// The kernel has accepted the datagram. This does not mean that it will arrive.
     Now,
     /// The datagram waits in the queue until the socket has room.
     Queued,
@@ -54,11 +58,13 @@ pub enum Sent {
     Failed,
 }
 
-/// An error for a datagram that could not be sent at once, and for which the queue has no room.
+/// The error of a datagram that could not be sent at once, and could not be queued either, because
+/// the queue is full.
 ///
-/// The datagram is counted as dropped. Send it again when
-/// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it, as the
-/// network would. If a handler passes this error on by `?`, the registration of the socket ends.
+/// The datagram is counted in [`UdpMetrics::dropped`]. You can send it again when
+/// [`DatagramHandler::on_drain`](super::DatagramHandler::on_drain) is called, or drop it: UDP
+/// allows a loss. If a callback of the handler returns this error by `?`, the registration of the
+/// socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Full {
@@ -81,14 +87,14 @@ impl fmt::Display for Full {
 impl std::error::Error for Full {}
 
 /// Lets `?` pass the error on from a handler, with the kind
-/// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded). This ends the handler's registration.
+/// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded). The error then ends the handler's registration.
 impl From<Full> for io::Error {
     fn from(full: Full) -> Self {
         Self::new(ErrorKind::QuotaExceeded, full)
     }
 }
 
-/// An error of one datagram. The socket goes on.
+/// The error of one datagram, which was not delivered. The socket stays usable.
 ///
 /// Displays as "sendmsg to 192.0.2.1:53: Message too long (os error 90)".
 #[derive(Debug)]
@@ -97,7 +103,7 @@ pub struct Failure {
     /// The system call that reported the error. `recvmmsg` reports errors of datagrams that were
     /// sent earlier.
     pub call: &'static str,
-    /// The destination of the datagram. `None` if it is not known.
+    /// The destination of the datagram. `None` if the destination is not known.
     pub to: Option<SocketAddr>,
     /// The error from the kernel.
     pub error: io::Error,
@@ -136,15 +142,15 @@ impl std::error::Error for Failure {
 pub(super) struct SendState {
     pub(super) queue: SendQueue,
     pub(super) log: Log,
-    /// Set if a datagram was refused since the queue was last empty: `on_drain` is due when it is
-    /// empty again.
+    /// Set if a datagram was refused since the queue was last empty. `on_drain` is then due when
+    /// the queue is empty again.
     pub(super) refused_since_drain: bool,
 }
 
-/// The counters, and the failures that are not reported yet.
+/// The counters, and the failures that `on_failure` has not reported yet.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Reported when no callback is running.
+    /// Passed to `on_failure` when no other callback is running.
     pub(super) failures: Vec<Failure>,
     pub(super) metrics: UdpMetrics,
 }
@@ -168,7 +174,7 @@ impl SendState {
             match self.log.transmit(io, &run) {
                 Ok(()) => self.queue.pop_run(datagrams),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // Sends them singly, so that each gets its own result.
+                // Sends the datagrams of the run singly, so that each gets its own result.
                 Err(_) if datagrams > 1 => self.queue.split_run(datagrams),
                 Err(error) => {
                     self.log.report_failure("sendmsg", Some(to), error);
@@ -180,7 +186,8 @@ impl SendState {
 }
 
 impl Log {
-    /// Tries again if the error does not concern this datagram, or is due to its source address.
+    /// Sends the run again if `error` concerns an earlier datagram, or the source address of this
+    /// run. Otherwise returns `error`.
     #[cold]
     fn transmit_again(
         &mut self,
@@ -189,7 +196,7 @@ impl Log {
         error: io::Error,
     ) -> io::Result<()> {
         match errno(&error) {
-            // Only the answer of a peer to an earlier datagram causes this error.
+            // This error is always the answer of a peer to an earlier datagram.
             Some(Errno::CONNREFUSED) => {
                 self.report_failure("sendmsg", io.get_ref().peer_addr(), error);
                 io.try_io(Interest::WRITABLE, |socket| socket.transmit(run))
@@ -222,8 +229,8 @@ impl Log {
 
     /// Sends one run.
     ///
-    /// A connected socket reports the error of an earlier datagram and does not send this one. The
-    /// error is recorded, and this run is tried again.
+    /// If an earlier datagram has caused an error, a connected socket reports that error and does
+    /// not send this run. The error is recorded, and the run is sent again.
     fn transmit(&mut self, io: &mut Io<UdpSocket>, run: &Run<'_>) -> io::Result<()> {
         let mut result = io.try_io(Interest::WRITABLE, |socket| socket.transmit(run));
         if let Err(error) = result {
@@ -236,9 +243,9 @@ impl Log {
     }
 }
 
-/// Returns `true` if `address` is a broadcast address of a network, so nothing can be sent from it.
-/// Only the kernel knows the networks: it refuses to connect a socket without `SO_BROADCAST` to
-/// such an address.
+/// Returns `true` if `address` is the broadcast address of a network. No datagram can be sent from
+/// such an address. Only the kernel knows the networks, so this function asks it: the kernel
+/// refuses to connect a socket without `SO_BROADCAST` to such an address.
 fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else {
         return false;
@@ -247,8 +254,8 @@ fn is_broadcast(address: IpAddr) -> bool {
         .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
-/// The sending side of a socket. Callbacks get it as an argument, and
-/// [`UdpKey::with`](super::UdpKey::with) passes it to a closure.
+/// The sending side of a socket. The callbacks of the socket get it as an argument. Other callbacks
+/// get it by [`UdpKey::with`](super::UdpKey::with).
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub(super) io: &'a mut Io<UdpSocket>,
@@ -256,13 +263,15 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends `bytes` to the peer of a connected socket, in the way that
-    /// [`send_datagram`](Self::send_datagram) describes. On a socket without a peer it fails with
-    /// `EDESTADDRREQ`: it returns [`Sent::Failed`], and the error is passed to
+    /// Sends `bytes` to the peer of a connected socket. In all other respects this method works
+    /// like [`send_datagram`](Self::send_datagram).
+    ///
+    /// If the socket is not connected, the datagram fails with `EDESTADDRREQ`. This method then
+    /// returns [`Sent::Failed`], and the error is passed to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
-    /// [`Full`] if the socket has no room and the queue is full.
+    /// [`Full`] if the datagram cannot be sent at once and the queue has no room for it.
     pub fn send(&mut self, bytes: &[u8]) -> Result<Sent, Full> {
         if let Some(peer) = self.io.get_ref().peer_addr() {
             return self.send_to(bytes, peer);
@@ -273,36 +282,40 @@ impl Sending<'_> {
         Ok(Sent::Failed)
     }
 
-    /// Sends `bytes` to `to`, in the way that [`send_datagram`](Self::send_datagram) describes.
+    /// Sends `bytes` to the address `to`. Otherwise this works like
+    /// [`send_datagram`](Self::send_datagram).
     ///
     /// # Errors
-    /// [`Full`] if the socket has no room and the queue is full.
+    /// [`Full`] if the datagram cannot be sent at once and the queue has no room for it.
     pub fn send_to(&mut self, bytes: &[u8], to: SocketAddr) -> Result<Sent, Full> {
         self.send_datagram(&Outgoing::new(bytes, to))
     }
 
-    /// Sends `bytes` as the answer to `datagram`, with the addresses that [`Outgoing::reply`]
-    /// chooses, in the way that [`send_datagram`](Self::send_datagram) describes.
+    /// Sends `bytes` as the answer to `datagram`. [`Outgoing::reply`] chooses the addresses.
+    /// Otherwise this works like [`send_datagram`](Self::send_datagram).
     ///
     /// # Errors
-    /// [`Full`] if the socket has no room and the queue is full.
+    /// [`Full`] if the datagram cannot be sent at once and the queue has no room for it.
     pub fn reply(&mut self, datagram: &Datagram<'_>, bytes: &[u8]) -> Result<Sent, Full> {
         self.send_datagram(&Outgoing::reply(datagram, bytes))
     }
 
-    /// Sends a datagram, after the queued ones.
+    /// Sends a datagram. If it cannot be sent at once, it is queued after the datagrams that are
+    /// already queued.
     ///
-    /// If nothing is queued, the socket is tried at once, by one `sendmsg`. If that would block,
-    /// the datagram is copied into the queue, which is sent when the socket is writable again.
-    /// Queued datagrams of one size to one address are sent by one call if the kernel has
-    /// segmentation offload.
+    /// If the queue is empty, the datagram is sent at once, by one `sendmsg`. If the socket has no
+    /// room, or if the queue is not empty, the datagram is copied into the queue. The queued
+    /// datagrams are sent when the socket has room again. If the kernel supports segmentation
+    /// offload, several queued datagrams of the same size, addresses and congestion mark are sent
+    /// by one call.
     ///
     /// If the kernel refuses the datagram (`EMSGSIZE`, `ENETUNREACH`, `EHOSTUNREACH`, `EPERM`), the
-    /// socket goes on. This method returns [`Sent::Failed`], and the error is passed to
+    /// socket stays usable. This method then returns [`Sent::Failed`], and the error is passed to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure).
     ///
     /// # Errors
-    /// [`Full`] if the socket has no room and the queue is full. The caller still has the datagram.
+    /// [`Full`] if the datagram cannot be sent at once and the queue has no room for it. The
+    /// datagram is not copied.
     ///
     /// ```
     /// use handlers::udp::{self, Ecn, Outgoing, UdpSocket};
@@ -372,7 +385,7 @@ impl Sending<'_> {
         self.send.log.metrics
     }
 
-    /// Returns the socket.
+    /// Returns the socket, to read its addresses and options.
     pub const fn socket(&self) -> &UdpSocket {
         self.io.get_ref()
     }

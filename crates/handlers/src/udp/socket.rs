@@ -12,17 +12,28 @@ use crate::error::named;
 use crate::sockets::udp::Batches;
 use crate::sockets::{self, plain};
 
-/// A UDP socket that sends and receives many datagrams in one system call.
+/// A UDP socket. One system call can send or receive many datagrams.
 ///
-/// Datagrams are never fragmented on their way: one that is too large for the route is refused with
-/// `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast, multicast and
-/// time to live. A type of service set there is overridden by the congestion mark that each
-/// datagram is sent with. A received datagram has the address that it was sent to, and the kernel's
-/// time stamp.
+/// Datagrams are never fragmented on their way. A datagram that is too large for the route is
+/// refused with `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast,
+/// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. The setting
+/// has no effect, since this crate sets the same header field for each datagram. The field also
+/// holds the congestion mark. Each received [`Datagram`] names the address that it was sent to, and
+/// the time at which the kernel received it.
+///
+/// ```
+/// use handlers::udp::UdpSocket;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let socket = UdpSocket::bind("0.0.0.0:0".parse()?)?;
+/// socket.as_std().set_broadcast(true)?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Source
-/// quinn-udp, which implements `recvmmsg(2)`, and segmentation offload in both directions
-/// (`UDP_SEGMENT`, `UDP_GRO` of `udp(7)`) if the kernel supports it.
+/// quinn-udp, which implements `recvmmsg(2)`. If the kernel supports segmentation offload,
+/// quinn-udp uses it in both directions (`UDP_SEGMENT` and `UDP_GRO` of `udp(7)`).
 #[doc(alias("uv_udp_t", "AsyncUDPSocket"))]
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -33,11 +44,12 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     /// Creates a socket bound to `address`. With port 0 the kernel chooses a free port. A socket on
-    /// `[::]` also serves IPv4, unless `/proc/sys/net/ipv6/bindv6only` is set.
+    /// `[::]` also sends and receives IPv4, unless `/proc/sys/net/ipv6/bindv6only` is set.
     ///
     /// # Errors
-    /// The errors of `bind(2)`, with the address: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`. Also
-    /// `EMFILE`.
+    /// All errors name the address.
+    /// - `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` and the other errors of `bind(2)`.
+    /// - `EMFILE` and the other errors of `socket(2)`.
     ///
     /// ```
     /// use handlers::udp::UdpSocket;
@@ -54,12 +66,14 @@ impl UdpSocket {
     }
 
     /// Creates a socket connected to `peer`. The kernel drops datagrams from other addresses, and
-    /// reports `ECONNREFUSED` if no socket is bound at the peer's address. The local port is any
-    /// free one other than the port of `peer`, since the socket would otherwise be its own peer.
+    /// reports `ECONNREFUSED` if no socket is bound at the peer's address. The kernel chooses a
+    /// free local port. If the chosen port would connect the socket to itself, this method takes
+    /// another port.
     ///
     /// # Errors
-    /// The errors of `connect(2)`, with the address: `ENETUNREACH`, `EACCES` for a broadcast
-    /// address. Also `EMFILE`.
+    /// All errors name the address.
+    /// - `ENETUNREACH`, `EACCES` for a broadcast address, and the other errors of `connect(2)`.
+    /// - `EMFILE` and the other errors of `socket(2)`.
     ///
     /// ```
     /// use handlers::udp::UdpSocket;
@@ -76,12 +90,12 @@ impl UdpSocket {
         connected.map_err(|error| named(format_args!("connect {peer}"), error))
     }
 
-    /// Takes over a socket that was created and bound elsewhere, connected or not: for example with
-    /// `SO_REUSEPORT`, or passed in by a service manager.
+    /// Takes over a bound socket that was created elsewhere, for example with `SO_REUSEPORT` or by
+    /// a service manager. The socket may be connected.
     ///
     /// # Errors
-    /// - `InvalidInput`, with the fd and its kind, if the fd is not a datagram socket of IPv4 or
-    ///   IPv6.
+    /// - `InvalidInput` if the fd is not a datagram socket of IPv4 or IPv6. The error names the fd
+    ///   and its type.
     /// - The errors of `setsockopt(2)`.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
         let batches = Batches::of(&socket)?;
@@ -101,20 +115,20 @@ impl UdpSocket {
         sockets::local_addr(self.socket.as_fd())
     }
 
-    /// Returns the peer of a connected socket. An IPv4 address is in [plain
-    /// form](crate::Peer::Tcp).
+    /// Returns the address of the peer, or `None` if the socket is not connected. An IPv4 address
+    /// is in [plain form](crate::Peer::Tcp): `192.0.2.1`, never `::ffff:192.0.2.1`.
     pub const fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// Returns the underlying socket, to set or read its options. Do not send or receive through
-    /// it: this bypasses the queue, the counters and the readiness that the loop tracks.
+    /// Returns the underlying socket. Use it to set or read socket options. Do not send or receive
+    /// through it, since neither the queue, the counters nor the loop notice this.
     pub const fn as_std(&self) -> &std::net::UdpSocket {
         &self.socket
     }
 
-    /// Returns the maximum number of datagrams per call: 1 if the kernel, or the device as found at
-    /// run time, has no segmentation offload.
+    /// Returns the maximum number of datagrams per call. This is 1 if the kernel has no
+    /// segmentation offload, or if an earlier call has shown that the device has none.
     pub(super) fn segments_max(&self) -> usize {
         self.batches.segments_max()
     }
@@ -122,8 +136,8 @@ impl UdpSocket {
     /// Sends a run by one `sendmsg`.
     pub(super) fn transmit(&self, run: &Run<'_>) -> io::Result<()> {
         if run.route.to.port() == 0 {
-            // The kernel's error for port 0. It is returned here, since quinn-udp takes this error
-            // for a sign of an older kernel without offload.
+            // The kernel's own error for port 0. It is returned here because quinn-udp would take
+            // it for the sign of a kernel without offload.
             return Err(rustix::io::Errno::INVAL.into());
         }
         let transmit = Transmit {
@@ -152,13 +166,14 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// Explicit congestion notification: the mark by which senders and routers signal congestion (RFC
-/// 3168).
+/// The congestion mark of a datagram. By this mark a sender states that it reacts to congestion,
+/// and a router states that it is congested. The mechanism is called explicit congestion
+/// notification (RFC 3168).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ecn {
     /// ECT(0): the sender reacts to congestion marks.
     Ect0,
-    /// ECT(1): the sender reacts to congestion marks; used by L4S (RFC 9331).
+    /// ECT(1): the sender reacts to congestion marks. L4S uses this mark (RFC 9331).
     Ect1,
     /// CE: a router on the way is congested.
     Ce,
@@ -188,22 +203,27 @@ impl Ecn {
 pub struct Datagram<'a> {
     /// The payload. It may be empty.
     pub bytes: &'a [u8],
-    /// The address of the sender, an IPv4 one in [plain form](crate::Peer::Tcp).
+    /// The address of the sender. An IPv4 address is in [plain form](crate::Peer::Tcp):
+    /// `192.0.2.1`, never `::ffff:192.0.2.1`.
     pub from: SocketAddr,
-    /// The address that the datagram was sent to, in the same form: one of this host's, or a group
-    /// or broadcast address.
+    /// The address that the datagram was sent to. This is an address of this host, a group address,
+    /// or a broadcast address. An IPv4 address is in [plain form](crate::Peer::Tcp). `None` if the
+    /// kernel does not report it.
     pub to: Option<IpAddr>,
-    /// The number of the interface that received the datagram.
+    /// The number of the interface that received the datagram. `None` if the kernel does not report
+    /// it.
     pub interface: Option<u32>,
-    /// The congestion mark. It is not known for datagrams that the kernel has merged, since
-    /// quinn-udp does not report it there.
+    /// The congestion mark. `None` if the datagram has no mark. It is also `None` if the kernel has
+    /// merged the datagram with others, since quinn-udp does not report the mark of such a
+    /// datagram.
     pub ecn: Option<Ecn>,
-    /// The wall-clock time at which the kernel received the datagram.
+    /// The wall-clock time at which the kernel received the datagram. `None` if the kernel does not
+    /// report it.
     pub received: Option<SystemTime>,
 }
 
 impl<'a> Datagram<'a> {
-    /// Splits one buffer into its datagrams, which the kernel may have merged.
+    /// Splits a buffer into its datagrams. The kernel may have merged several of them.
     pub(super) fn split(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Self> + use<'a> {
         let whole = Self {
             bytes: &buffer[..meta.len],
@@ -242,8 +262,9 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
     /// The destination.
     pub to: SocketAddr,
-    /// The source address, one of this host's. With `None` the kernel chooses it, and so it does if
-    /// this is the broadcast address of a network.
+    /// The source address of the datagram, which must be an address of this host. With `None`, the
+    /// kernel chooses the source address. The kernel also chooses it if you set the broadcast
+    /// address of a network.
     pub from: Option<IpAddr>,
     /// The congestion mark.
     pub ecn: Option<Ecn>,
@@ -261,9 +282,10 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Creates an answer with the payload `bytes` to the sender of `datagram`. Its source is the
-    /// address that `datagram` was sent to, as the sender expects. If that was a group or broadcast
-    /// address, the kernel chooses the address of the outgoing interface.
+    /// Creates an answer with the payload `bytes` to the sender of `datagram`. The source address
+    /// of the answer is the address that `datagram` was sent to, because the sender of `datagram`
+    /// expects the answer from there. If `datagram` was sent to a group or broadcast address, the
+    /// kernel chooses the address of the outgoing interface.
     pub fn reply(datagram: &Datagram<'_>, bytes: &'a [u8]) -> Self {
         let single = |address: &IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use handlers::child::{self, RestartPolicy, SupervisorEvent};
-use reactor::{Error, ManualClock, Reactor};
+use reactor::{Error, ManualClock, PanicPolicy, Reactor};
 
 use crate::{Result, Seen, run, sh, turn_until, waiting};
 
@@ -302,5 +302,49 @@ fn an_error_of_the_callback_ends_the_supervision_and_the_child() -> Result {
     run(&mut reactor, &mut calls)?;
     assert_eq!(calls, 1);
     assert!(supervisor.stop(&mut reactor, SECOND).is_err());
+    Ok(())
+}
+
+/// A panic drops the supervisor wherever it is at that moment. Its key is stale from then on.
+#[test]
+fn a_panic_of_a_callback_ends_the_supervision_and_its_key_is_stale() -> Result {
+    type Events = Vec<&'static str>;
+    // `None` panics in `command`, a name in the callback at that event.
+    for panics_at in [None, Some("Exited"), Some("NotStarted")] {
+        let mut reactor = Reactor::<Events>::builder()
+            .clock(ManualClock::jumping())
+            .on_panic(PanicPolicy::RemoveHandler)
+            .build()?;
+        let supervisor = child::supervise(
+            &mut reactor,
+            RestartPolicy::always(),
+            move || match panics_at {
+                None => panic!("no command"),
+                Some("NotStarted") => Err(io::Error::other("no command")),
+                Some(_) => Ok(sh("exit 0")),
+            },
+            move |event, cx| {
+                let event = match event {
+                    SupervisorEvent::Started(_) => "Started",
+                    SupervisorEvent::Exited { .. } => "Exited",
+                    _ => "NotStarted",
+                };
+                cx.state.push(event);
+                assert_ne!(Some(event), panics_at);
+                Ok(())
+            },
+        );
+        run(&mut reactor, &mut Events::new())?;
+        for refused in [
+            supervisor.stop(&mut reactor, SECOND),
+            supervisor.start_now(&mut reactor),
+            supervisor.child(&mut reactor).map(drop),
+        ] {
+            assert!(
+                matches!(refused, Err(Error::StaleKey(_))),
+                "{panics_at:?}: {refused:?}"
+            );
+        }
+    }
     Ok(())
 }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use super::state::{EventIndex, State};
 use super::table::{lock_table, unlock_and_wake};
 
-/// An event that threads and loops can wait for, and that any thread can set. Clones are the same
-/// event.
+/// An event that threads and loops can wait for, and that any thread can set. All clones are the
+/// same event.
 ///
-/// - A *manual-reset* event stays set until [`reset`](Self::reset), and lets every wait through.
-/// - An *auto-reset* event lets one wait through, which resets it. Setting it while it is set
-///   changes nothing.
-/// - A *semaphore* has a count, which grows by one each time it is set. Each wait that it lets
-///   through takes one.
+/// A wait that ends because an event is set *passes through* the event. The kind of the event
+/// decides how many waits pass through:
+///
+/// - A *manual-reset* event stays set until [`reset`](Self::reset). Until then every wait passes
+///   through.
+/// - An *auto-reset* event lets one wait through, which resets the event. Setting an event that is
+///   set changes nothing.
+/// - A *semaphore* has a count. Setting the semaphore adds one to the count, and each wait that
+///   passes through takes one from it. Waits pass through while the count is above zero.
 ///
 /// ```
 /// use reactor::Event;
@@ -44,8 +48,8 @@ struct EventSlot(EventIndex);
 /// The result of [`Event::set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetOutcome {
-    /// The event was not set before, or the count of the semaphore has grown. A wait has been let
-    /// through, or the next one will be.
+    /// The event was not set before, or the semaphore was below its greatest count. A present wait
+    /// has been let through, or else the next wait will be.
     Set,
     /// The event was set already, or the semaphore is at its greatest count. Nothing has changed.
     AlreadySet,
@@ -74,8 +78,8 @@ impl Event {
         Self::new(0, None)
     }
 
-    /// Creates an event that lets one wait through, which resets it. Setting an event that is set
-    /// already changes nothing. The event is unset at first.
+    /// Creates an event that lets one wait through each time it is set. The wait resets the event.
+    /// Setting an event that is set already changes nothing. The event is unset at first.
     ///
     /// ```
     /// use reactor::Event;
@@ -90,8 +94,9 @@ impl Event {
         Self::new(0, Some(1))
     }
 
-    /// Creates an event that lets `count` waits through, and one more each time it is set. Its
-    /// greatest count is `max`: 0 is raised to 1, and a larger `count` is lowered to `max`.
+    /// Creates a semaphore, which lets `count` waits through at first. Each [`set`](Self::set) lets
+    /// one more wait through. The count never exceeds `max`. A `max` of 0 counts as 1, and a
+    /// `count` over `max` is lowered to `max`.
     ///
     /// ```
     /// use reactor::Event;
@@ -112,9 +117,13 @@ impl Event {
         self.slot.0
     }
 
-    /// Sets the event. If threads or loops are waiting, the wait that began first is let through. A
-    /// manual-reset event lets all of them through. The count of a semaphore grows by one. Callable
-    /// from any thread; not async-signal-safe.
+    /// Sets the event, and adds one to the count of a semaphore. If threads or loops wait for the
+    /// event, lets the oldest of these waits through. A wait for all of several events is passed
+    /// over while another of its events is not set. A manual-reset event lets all waits through,
+    /// not only the oldest.
+    ///
+    /// Any thread may call this method. A signal handler must not, because `set` is not
+    /// async-signal-safe.
     ///
     /// Returns [`SetOutcome::AlreadySet`] if nothing has changed: the event was set already, or the
     /// semaphore is at its greatest count.
@@ -149,10 +158,15 @@ impl Event {
         }
     }
 
-    /// Lets waiting threads and loops through and resets the event, without leaving it set for
-    /// later waits. A manual-reset event lets all present waits through, and any other event lets
-    /// one through. A semaphore keeps the count that it had. Waits for events together with fds are
-    /// not let through: they look at both after the pulse.
+    /// Lets waiting threads and loops through, and then resets the event, so that later waits are
+    /// not let through. A manual-reset event lets all present waits through, and any other event
+    /// lets one through. A semaphore is not reset but keeps the count that it had, unless its
+    /// greatest count is 1.
+    ///
+    /// A `pulse` does not let through a wait of
+    /// [`wait_all_and_readable`](Self::wait_all_and_readable) or
+    /// [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable). These two look at
+    /// the events only after the pulse.
     pub fn pulse(&self) {
         let mut table = lock_table();
         let Some(state) = table.events.get_mut(self.index()) else {

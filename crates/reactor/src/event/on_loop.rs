@@ -1,4 +1,4 @@
-//! How a loop waits for events: a registration that is notified through a queue.
+//! A wait of a loop for events: a registration that is notified through a queue.
 
 use std::io::{self, ErrorKind};
 
@@ -50,7 +50,7 @@ impl EventWatch {
     }
 }
 
-/// Sets the events again that were consumed for the loop and not handled.
+/// Sets the events again that the loop has passed through and not handled.
 impl Drop for EventWatch {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else {
@@ -64,28 +64,31 @@ impl Drop for EventWatch {
 }
 
 impl<S> Registry<S> {
-    /// Calls `handler` on this loop each time that `event` is set. For each call the loop passes
-    /// through the event, as a wait does.
+    /// Calls `handler` on this loop each time that `event` is set. For each call the loop [passes
+    /// through](Event) the event once, as a thread does by [`Event::wait`].
     ///
-    /// The registration is that of a queue, as [`consume`](Self::consume) makes one. It ends with
-    /// [`Next::Remove`] or an error, except `WouldBlock` and `Interrupted`. The handler is called
-    /// at most once a turn, even if a callback of the turn sets the event again. A manual-reset
-    /// event that stays set calls the handler every turn.
+    /// The registration behaves like the registration of a queue by [`consume`](Self::consume). It
+    /// ends when the handler returns [`Next::Remove`] or an error other than `WouldBlock` and
+    /// `Interrupted`. The handler is called at most once a [turn](crate::Reactor::turn), even if a
+    /// callback of the turn sets the event again. While a manual-reset event is set, the handler is
+    /// called every turn.
     ///
-    /// The loop passes through the event when the event is set, not when the handler runs. If the
-    /// event is set when a call of the handler returns, the loop passes through it then. So a loop
-    /// that takes no turns, or a paused registration, holds one set. It holds the set until the
-    /// loop or the registration goes on, or until the registration is removed, which sets the event
-    /// again. A [`reset`](Event::reset) does not undo a set that a wait has passed through.
+    /// The loop passes through the event at the moment when the event is set, even if the handler
+    /// runs only later. If the event is set when a call of the handler returns, the loop passes
+    /// through the event then. While the loop takes no turns or the registration is paused, one
+    /// such call of the handler can be outstanding. It follows when the loop or the registration
+    /// goes on. A [`reset`](Event::reset) does not prevent the outstanding call. If the
+    /// registration is removed before the outstanding call, the event is set again, unless it has
+    /// been reset meanwhile.
     ///
     /// # Cost
-    /// O(1), as for [`consume`](Self::consume). The first queue of a loop makes its eventfd and
-    /// calls `epoll_ctl`.
+    /// O(1) and a few allocations. The first queue of a loop creates the loop's eventfd and makes
+    /// one `epoll_ctl`.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the eventfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the eventfd.
     ///
     /// ```
     /// use reactor::{Event, Next, Reactor};
@@ -114,19 +117,21 @@ impl<S> Registry<S> {
         })
     }
 
-    /// Calls `handler` on this loop each time that any of `events` is set, with the index of that
-    /// event. The calls come in the order in which the events are set. If several are set when a
-    /// call returns, the next call is for the lowest index.
+    /// Calls `handler` on this loop each time that any of `events` is set, and passes the handler
+    /// the index of this event. If several events are set when a call of the handler returns, the
+    /// next call is for the lowest index. Otherwise the calls come in the order in which the events
+    /// are set.
     ///
-    /// Everything else is as described at [`on_event`](Self::on_event): when the loop passes
-    /// through the event, how often the handler is called, and how the registration ends. With an
-    /// empty slice the handler is never called, and the registration keeps the loop running until
-    /// it is removed.
+    /// If `events` is empty, the handler is never called, and [`Reactor::run`](crate::Reactor::run)
+    /// keeps running until the registration is removed.
+    ///
+    /// Everything else is as described at [`on_event`](Self::on_event): when the loop [passes
+    /// through](Event) the event, how often the handler is called, and how the registration ends.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the eventfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the eventfd.
     ///
     /// ```
     /// use reactor::{Event, Next, Reactor};
@@ -158,17 +163,17 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Calls `handler` on this loop each time that all of `events` are set at once. An event that
-    /// is named twice is passed through twice, as by [`Event::wait_all`]. With an empty slice the
-    /// handler is never called.
+    /// Calls `handler` on this loop each time that all of `events` are set at the same time. If
+    /// `events` contains an event twice, the loop passes through the event twice, as
+    /// [`Event::wait_all`] does. If `events` is empty, the handler is never called.
     ///
-    /// Everything else is as described at [`on_event`](Self::on_event): when the loop passes
-    /// through the events, how often the handler is called, and how the registration ends.
+    /// Everything else is as described at [`on_event`](Self::on_event): when the loop [passes
+    /// through](Event) the events, how often the handler is called, and how the registration ends.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the eventfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the eventfd.
     ///
     /// ```
     /// use reactor::{Event, Next, Reactor};

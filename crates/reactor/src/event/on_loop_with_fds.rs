@@ -1,5 +1,5 @@
-//! How a loop waits for events and fds together: a source of its own, made of an epoll instance
-//! that watches them all.
+//! A wait of a loop for events and fds together: a source that is an epoll instance, which watches
+//! all of them.
 //!
 //! Ground rule: nothing is consumed before one look finds all events set and all fds readable. The
 //! epoll instance only says when to look again: when a missing fd becomes readable, or when the
@@ -59,7 +59,7 @@ impl EventsAndFds {
     /// # Errors
     /// `WouldBlock` if not. The poller then reports when to look again.
     fn look(&mut self) -> io::Result<()> {
-        // The fds first: to look at them consumes nothing.
+        // The fds first, since polling them consumes nothing.
         let mut polled = to_poll(self.fds.iter().map(AsFd::as_fd));
         if !are_all_readable(&mut polled)? {
             return Err(ErrorKind::WouldBlock.into());
@@ -106,25 +106,30 @@ impl Drop for EventsAndFds {
 
 impl<S> Registry<S> {
     /// Calls `handler` on this loop each time that all of `events` are set and all of `fds` are
-    /// readable, and passes through the events. While one of them is missing, no event is passed
-    /// through. Without events and fds the handler is never called.
+    /// readable at the same time. The loop then [passes through](Event) all of the events. While
+    /// any event is not set or any fd is not readable, the loop passes through none. If `events`
+    /// and `fds` are both empty, the handler is never called.
     ///
-    /// An fd counts as readable also if its other side is closed. This call only looks at the fds.
-    /// The handler, which owns the sources through its captures, reads from each of them. It is
-    /// called again next turn if all conditions still hold. Each fd is duplicated, so you may
-    /// register it on its own as well. The duplicate is not put into non-blocking mode, and stays
-    /// open until this registration ends.
+    /// An fd also counts as readable if its other side is closed. The loop does not read from the
+    /// fds: let the handler capture the sources, and read from each of them. The handler is called
+    /// again next [turn](crate::Reactor::turn) if all events are still set and all fds still
+    /// readable.
     ///
-    /// The registration is like any other: its key can be removed, named, set into the background,
-    /// given a priority, and paused by an interest of [`Interest::NONE`]. It ends with
-    /// [`Next::Remove`] or an error. `WouldBlock` and `Interrupted` do not end it and have no
-    /// meaning here. Timeouts have no effect on it.
+    /// The loop watches a duplicate of each fd, so you may also register the fd on its own. The
+    /// duplicate is not put into non-blocking mode, and stays open until this registration ends.
+    ///
+    /// The registration is like any other: it can be removed, named, set into the
+    /// [background](Self::set_background), given a [priority](Self::set_priority), and paused by an
+    /// interest of [`Interest::NONE`]. It ends when the handler returns [`Next::Remove`] or an
+    /// error. The errors `WouldBlock` and `Interrupted` do not end it and have no meaning here.
+    /// [`set_timeout`](Self::set_timeout) has no effect on it.
     ///
     /// To wait for any of several fds, [`add`](Self::add) each of them.
     ///
     /// # Cost
-    /// Two fds, and one for each of `fds`. One `poll` for each look: when an fd becomes readable,
-    /// and when the events are all set while the fds are readable.
+    /// - Two fds, and one more for each of `fds`.
+    /// - One `poll` each time that an fd becomes readable.
+    /// - One `poll` each time that the last missing event is set while all fds are readable.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.

@@ -1,18 +1,18 @@
-//! The events of this process: the state of each, the part of it that a wait consumes, and the
-//! waiters.
+//! The events of this process: the state of each event, its waiters, and the consumption of a set
+//! by a wait.
 
 use std::collections::VecDeque;
 
 use slab::Slab;
 
 /// The place of an event in the table, valid while a clone of the event exists. A waiter ends
-/// before the events that it waits for, so an index never comes to name another event, without a
+/// before the events that it waits for, so its index never names another event, and needs no
 /// generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventIndex(usize);
 
 impl EventIndex {
-    /// The index of no event: memory ends before.
+    /// The index of no event. Memory ends before so many events exist.
     pub(super) const NONE: Self = Self(usize::MAX);
 }
 
@@ -104,7 +104,7 @@ impl EventSlab {
 
     /// Consumes the events of `condition`, if it holds. Returns the index of the event, 0 for all.
     ///
-    /// If it is not inlined, a wait for an event that is set takes 16 instructions more.
+    /// Without inlining, a wait for an event that is set takes 16 instructions more.
     #[inline(always)]
     pub(super) fn try_complete(
         &mut self,
@@ -169,7 +169,7 @@ impl EventSlab {
     }
 }
 
-/// Returns those of `events` that a wait with this outcome has consumed.
+/// Returns the events among `events` that a wait with this outcome has consumed.
 pub(super) fn consumed(
     events: &[EventIndex],
     condition: Condition,

@@ -1,7 +1,7 @@
 //! The table of all events and waiters of this process, under one lock.
 //!
-//! The thread that sets an event completes waits within `set`: the first in the order of arrival
-//! whose condition holds.
+//! The thread that sets an event completes waits within `set`, in the order of arrival, while the
+//! event is set and the condition of a wait holds.
 //!
 //! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by
 //! `wake_waiters` after each set and by the look before each wait.
@@ -28,7 +28,7 @@ struct Waiter {
     signal: WaiterSignal,
 }
 
-/// How a waiter is notified of its outcome.
+/// The way in which a waiter is notified of its outcome.
 #[derive(Debug)]
 pub(super) enum WaiterSignal {
     Thread(Arc<ParkedThread>),
@@ -144,8 +144,8 @@ impl EventTable {
         outcome
     }
 
-    /// Ends a wait whose outcome was not handled. Sets the consumed events again, except those that
-    /// were reset since.
+    /// Ends a wait whose outcome was not handled. Sets the consumed events again, except events
+    /// that were reset since.
     pub(super) fn undo_wait(
         &mut self,
         waiter: WaiterIndex,
@@ -185,8 +185,8 @@ impl EventTable {
         }
     }
 
-    /// Completes a wait, if its condition holds. The waiter is in no list then. Returns `true` if
-    /// the wait was completed.
+    /// Completes a wait, if its condition holds. Removes the waiter from the lists of its events.
+    /// Returns `true` if the wait was completed.
     pub(super) fn complete(&mut self, index: WaiterIndex) -> bool {
         let Some(waiter) = self.waiters.get_mut(index.0) else {
             return false;

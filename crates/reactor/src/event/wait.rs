@@ -1,4 +1,4 @@
-//! How a thread waits for events, and for events and fds together.
+//! Waits of a thread for events, and for events and fds together.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,18 +14,19 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
 use crate::sys::thread::{now, park_while_not};
 
-/// The event or fd that has ended a wait.
+/// The event or fd that has ended a wait: the result of [`Event::wait_any_or_readable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signalled {
-    /// The event with this index. The wait has passed through it.
+    /// The event with this index is set. The wait has [passed through](Event) it.
     Event(usize),
-    /// The fd with this index. It is readable, or its other side is closed.
+    /// The fd with this index is readable, or its other side is closed.
     Readable(usize),
 }
 
 impl Event {
-    /// Waits until the event is set, and passes through it. Returns `false` if `timeout` elapses
-    /// first. With `None` it waits forever, and with zero it only looks.
+    /// Waits until the event is set, and [passes through](Self) it. Returns `false` if `timeout`
+    /// elapses first. With a timeout of `None` it waits forever, and with a timeout of zero it does
+    /// not wait.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_event`](crate::Registry::on_event).
@@ -46,10 +47,10 @@ impl Event {
         Self::wait_any(&[self], timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, and passes through that event. If several are set, it
-    /// takes the one with the lowest index. Returns the index of the event. Returns `None` after
-    /// `timeout`, and with an empty slice. With `None` as timeout it waits forever, and with zero
-    /// it only looks.
+    /// Waits until any of `events` is set, [passes through](Self) this event, and returns its
+    /// index. If several events are set, passes through the one with the lowest index only. Returns
+    /// `None` if `timeout` elapses first, and at once if `events` is empty. With a timeout of
+    /// `None` it waits forever, and with a timeout of zero it does not wait.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_any`](crate::Registry::on_any).
@@ -72,14 +73,15 @@ impl Event {
         }
     }
 
-    /// Waits until all of `events` are set at once, and passes through them all. Returns `false` if
-    /// `timeout` elapses first. While an event is missing, and if the wait times out, no event is
-    /// passed through. With an empty slice, returns `true` at once. With `None` it waits forever,
-    /// and with zero it only looks.
+    /// Waits until all of `events` are set at the same time, and [passes through](Self) all of
+    /// them. Returns `false` if `timeout` elapses first: the wait has then passed through none of
+    /// them. Returns `true` at once if `events` is empty. With a timeout of `None` it waits
+    /// forever, and with a timeout of zero it does not wait.
     ///
-    /// An event that is named several times is passed through that many times at once. A semaphore
-    /// then needs a count of at least that many. An auto-reset event cannot be passed through twice
-    /// at once, so a wait that names one twice ends only by its timeout.
+    /// If `events` contains an event several times, the wait passes through the event as many
+    /// times. For a semaphore this needs a count of at least as many. A wait that contains an
+    /// auto-reset event twice ends only by its timeout, because an auto-reset event lets one wait
+    /// through once.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_all`](crate::Registry::on_all).
@@ -98,13 +100,15 @@ impl Event {
         wait_for(events, Condition::All, timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, or any of `fds` is readable. Events come first. Returns
-    /// `None` after `timeout`. Without events and fds it waits until the timeout.
+    /// Waits until any of `events` is set, or any of `fds` is readable. If an event is set, the
+    /// wait [passes through](Self) the event and returns its index, even if an fd is readable too.
+    /// Returns `None` if `timeout` elapses first. If `events` and `fds` are both empty, waits until
+    /// the timeout.
     ///
-    /// Use it on a thread that waits for stdin and for events.
+    /// Use it on a thread that waits for stdin and for events. Blocks the thread, by `poll`.
     ///
     /// # Cost
-    /// If no event is set: one eventfd and one `poll`.
+    /// No system call if an event is set. Otherwise one eventfd and one `poll`.
     ///
     /// # Errors
     /// The errors of `eventfd(2)` and `poll(2)`.
@@ -161,20 +165,19 @@ impl Event {
             .map(Signalled::Readable))
     }
 
-    /// Waits until all of `events` are set and all of `fds` are readable, and passes through the
-    /// events. Returns `false` after `timeout`. While one of them is missing, no event is passed
-    /// through. Without events and fds, returns `true` at once.
+    /// Waits until all of `events` are set and all of `fds` are readable at the same time, and
+    /// [passes through](Self) the events. Returns `false` if `timeout` elapses first: the wait has
+    /// then passed through no event. Returns `true` at once if `events` and `fds` are both empty.
     ///
-    /// An fd counts as readable also if its other side is closed. This call only looks at the fds,
-    /// so they have to stay readable: an fd that another thread reads may be empty again when this
-    /// call returns.
+    /// An fd also counts as readable if its other side is closed. This call does not read from the
+    /// fds. If another thread reads from an fd, the fd may be empty again when this call returns.
     ///
-    /// Blocks the thread, by `poll` while an fd is missing and by [`thread::park`] while an event
-    /// is. On the thread of a loop use
+    /// Blocks the thread: by `poll` while an fd is not readable, and by [`thread::park`] while an
+    /// event is not set. On the thread of a loop use
     /// [`Registry::on_all_and_readable`](crate::Registry::on_all_and_readable).
     ///
     /// # Cost
-    /// One `poll` if all conditions hold at the first look.
+    /// One `poll` if all events are set and all fds are readable at the time of the call.
     ///
     /// # Errors
     /// The errors of `poll(2)`.
@@ -204,7 +207,8 @@ impl Event {
         let indices: Vec<_> = events.iter().map(|event| event.index()).collect();
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let mut polled = to_poll(fds.iter().copied());
-        // First the fds, then the events, without consuming any; then both anew.
+        // First the fds are waited for, then the events, without passing through any. Then both are
+        // tested again.
         loop {
             if !wait_until_all_readable(&mut polled, deadline)? {
                 return Ok(false);

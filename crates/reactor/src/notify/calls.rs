@@ -13,13 +13,14 @@ use slab::Slab;
 
 use crate::sys::thread::wait_while;
 
-/// The error of [`Remote::call`](crate::Remote::call): the call has no answer.
+/// The reason why [`Remote::call`](crate::Remote::call) returned no result of its closure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
     /// The call came from the thread of the loop, which would wait for itself forever.
     OnLoopThread,
-    /// The loop was gone, or went before the closure could run. The closure has not run.
+    /// The loop was [gone](crate::LoopGone) before the call, or ended before the closure ran. The
+    /// closure has not run, and will not run.
     Lost,
     /// The closure panicked. It may have done a part of its work.
     Panicked,
@@ -65,8 +66,8 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The calls of a loop that have no answer yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    /// INVARIANT (waiting): each [`Caller`] has one entry, which only that caller removes. So its
-    /// index is never another caller's, without a generation.
+    /// INVARIANT (waiting): each [`Caller`] has one entry, which only that caller removes. So the
+    /// index of a caller names no other call while the caller exists, and needs no generation.
     waiting: Mutex<Slab<Arc<dyn Cancel>>>,
 }
 

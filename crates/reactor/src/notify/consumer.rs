@@ -1,5 +1,5 @@
-//! The loop's end of a mailbox, whatever the mailbox holds: its registration, and a call of its
-//! entry.
+//! The loop's end of a mailbox: its registration, and the call of its entry. It is the same for
+//! values, events and posted closures.
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
@@ -30,7 +30,7 @@ impl<B: Batch> Drop for MailboxReceiver<B> {
     }
 }
 
-/// Values that have not been handled. Each is dropped, however many of their destructors panic.
+/// Values that have not been handled. All of them are dropped, even if destructors panic.
 #[derive(Default)]
 struct Undelivered<B: Batch>(B);
 
@@ -82,10 +82,11 @@ impl<S> Registry<S> {
         Ok(key)
     }
 
-    /// Sets how many values of a queue are handled in one turn, at least 1. Values that are left
-    /// over are handled next turn, and so are values sent after the queue has used its limit. The
-    /// next turn does not wait. So a flood of values cannot keep sources and timers from running.
-    /// Default: 1024.
+    /// Sets the maximum number of values of a queue that are handled in one
+    /// [turn](crate::Reactor::turn). A limit of 0 counts as 1. Values beyond the limit are handled
+    /// in the next turn, and the loop does not sleep before it. A flood of values therefore cannot
+    /// keep sources and timers from running. The setting has no effect on a source that is not a
+    /// queue. Default: 1024.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -157,7 +158,7 @@ struct Consumer<B: Batch, F> {
 }
 
 impl<B: Batch, F> Consumer<B, F> {
-    /// Makes sure that there is a value to handle, if one has come.
+    /// Takes values from the mailbox if no taken value is left.
     fn refill(&mut self) -> Taken {
         if self.batch.0.len() > 0 {
             return Taken::Values;
@@ -248,7 +249,7 @@ where
             handle_next,
             ..
         } = *self;
-        receiver.mailbox.shut(); // first, so that no value is added to what is dropped
+        receiver.mailbox.shut(); // first, so that no value is added while values are dropped
         disposal.drop_one(batch);
         disposal.drop_one(receiver);
         disposal.drop_one(handle_next);

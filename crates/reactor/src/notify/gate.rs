@@ -13,8 +13,8 @@
 //! them sees the other: either the loop finds the message and does not sleep, or the sender finds
 //! the gate closed and writes. Only one of many senders writes, once a sleep.
 //!
-//! All changes are exchanges. Loom follows them more closely than stores, and they cost a few
-//! nanoseconds a sleep.
+//! All changes are exchanges, not stores: loom models exchanges more closely. They cost a few
+//! nanoseconds for each sleep.
 //!
 //! Source: Dekker's mutual exclusion; the eventcount of D. Vyukov.
 

@@ -1,5 +1,5 @@
-//! Holders: the source lines that keep a loop alive. Only lists ask for them, so they are no part
-//! of the protocol.
+//! Holders: the source lines that keep a loop alive. They are used only for lists, and are no part
+//! of the wake protocol.
 
 use std::panic::Location;
 use std::ptr;

@@ -1,8 +1,11 @@
-//! The hub: where the senders of all queues of a loop meet the loop.
+//! The hub: the state that the senders of all queues of a loop share with the loop.
 //!
-//! Senders post two things, each of which stays until the loop takes it and keeps the loop from
-//! sleeping: news, which a turn collects after its sources, and a wake, which a turn takes before
-//! its hooks begin. A wake that comes later in a turn belongs to the next turn.
+//! Senders post news and wakes. Both stay until the loop takes them, and keep the loop from
+//! sleeping.
+//!
+//! - News: a queue has values, or the loop is to stop. A turn collects news after its sources.
+//! - A wake: a turn is wanted. A turn takes the wake before its hooks begin. A wake that comes
+//!   later in a turn belongs to the next turn.
 
 use std::collections::VecDeque;
 use std::thread::ThreadId;
@@ -39,7 +42,7 @@ pub(crate) struct Hub<K, W> {
     handed_over: AtomicUsize,
     /// The source lines that keep the loop alive.
     pub(crate) holders: Holders,
-    /// `true` if a thread asks the loop to stop and could not do so by a message.
+    /// `true` if a thread asks the loop to stop, and could not post a closure that does.
     stop: AtomicBool,
     loop_thread: Identity,
 }
@@ -71,8 +74,8 @@ impl<K, W: Signal> Hub<K, W> {
         self.wake_if_asleep();
     }
 
-    /// Asks the loop to take a turn. Callable from any thread. No lock and no allocation: atomics,
-    /// and a write if the loop sleeps.
+    /// Asks the loop to take a turn. Callable from any thread. Costs a few atomic operations, and
+    /// one write if the loop sleeps. No lock and no allocation.
     #[inline]
     pub(crate) fn wake(&self) {
         self.set_pending(WAKE);
@@ -80,8 +83,8 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// Keeps the loop from sleeping until it has taken `what`. A read-modify-write rather than a
-    /// store: if several threads post before the loop takes it, it passes on the earlier work of
-    /// each of them.
+    /// store: the acquire of the loop then synchronises with every thread that posted before, not
+    /// only with the last one.
     #[inline]
     fn set_pending(&self, what: u8) {
         self.pending.fetch_or(what, Ordering::AcqRel);
@@ -143,9 +146,9 @@ impl<K, W: Signal> Hub<K, W> {
         self.gate.open();
     }
 
-    /// Moves the queues that have values to `into`. Called by the loop. The loop does not wait for
-    /// a sender that holds the list, perhaps preempted by the scheduler there: it looks again next
-    /// turn. A wake stays, since the hooks of this turn have begun.
+    /// Moves the queues that have values to `into`. Called by the loop. If a sender holds the lock
+    /// of the list, perhaps preempted, the loop does not wait for it but looks again next turn. A
+    /// wake stays, since the hooks of this turn have begun.
     pub(crate) fn collect(&self, into: &mut VecDeque<K>) {
         let pending = self.pending.swap(0, Ordering::Acquire);
         if pending & WAKE != 0 {
@@ -161,7 +164,7 @@ impl<K, W: Signal> Hub<K, W> {
         }
     }
 
-    /// Asks the loop to stop, whatever has happened to its queues. Callable from any thread.
+    /// Asks the loop to stop, even if its queues have been removed. Callable from any thread.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.set_pending(NEWS);
@@ -198,8 +201,8 @@ impl<K, W: Signal> Hub<K, W> {
         Identity::current() == self.loop_thread
     }
 
-    /// Returns `true` if the loop may not end: a token keeps it alive, or something is posted. Read
-    /// in this order, so that a message posted before the last token was dropped is seen.
+    /// Returns `true` if the loop may not end: a token keeps it alive, or something is posted. The
+    /// tokens are read first, so that a message posted before the last token was dropped is seen.
     pub(crate) fn must_stay_alive(&self) -> bool {
         self.keep_alives.load(Ordering::Acquire) > 0 || self.has_pending()
     }

@@ -8,9 +8,9 @@ use super::calls::Calls;
 use super::captures::{Captures, HandedOver};
 use crate::slots::Key;
 
-/// The loop's side of all that other threads send. Closures come in a `P`.
+/// The loop's side of everything that other threads send. `P` is the mailbox of posted closures.
 pub(crate) struct LoopInbox<P> {
-    /// The hub where other threads meet this loop, once another thread may exist.
+    /// The hub of this loop, made with the first queue.
     pub(crate) hub: Option<Arc<LoopHub>>,
     /// The queues that have values, on their way from the hub to their handlers.
     pub(crate) announced: VecDeque<Key>,

@@ -1,8 +1,9 @@
 //! The mailbox: values on their way from any thread to one consumer.
 //!
 //! The consumer takes all values by a swap of two buffers. So the lock is held for a push or for a
-//! swap, and no memory is allocated once both buffers have grown. To take values the consumer does
-//! not wait for the lock: a sender that was preempted while it held the lock must not stop a loop.
+//! swap, and no memory is allocated once both buffers have grown. The consumer does not wait for
+//! the lock when it takes values: a sender that was preempted while it held the lock must not stop
+//! a loop.
 //!
 //! INVARIANT (notified): while `notified` is set the consumer knows that there are values, or a
 //! notification is on its way. It is set under the lock by the sender that then notifies the
@@ -131,9 +132,9 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.push_below(self.capacity, || 0, value)
     }
 
-    /// Adds a value if there are fewer than `max`, counting those that `elsewhere` returns.
-    /// `elsewhere` counts values that the consumer has taken: the consumer counts a value there
-    /// before it stops counting the value here.
+    /// Adds a value if there are fewer than `max` values. The number that `elsewhere` returns is
+    /// counted too: values that the consumer has taken. The consumer counts a value there before it
+    /// stops counting the value here.
     #[inline]
     pub(crate) fn push_below<T>(
         &self,
@@ -276,7 +277,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         let mut inner = self.lock();
         let id = inner.waiters.add(position, notify);
         self.is_waited_for.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // before the look at what the consumer has left: see `offer_room`
+        fence(Ordering::SeqCst); // before the count of taken values is read: see `offer_room`
         self.notify_senders(inner);
         id
     }
@@ -364,9 +365,9 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
             .saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
         let count = room.min(values.len());
         inner.values.extend(values.drain(..count));
-        let tell = if count > 0 { inner.notify_once() } else { None };
+        let address = if count > 0 { inner.notify_once() } else { None };
         (
-            tell,
+            address,
             if values.is_empty() {
                 Ok(())
             } else {

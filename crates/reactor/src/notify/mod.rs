@@ -18,9 +18,9 @@
 //! key, a priority, and an interest that pauses it. It is called for values left over and for new
 //! values, up to its limit a turn.
 //!
-//! Source: folly's NotificationQueue writes its eventfd only when the consumer sleeps. Unlike
-//! folly, all queues of a loop share one eventfd, which is never read: it is edge-triggered, so
-//! each write is an event of its own.
+//! Source: folly's NotificationQueue, which writes its eventfd only when the consumer sleeps.
+//! Unlike folly, all queues of a loop share one eventfd, which is never read: it is edge-triggered,
+//! so each write is an event of its own.
 
 pub(crate) mod address;
 pub(crate) mod calls;

@@ -5,9 +5,9 @@
 //! and stands for the first closure in the lane of that type. A ticket is a box of a value without
 //! a size, which takes no memory.
 //!
-//! A box for each closure would be allocated on one core and freed on another. The two take longer
-//! than the rest of a post. Closures of any type in one buffer would need `unsafe`, here or in a
-//! crate.
+//! A box for each closure would be allocated on one core and freed on another. These two operations
+//! take longer than the rest of a post. Closures of any type in one buffer would need `unsafe`,
+//! here or in a crate.
 //!
 //! INVARIANT (tickets): a lane holds as many closures as there are tickets of its type, in the same
 //! order. Tickets and closures go in, move on and are dropped together: in [`Posts`], under the

@@ -16,7 +16,7 @@ use crate::outcome::Next;
 use crate::registry::Registry;
 use crate::slots::Key;
 
-/// Limits how many values a notification queue holds.
+/// The maximum number of values that a notification queue holds.
 ///
 /// ```
 /// use reactor::{Capacity, notification_queue};
@@ -31,18 +31,18 @@ use crate::slots::Key;
 pub enum Capacity {
     /// As many values as there is memory for.
     Unbounded,
-    /// At most this many values, counting those that the loop has dequeued but not finished
-    /// handling. Sending to a full queue returns the value to its sender, which may wait for room:
-    /// [`Sender::send_within`], [`Sender::on_room`]. `Bounded(0)` accepts no value: every value is
-    /// returned. It is not a rendezvous.
+    /// At most this many values. A value counts until its handler has returned. Sending to a full
+    /// queue returns the value to its sender. To wait for room, use [`Sender::send_within`] or
+    /// [`Sender::on_room`]. A queue of `Bounded(0)` is not a rendezvous channel: it accepts no
+    /// value.
     Bounded(usize),
 }
 
-/// Makes a queue from any number of threads to one loop. Clone the sender, and pass the receiver to
-/// [`Registry::consume`].
+/// Makes a queue through which any number of threads send values to one loop. Each thread gets a
+/// clone of the sender. Pass the receiver to [`Registry::consume`].
 ///
-/// Values of one sender arrive in the order in which they were sent. Values sent before the
-/// receiver is registered wait for it.
+/// Values of one sender arrive in the order in which they were sent. Values that are sent before
+/// the receiver is registered wait in the queue.
 ///
 /// ```
 /// use reactor::{Capacity, Next, Reactor, notification_queue};
@@ -83,8 +83,8 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
 
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
 ///
-/// When the receiver is dropped, and when its registration ends, unhandled values are dropped at
-/// once. Each value sent after that is returned to its sender.
+/// When the receiver is dropped or its registration ends, all unhandled values are dropped at once.
+/// Values that are sent later are returned to their senders.
 pub struct Receiver<T> {
     end: MailboxReceiver<VecDeque<T>>,
 }
@@ -98,32 +98,34 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 impl<S> Registry<S> {
-    /// Registers a handler for the values of a queue. The handler is called once for each value,
-    /// for at most 1024 values in a turn: see
+    /// Registers a handler for the values of a queue. The handler is called once for each value. By
+    /// default it is called for at most 1024 values in a [turn](crate::Reactor::turn): see
     /// [`set_max_messages_per_turn`](Self::set_max_messages_per_turn).
     ///
     /// Once every sender is gone, the handler is called for the last time, with `None`. Then the
     /// registration ends.
     ///
-    /// The registration is like any other: its key can be removed, named, set into the background,
-    /// and paused by an interest of [`Interest::NONE`](crate::Interest::NONE). Its fd is -1.
-    /// Timeouts have no effect on it. A priority matters only for values left over from one turn to
-    /// the next.
+    /// The registration is like any other: it can be removed, named, set into the
+    /// [background](Self::set_background), and paused by an interest of
+    /// [`Interest::NONE`](crate::Interest::NONE). Its fd is -1. [`set_timeout`](Self::set_timeout)
+    /// has no effect on it. Its [priority](Self::set_priority) matters only if values are left over
+    /// from one turn to the next.
     ///
-    /// An error of the handler ends the registration, as [`Next::Remove`] does. `WouldBlock` and
-    /// `Interrupted` do not end it. They have no meaning here: the value is consumed.
+    /// An error of the handler ends the registration, as [`Next::Remove`] does. The errors
+    /// `WouldBlock` and `Interrupted` do not end it and have no meaning here: the value counts as
+    /// handled.
     ///
     /// # Cost
-    /// O(1), one allocation. The first queue of a loop makes its eventfd and calls `epoll_ctl`;
-    /// later queues make no system call.
+    /// O(1), two allocations. The first queue of a loop creates the loop's eventfd and makes one
+    /// `epoll_ctl`. Later queues make no system call.
     ///
     /// # Errors
-    /// [`AddError`] returns the receiver. Its error is one of these:
+    /// [`AddError`] contains the receiver and one of these errors:
     ///
     /// - [`Error::Full`](crate::Error::Full) at the limit of registrations.
     /// - [`Error::Loop`](crate::Error::Loop) if no eventfd can be created: `EMFILE`, `ENFILE`,
     ///   `ENOMEM`.
-    /// - [`Error::Os`](crate::Error::Os) if the eventfd cannot be watched.
+    /// - [`Error::Os`](crate::Error::Os) if epoll refuses the eventfd.
     ///
     /// ```
     /// use reactor::{Capacity, Next, Reactor, notification_queue};

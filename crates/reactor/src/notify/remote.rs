@@ -21,11 +21,16 @@ use crate::slots::Key;
 /// A handle to a loop for other threads. It posts closures to the loop, calls into it, wakes it and
 /// stops it.
 ///
-/// Closures of one thread run in the order in which that thread posted them. At most 1024 run at a
-/// time, with the deferred callbacks. The panic policy applies to each closure. An accepted closure
-/// runs if the loop goes on running. Closures that have not run when the
-/// [`Reactor`](crate::Reactor) is dropped are dropped with it. A `Remote` does not keep the loop
-/// alive: see [`keep_alive`](Self::keep_alive).
+/// Make one by [`Registry::remote`].
+///
+/// Closures of one thread run in the order in which that thread posted them. They run among the
+/// [deferred](Registry::defer) callbacks, and at most 1024 posted closures run in a
+/// [turn](crate::Reactor::turn). The [panic policy](crate::PanicPolicy) of the loop applies to each
+/// closure. An accepted closure runs, unless the loop takes no more turns. If the
+/// [`Reactor`](crate::Reactor) is dropped first, the closure is dropped with it.
+///
+/// A `Remote` does not keep [`Reactor::run`](crate::Reactor::run) from returning: see
+/// [`keep_alive`](Self::keep_alive).
 #[doc(alias("Handle", "uv_async_t"))]
 pub struct Remote<S> {
     posts: PostBox<S>,
@@ -35,11 +40,15 @@ pub struct Remote<S> {
 }
 
 impl<S: 'static> Remote<S> {
-    /// Posts `callback`, which then runs on the loop.
+    /// Posts `callback` to the loop and returns. The loop runs it in one of its next
+    /// [turns](crate::Reactor::turn).
     ///
     /// # Cost
-    /// No system call, unless the loop sleeps. No allocation once closures of the same type have
-    /// been posted a few times: the loop keeps a buffer for each type, of at most 64 KiB.
+    /// - No system call while the loop is awake. The first thread that finds the loop asleep makes
+    ///   one `write`.
+    /// - One lock. The first post after the loop has found no posted closures takes a second lock.
+    /// - No allocation once closures of the same type have been posted a few times: the loop keeps
+    ///   a buffer of at most 64 KiB for each type.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. The closure has been dropped.
@@ -77,11 +86,11 @@ impl<S: 'static> Remote<S> {
         self.post_from(Location::caller(), callback)
     }
 
-    /// Posts `callback` as [`post`](Self::post) does, with `origin` as its source location in logs
-    /// and lists.
+    /// Posts `callback` as [`post`](Self::post) does. Logs and lists show `origin` as the place
+    /// where the closure was posted.
     ///
-    /// Use it in a handler library that posts a closure later than the user's call that requested
-    /// it.
+    /// Use it in a library of handlers that posts a closure because of an earlier call of its user.
+    /// Pass the location of that earlier call.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. The closure has been dropped.
@@ -107,11 +116,11 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        let told = self
+        let address = self
             .posts
             .push(Post { callback, origin })
             .map_err(|(post, _)| post.callback)?;
-        if let Some(address) = told {
+        if let Some(address) = address {
             address.notify();
         }
         Ok(())
@@ -121,13 +130,14 @@ impl<S: 'static> Remote<S> {
     /// [`Builder::max_pending_posts`](crate::Builder::max_pending_posts) is reached. The limit
     /// applies to the number of [pending](Self::pending) closures.
     ///
-    /// Use it where a flood of work could otherwise cause any number of posts. Closures of `post`,
-    /// [`call`](Self::call) and [`stop`](Self::stop) count towards the limit, but are never refused
-    /// for it: a library's answer and a request to stop arrive however full the loop is. A closure
-    /// that the loop is taking over at this moment may count twice.
+    /// Use it where the number of posts could otherwise grow without bound. A `post`, a
+    /// [`call`](Self::call) and a [`stop`](Self::stop) each count as one closure, but are never
+    /// refused because of the limit. A library's answer and a request to stop therefore arrive even
+    /// if the limit is reached. A closure that the loop takes out of its queue during this call may
+    /// be counted twice.
     ///
     /// # Errors
-    /// Both return the closure.
+    /// Each error contains the closure.
     ///
     /// - [`TryPostError::Full`] at the limit.
     /// - [`TryPostError::Gone`] if the loop is gone.
@@ -180,14 +190,15 @@ impl<S: 'static> Remote<S> {
 
     /// Runs `callback` on the loop, waits for it, and returns its result.
     ///
-    /// Blocks until the loop has run the closure; blocks forever if the loop is not running. If the
-    /// loop is dropped or its registration "remote" is removed, waiting callers get
-    /// [`CallError::Lost`] before anything else is dropped. So a handler or a state may own the
-    /// calling thread and join it when it is dropped.
+    /// Blocks until the loop has run the closure. Blocks forever if the loop takes no
+    /// [turns](crate::Reactor::turn). A call that waits fails with [`CallError::Lost`] when the
+    /// reactor is dropped or the registration "remote" is removed. It fails before any handler or
+    /// source is dropped, so the destructor of a handler may join the calling thread. The
+    /// destructor of the state may do the same if the state is dropped after the reactor.
     ///
-    /// Two loops that call each other at the same time block forever, since neither serves calls
-    /// while it waits. If one loop needs an answer from another, use [`post`](Self::post) with a
-    /// closure that posts the answer back.
+    /// Two loops that call each other at the same time block forever, since a loop runs no closures
+    /// while it waits for a call. If one loop needs an answer from another, use
+    /// [`post`](Self::post) with a closure that posts the answer back.
     ///
     /// # Errors
     /// - [`CallError::OnLoopThread`] on the thread of the loop, at once.
@@ -228,11 +239,12 @@ impl<S: 'static> Remote<S> {
         caller.wait()
     }
 
-    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which this
-    /// request is processed. Closures posted earlier by the same thread run first.
+    /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which the loop
+    /// receives this request. Closures that the same thread has posted before run first.
     ///
     /// # Errors
-    /// [`LoopGone`] if the loop is gone.
+    /// [`LoopGone`] if the loop is gone. If the reactor still exists and only its registration
+    /// "remote" was removed, this call returns the error and stops the loop nevertheless.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -265,18 +277,19 @@ impl<S> Remote<S> {
         self.hub.wake();
     }
 
-    /// Returns the thread of the loop, on which its [`Reactor`](crate::Reactor) was built. The loop
-    /// never runs on another thread, since a `Reactor` is not `Send`. The thread is known before
-    /// the loop runs, between its runs and after its end.
+    /// Returns the thread on which the [`Reactor`](crate::Reactor) was built. The loop never runs
+    /// on another thread, since a `Reactor` is not `Send`. The result is the same before the loop
+    /// runs, between two runs, and after the end of the loop.
     pub fn loop_thread(&self) -> ThreadId {
         self.hub.loop_thread()
     }
 
-    /// Returns `true` on the [thread of the loop](Self::loop_thread), in a callback of the loop and
-    /// outside.
+    /// Returns `true` if called on the [thread of the loop](Self::loop_thread), whether in a
+    /// callback of the loop or outside of callbacks.
     ///
-    /// On that thread, [`call`](Self::call) and [`Sender::send_within`](crate::Sender::send_within)
-    /// are refused.
+    /// On the thread of the loop, [`call`](Self::call) returns an error.
+    /// [`Sender::send_within`](crate::Sender::send_within) to a queue of this loop also returns an
+    /// error there.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -298,25 +311,24 @@ impl<S> Remote<S> {
         self.posts.is_closed()
     }
 
-    /// Returns the number of accepted closures that have not finished running. It counts closures
-    /// on their way, closures that wait in the loop, and the one that is running. The number may
-    /// have changed by the time you use it.
+    /// Returns the number of closures that the loop has accepted and has not finished. A closure
+    /// that is running is counted too. The number may have changed by the time you use it.
     ///
-    /// Zero means that all closures posted before have run, or were dropped with the loop. The
-    /// closures of all remotes of the loop count. After [`call`](Self::call) has returned, its
-    /// closure may count for a moment longer.
+    /// Closures posted through any remote of the loop are counted. Zero means that each closure
+    /// posted before this call has run, or was dropped with the loop. The closure of a
+    /// [`call`](Self::call) may still be counted for a moment after the call has returned.
     ///
     /// # Cost
     /// O(1), one lock.
     pub fn pending(&self) -> usize {
-        // In this order: a closure that is being handed over may be seen twice, and never not at
-        // all.
+        // In this order: a closure that is being handed over may be counted twice, but is never
+        // missed.
         self.posts.len() + self.hub.handed_over()
     }
 
-    /// Returns a token. Until it is dropped, [`Reactor::run`](crate::Reactor::run) does not return
-    /// for want of registrations, and [`Registry::reasons_to_run`] shows the source location of
-    /// this call.
+    /// Returns a token. Until the token is dropped, [`Reactor::run`](crate::Reactor::run) does not
+    /// return [`Exit::NothingLeft`](crate::Exit::NothingLeft), and [`Registry::reasons_to_run`]
+    /// shows the source location of this call.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -336,7 +348,8 @@ impl<S> Remote<S> {
         KeepAlive::new(Arc::clone(&self.hub), Location::caller())
     }
 
-    /// Returns a handle that wakes the loop and does not need the type of its state.
+    /// Returns a [`Waker`], which wakes the loop. Its type does not depend on the type of the
+    /// loop's state.
     pub fn waker(&self) -> Waker {
         Waker::new(Arc::clone(&self.hub))
     }
@@ -362,13 +375,14 @@ impl<S> fmt::Debug for Remote<S> {
 }
 
 impl<S: 'static> Registry<S> {
-    /// Returns a handle to this loop for other threads. The first call makes a queue, registered in
-    /// the background as "remote". [`len`](Self::len) counts that registration.
+    /// Returns a handle to this loop for other threads. The first call makes a queue for the posted
+    /// closures, and registers it under the name "remote", in the
+    /// [background](Self::set_background). [`len`](Self::len) counts this registration.
     ///
     /// # Errors
     /// - [`Error::Full`] at the limit of registrations.
     /// - [`Error::Loop`] if no eventfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the eventfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the eventfd.
     #[track_caller]
     pub fn remote(&mut self) -> Result<Remote<S>, Error> {
         let (hub, max_pending_posts) = (self.hub()?, self.inbox.max_pending_posts);
@@ -412,17 +426,17 @@ impl<S> Registry<S> {
     /// Returns the key of the queue of all [remotes](Self::remote). Returns `None` before the first
     /// remote is made, and after the queue was removed.
     ///
-    /// The queue is a registration like any other. Its key can be:
+    /// The queue is a registration like any other. It can be:
     ///
-    /// - named and paused;
+    /// - named, and paused by an interest of [`Interest::NONE`](crate::Interest::NONE);
     /// - given a [priority](Self::set_priority) or a [limit for each
     ///   turn](Self::set_max_messages_per_turn);
-    /// - set into the foreground, where it keeps [`Reactor::run`](crate::Reactor::run) from
-    ///   returning.
+    /// - set into the [foreground](Self::set_foreground): [`Reactor::run`](crate::Reactor::run)
+    ///   then keeps running while the queue exists.
     ///
-    /// When the queue is removed, all remotes are refused with [`LoopGone`]. While it is paused,
-    /// calls and [`stop`](Remote::stop) wait, and so does the drop of a
-    /// [`LoopThread`](crate::LoopThread).
+    /// After the queue has been removed, posts through any remote return [`LoopGone`]. While the
+    /// queue is paused, calls wait, a [`stop`](Remote::stop) has no effect yet, and the drop of a
+    /// [`LoopThread`](crate::LoopThread) waits.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

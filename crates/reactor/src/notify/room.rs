@@ -29,7 +29,7 @@ pub(crate) type Notify = Box<dyn FnOnce() -> Option<Leftover> + Send>;
 /// destructors may do anything.
 pub(crate) type Leftover = Box<dyn FnOnce() + Send>;
 
-/// The place of a sender among those that wait.
+/// The place of a sender among the waiting senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     /// Before all others: another sender was faster in this sender's turn.

@@ -10,7 +10,8 @@ use std::io;
 pub enum SendTimeoutError<T> {
     /// The queue was full until the timeout.
     Timeout(T),
-    /// The receiver is gone. It went before the call or while the call waited.
+    /// The receiver was dropped or its registration has ended, before the call or while the call
+    /// waited.
     Disconnected(T),
     /// The call came from the thread of the loop that handles the queue. The loop would wait for
     /// itself.

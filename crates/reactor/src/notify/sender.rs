@@ -33,8 +33,14 @@ impl<T> Sender<T> {
     /// Sends a value.
     ///
     /// # Cost
-    /// No system call while the loop is awake. If the loop sleeps, the first sender that finds it
-    /// asleep writes once to the loop's eventfd. A lock is held while the value is pushed.
+    /// - No system call while the loop is awake. The first sender that finds the loop asleep makes
+    ///   one `write`.
+    /// - One lock. The first value after the loop has found the queue empty takes a second lock,
+    ///   which all queues of the loop share.
+    ///
+    /// A queue has two buffers: senders fill one buffer while the loop empties the other. Once both
+    /// buffers have grown, sending allocates nothing. When the loop finds the queue empty, it frees
+    /// a buffer that has room for more than 4096 values.
     ///
     /// # Errors
     /// Each of these errors contains the value:
@@ -71,12 +77,15 @@ impl<T> Sender<T> {
         self.mailbox.push(value).map_err(|(_, reason)| reason)
     }
 
-    /// Sends values under one lock, in their order, from the front of `values`.
+    /// Sends values in their order, from the front of `values`, under one lock.
+    ///
+    /// # Cost
+    /// The cost of one [`try_send`](Self::try_send) for all values, and one move for each value.
     ///
     /// # Errors
     /// The values that were not sent are left in `values`.
     ///
-    /// - [`TrySendError::Full`] if the queue had no room for all of them.
+    /// - [`TrySendError::Full`] if the queue had no room for all of the values.
     /// - [`TrySendError::Disconnected`] if the receiver is gone.
     ///
     /// ```
@@ -107,26 +116,28 @@ impl<T> Sender<T> {
     /// the value is returned at once. The timeout is real time, even if the loop has a
     /// [`ManualClock`](crate::ManualClock).
     ///
-    /// The loop wakes senders when it has handled the values that it took in this turn. It wakes as
-    /// many senders as there is room for, starting with those that have waited longest. Room is not
-    /// reserved for them: a [`try_send`](Self::try_send) of another thread may be faster. Then the
-    /// woken sender goes on waiting, before all others. A loop that ends wakes all senders.
+    /// When the loop has handled the values that it took in this [turn](crate::Reactor::turn), it
+    /// wakes as many waiting senders as there is room for. It starts with the senders that have
+    /// waited longest. Room is not reserved for a woken sender: a [`try_send`](Self::try_send) of
+    /// another thread may be faster. The woken sender then goes on waiting, before all others. When
+    /// the receiver is dropped or its registration ends, all waiting senders wake.
     ///
-    /// On the thread of another loop this call blocks that loop: see [`on_room`](Self::on_room).
-    /// Before the receiver is registered, the call waits for the registration too.
+    /// On the thread of another loop this call blocks the other loop: use
+    /// [`on_room`](Self::on_room) there. A queue that is full before its receiver is registered
+    /// stays full until then, so the call waits for the registration too.
     ///
     /// # Cost
-    /// Without a wait: the cost of `try_send` and two locks. With a wait: one or two allocations
-    /// more.
+    /// If the call does not wait, the cost of [`try_send`](Self::try_send) and one more lock. Each
+    /// wait costs two allocations and a few locks.
     ///
     /// # Errors
-    /// All return the value.
+    /// Each of these errors contains the value:
     ///
     /// - [`SendTimeoutError::Timeout`] if the queue was full until the timeout.
     /// - [`SendTimeoutError::Disconnected`] if the receiver is gone.
-    /// - [`SendTimeoutError::OnLoopThread`] at once on the thread of the loop that handles the
-    ///   queue. It is returned even if there is room, because a mistake that shows only under load
-    ///   would be found too late. On that thread use [`try_send`](Self::try_send).
+    /// - [`SendTimeoutError::OnLoopThread`] on the thread of the loop that handles the queue. The
+    ///   call returns this error at once, even if there is room, so that the mistake does not show
+    ///   only under load. Use [`try_send`](Self::try_send) on this thread.
     ///
     /// ```
     /// use reactor::{Capacity, LoopThread, Next, notification_queue};
@@ -215,27 +226,34 @@ impl<T> Sender<T> {
     }
 
     /// Runs `callback` once on the loop of `remote` when the queue has room. If there is room
-    /// already, the callback is posted within this call. Use it on a loop, which must not block,
-    /// after [`try_send`](Self::try_send) has returned [`Full`](TrySendError::Full). Stop reading
-    /// the input that the values are made from, and resume reading in `callback`.
+    /// already, the callback is posted within this call.
     ///
-    /// - The callback also runs if the receiver is gone; `try_send` reports that then.
-    /// - The callback is posted as [`Remote::post`] does. If its loop ends first, the callback is
-    ///   dropped.
-    /// - The callback keeps its loop alive until it has run. Meanwhile
-    ///   [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows the line of this call.
-    /// - The callback counts as a sender of the queue.
+    /// Use it on a loop, which must not block, after [`try_send`](Self::try_send) has returned
+    /// [`Full`](TrySendError::Full). While the queue is full, the loop should stop reading the
+    /// input from which it makes the values. `callback` resumes the reading.
     ///
-    /// The queue lets waiting senders go on while it has room: callbacks run, and threads in
-    /// [`send_within`](Self::send_within) are woken, starting with those that have waited longest.
-    /// When a callback returns, the next waiting sender follows if there is still room. Room is not
-    /// reserved: another sender may be faster, so `try_send` may return `Full` again. Then call
-    /// `on_room` again. A queue of `Capacity::Bounded(0)` never has room. If the loop of a callback
-    /// takes no turns, the callback keeps its place in the queue of waiting senders, and all
-    /// senders after it wait.
+    /// - The callback also runs if the receiver is gone. `try_send` then returns
+    ///   [`Disconnected`](TrySendError::Disconnected).
+    /// - The callback is posted as by [`Remote::post`]. If the loop of `remote` ends first, the
+    ///   callback is dropped.
+    /// - Until the callback has run, it holds a [`KeepAlive`](crate::KeepAlive) of the loop of
+    ///   `remote`, and [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows the line
+    ///   of this call.
+    /// - The callback holds a clone of this sender until it has run, so the queue does not end
+    ///   before.
+    ///
+    /// Waiting senders are callbacks of `on_room` and threads in
+    /// [`send_within`](Self::send_within). When the queue has room, the sender that has waited
+    /// longest goes on: the callback runs, or the thread wakes. When a callback returns, the next
+    /// waiting sender goes on if there is still room. While the loop of a callback takes no turns,
+    /// one waiting sender fewer can go on. If the capacity is 1, all other waiting senders wait.
+    ///
+    /// Room is not reserved for a callback: another sender may be faster, so that `try_send`
+    /// returns `Full` again. The callback then calls `on_room` again. A queue of
+    /// `Capacity::Bounded(0)` never has room, so its callbacks run only once the receiver is gone.
     ///
     /// # Cost
-    /// One allocation and one lock, in addition to the cost of a post.
+    /// One allocation and a few locks, in addition to the cost of a [`post`](Remote::post).
     ///
     /// # Errors
     /// [`LoopGone`] if the loop of `remote` is gone. The callback has been dropped.
@@ -307,13 +325,14 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Returns the number of values that have been sent and not handled. The value that is being
-    /// handled counts. The number may have changed by the time you use it.
+    /// Returns the number of values that have been sent and whose handling has not finished. A
+    /// value whose handler is running is counted too. The number may have changed by the time you
+    /// use it.
     pub fn len(&self) -> usize {
         self.mailbox.len()
     }
 
-    /// Returns `true` if the receiver is gone.
+    /// Returns `true` if the receiver is gone: it was dropped, or its registration has ended.
     pub fn is_disconnected(&self) -> bool {
         self.mailbox.is_closed()
     }

@@ -1,4 +1,4 @@
-//! Actions of other threads on a loop that carry no message: to wake it, and to keep it alive.
+//! Actions of other threads on a loop that carry no message: they wake the loop, or keep it alive.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -44,24 +44,44 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes one more turn. All hooks of that turn begin after this call.
-    /// So call it after changing state that a hook reads, and the hook sees the change.
+    /// Wakes the loop so that it takes one more [turn](crate::Reactor::turn). All
+    /// [hooks](crate::Registry::before_wait) of this turn begin after the call. Call `wake` after
+    /// you have changed state that a hook reads: the hook then sees the change.
     ///
-    /// A sleeping loop ends its sleep. If the loop is in the middle of a turn, it takes another
-    /// turn without sleeping. This holds at any point of the turn, and for calls from the loop's
-    /// own callbacks. Concurrent wakes are coalesced into one turn.
+    /// If the loop sleeps, it ends its sleep. If the loop is in the middle of a turn, it takes
+    /// another turn without sleeping, even if one of its own callbacks has called `wake`. Several
+    /// wakes may be answered by one turn.
     ///
     /// Safe in a signal handler (`signal-safety(7)`).
     ///
     /// # Cost
-    /// A few atomic operations, and one `write` if the loop sleeps. No lock and no allocation.
+    /// A few atomic operations. One `write` if the loop sleeps. No lock and no allocation.
     pub fn wake(&self) {
         self.hub.wake();
     }
 }
 
-/// A token that any thread may hold. Until it is dropped, [`Reactor::run`](crate::Reactor::run)
-/// does not return for want of registrations.
+/// A token that any thread may hold, returned by [`Remote::keep_alive`](crate::Remote::keep_alive).
+/// Until the token is dropped, [`Reactor::run`](crate::Reactor::run) does not return
+/// [`Exit::NothingLeft`](crate::Exit::NothingLeft). `run` still returns after a
+/// [`stop`](crate::Registry::stop), and still returns errors.
+///
+/// ```
+/// use reactor::{Exit, Reactor};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<()>::new()?;
+/// let remote = reactor.remote()?;
+/// let alive = remote.keep_alive();
+/// let worker = std::thread::spawn(move || {
+///     let _ = remote.post(|_cx| println!("the loop still runs")); // it cannot be gone
+///     drop(alive);
+/// });
+/// assert_eq!(reactor.run(&mut ())?, Exit::NothingLeft); // after the worker has dropped the token
+/// worker.join().expect("it does not panic");
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("EVLOOP_NO_EXIT_ON_EMPTY"))]
 #[derive(Debug)]
 pub struct KeepAlive {

@@ -3,9 +3,9 @@
 //!
 //! A regular file at its end, a FIFO between two writers, a socket that is not connected yet: each
 //! is reported as ready at once, and its handler can only return `WouldBlock`. Calling it again at
-//! once would spin. After [`FRUITLESS_CALLS_MAX`] such calls in as many turns the source is
-//! therefore not called for a while, twice as long each time. A change that the kernel reports ends
-//! the pause at once.
+//! once would spin. After [`FRUITLESS_CALLS_MAX`] such calls in as many turns, there is therefore a
+//! pause before each further call. The pause doubles each time. A change that the kernel reports
+//! ends the pause at once.
 
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ const FRUITLESS_CALLS_MAX: u32 = 8;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 impl<S> Registry<S> {
-    /// Records that a handler waits for more, though no operation has disproved its readiness.
-    /// Returns whether its source pauses, until a timer or the kernel ends the pause.
+    /// Records that a handler has returned `WouldBlock`, although no operation has disproved the
+    /// readiness of its source. Returns `true` if the source pauses, until a timer or the kernel
+    /// ends the pause.
     #[cold]
     #[inline(never)]
     pub(crate) fn must_back_off(&mut self, key: Key, entry: &dyn Entry<S>) -> bool {
@@ -55,7 +56,7 @@ impl<S> Registry<S> {
             return false;
         }
         if !always_ready && !is_ready(entry, wanted) {
-            // The handler has waited for more, and more had arrived each time.
+            // The source was not ready any more after the call: each call had a new event.
             self.sources.backoffs.remove(&key);
             return false;
         }
@@ -99,7 +100,7 @@ fn log_backoff(key: Key, name: Label<'_>) {
     tracing::warn!(%key, %name, longest = ?PAUSES.1, "handler returns WouldBlock while its source stays ready: backing off");
 }
 
-/// Returns whether the kernel reports at this moment that a wanted operation can be done, or that
+/// Returns `true` if the kernel reports at this moment that a wanted operation can be done, or that
 /// its direction has ended.
 fn is_ready<S>(entry: &dyn Entry<S>, wanted: Interest) -> bool {
     entry

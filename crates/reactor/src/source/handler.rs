@@ -17,48 +17,53 @@ use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
 use crate::turn::disposal::Disposal;
 
-/// A handler that is an object: it keeps state from call to call, and is notified of the end of its
-/// registration.
+/// A handler that is an object. It keeps state from call to call, and is notified when its
+/// registration ends.
 ///
 /// Register it by [`Registry::add_handler`](crate::Registry::add_handler), which has an example. If
 /// a closure is enough, use [`Registry::add`](crate::Registry::add).
 #[doc(alias("EventSource", "EventHandler", "event_callback_fn"))]
 pub trait Handler<S, T> {
-    /// Called while the source is ready and wanted, on the thread of the loop: at most once a turn,
-    /// and once more if its timeout has passed. A call for a timeout comes after the call for the
-    /// facts that held at the deadline.
+    /// Called on the thread of the loop while the source is ready for the interest of the
+    /// registration, at most once a [turn](crate::Reactor::turn). If the
+    /// [timeout](crate::Registry::set_timeout) of the source has passed, there may be a second call
+    /// in the turn. The call for the timeout comes after the call for everything that the kernel
+    /// had reported by the deadline.
     ///
     /// # Errors
     /// The loop treats an error by its kind:
     ///
-    /// - `WouldBlock` waits until the source is ready again. Some sources stay ready all the same,
-    ///   such as a file at its end or a FIFO between two writers. After 8 such calls, one a turn,
-    ///   the handler is called only after a pause, which grows from a millisecond to a second. The
-    ///   source is logged once.
-    /// - `Interrupted` calls the handler again next turn.
-    /// - Any other error ends this registration, is logged with its name, and is passed to
-    ///   [`closed`](Self::closed). Other handlers are not affected.
+    /// - `WouldBlock`: the handler is called again when the source is ready again. Some sources,
+    ///   for example a file at its end or a FIFO between two writers, stay ready although the
+    ///   handler returns `WouldBlock`. After 8 such calls in consecutive turns, the loop pauses
+    ///   before each further call. The pause doubles each time, from a millisecond up to a second.
+    ///   The first pause is logged at WARN.
+    /// - `Interrupted`: the handler is called again next turn.
+    /// - Any other error: this registration ends. The error is logged with the name of the
+    ///   registration, and passed to [`closed`](Self::closed). Other handlers are not affected.
     ///
-    /// The log level is WARN, or DEBUG for the kinds of error that any peer can cause:
+    /// The log level is WARN, but DEBUG for the kinds of error that any peer can cause:
     /// `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`,
-    /// `HostUnreachable`, `NetworkUnreachable`, `InvalidData`, `UnexpectedEof`, and `QuotaExceeded`
-    /// unless it is an [`Error`](crate::Error) of the loop.
+    /// `HostUnreachable`, `NetworkUnreachable`, `InvalidData`, `UnexpectedEof` and `QuotaExceeded`.
+    /// An [`io::Error`] that was converted from an [`Error`](crate::Error) of this crate is logged
+    /// at WARN, whatever its kind.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
-    /// Called just before the source is closed, whatever ends the registration, the drop of the
-    /// reactor included. Use it for a last operation on the source, such as a socket option that
-    /// controls how it closes. Does nothing by default.
+    /// Called just before the source is closed, whatever ends the registration, even when the
+    /// reactor is dropped. Use it for a last operation on the source, for example to set a socket
+    /// option that controls how the socket closes. Does nothing by default.
     ///
-    /// Like a destructor it has no access to the registry, and it must not block.
+    /// This method has no access to the registry, as a destructor has none. It must not block.
     fn closing(&mut self, io: &mut Io<T>) {
         let _ = io;
     }
 
-    /// Called once after the registration has ended, with the deferred callbacks. The source is
-    /// closed by then, and [`Context::key`] is the key that the registration had. Does nothing by
-    /// default.
+    /// Called once after the registration has ended, among the [deferred](crate::Registry::defer)
+    /// callbacks. The source is closed by then. [`Context::key`] returns the key that the
+    /// registration had. Does nothing by default.
     ///
-    /// Not called when the reactor itself is dropped: then the handler is only dropped.
+    /// Not called if the registration ends because the reactor is dropped. The handler is then only
+    /// dropped.
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
@@ -83,7 +88,7 @@ pub(crate) trait Respond<S, T>: 'static {
     ) -> Option<Box<dyn Task<S>>>;
 }
 
-/// A closure. It is not notified of its end; its captures are dropped.
+/// A closure. It is not notified of the end of its registration. Its captures are dropped.
 pub(crate) struct Closure<F>(pub(crate) F);
 
 impl<S, T, F> Respond<S, T> for Closure<F>
@@ -168,8 +173,8 @@ impl<S, T, H: Handler<S, T>> Task<S> for ClosedNotice<T, H> {
 }
 
 /// A source and its handler. The fields drop in this order: first the source is closed. They also
-/// lie in memory in this order (`repr(C)`), so the address of the `Io` is that of the whole, and a
-/// call has to keep one pointer less.
+/// lie in memory in this order (`repr(C)`). So the address of the `Io` is that of the whole struct,
+/// and a call has to keep one pointer less.
 #[repr(C)]
 pub(crate) struct Registered<T, R> {
     pub(crate) io: Io<T>,

@@ -2,23 +2,23 @@
 //!
 //! The rule that makes level semantics possible on an edge-triggered epoll: *readiness is cleared
 //! only by proof that the kernel will report the next change*. `EAGAIN` is such a proof on every
-//! source (`epoll(7)`, question 9). A short read or write is one on stream sockets and pipes,
-//! "since this means the buffer is exhausted" (same place), with two exceptions that would lose a
-//! wakeup, and for which readiness is kept:
+//! source (`epoll(7)`, question 9). A short read or write is such a proof on stream sockets and
+//! pipes, "since this means the buffer is exhausted" (same place), with two exceptions. For these,
+//! readiness is kept, because a wakeup would be lost otherwise:
 //!
 //! - the peer has closed its write side: that was reported once, and the 0 that ends the stream is
 //!   still to be read;
 //! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more
 //!   data after it.
 //!
-//! Other reads that stop short cannot be recognised, and are left to the user: reads of a Unix
-//! stream socket that end at bytes with descriptors, or between writers under `SO_PASSCRED`, and
-//! reads of a pipe in packet mode (`O_DIRECT`). For such a source read through [`Io::try_io`],
+//! Other reads that stop short cannot be recognised, and the user has to handle them: reads of a
+//! Unix stream socket that end at bytes with descriptors, or between writers under `SO_PASSCRED`,
+//! and reads of a pipe in packet mode (`O_DIRECT`). For such a source read through [`Io::try_io`],
 //! which does not interpret short reads.
 //!
-//! Readiness is also forgotten without a proof, if a `WouldBlock` bypassed the `Io` or concerned
-//! one of several directions. The kernel is then asked again, by one `epoll_ctl(MOD)`, and reports
-//! what still holds.
+//! Readiness is also forgotten without a proof if a `WouldBlock` bypassed the `Io`, or if it is not
+//! known which of several directions would block. The kernel is then asked again, by one
+//! `epoll_ctl(MOD)`, and reports what still holds.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -36,9 +36,10 @@ use crate::sys::simulated::{self, System};
 
 /// An owned source and its readiness, passed to its handler at each call.
 ///
-/// Reads and writes through it keep its readiness true, without additional system calls. If a read
-/// or write is known to block, it is not attempted and returns [`ErrorKind::WouldBlock`] at once.
-/// Reading until `WouldBlock` therefore costs no system call to find the end.
+/// Reads and writes through an `Io` update its readiness, without additional system calls. If it is
+/// known that a read or write would block, the operation is not attempted, and returns
+/// [`ErrorKind::WouldBlock`] at once. A handler that reads until `WouldBlock` therefore needs no
+/// system call to find the end of the data.
 pub struct Io<T> {
     source: T,
     kind: Kind,
@@ -49,8 +50,8 @@ pub struct Io<T> {
     /// The facts that keep a short read or write from proving that the kernel's buffer is
     /// exhausted. All facts, if a short read or write never proves it.
     inconclusive: Readiness,
-    /// Whether the kind decides about short reads and writes, and the kernel was not asked for it
-    /// yet.
+    /// `true` if the kind decides what a short read or write proves, and the kernel was not asked
+    /// for the kind yet.
     asks_kind: bool,
     always_ready: bool,
     /// Whether a simulation reads and writes in the place of the kernel.
@@ -87,9 +88,14 @@ impl<T> Io<T> {
     /// Returns the source itself.
     ///
     /// This `Io` does not see reads and writes through the reference. If such an operation returns
-    /// `WouldBlock` and the handler does not return it to the loop, the source still looks ready,
-    /// and the handler is called again. If the handler returns it, the loop makes one `epoll_ctl`.
-    /// [`try_io`](Self::try_io) avoids both.
+    /// `WouldBlock`, the result of the handler decides:
+    ///
+    /// - If the handler returns this `WouldBlock`, the loop makes one `epoll_ctl` to ask the kernel
+    ///   whether the source is ready.
+    /// - If the handler returns anything else, the source still counts as ready, and the handler is
+    ///   called again next [turn](crate::Reactor::turn).
+    ///
+    /// Use [`try_io`](Self::try_io) to avoid both.
     #[inline]
     pub const fn get_ref(&self) -> &T {
         &self.source
@@ -98,17 +104,17 @@ impl<T> Io<T> {
     /// Returns the source itself, mutably.
     ///
     /// Do not replace the source through this reference. epoll watches the fd that was registered:
-    /// it stops watching when that fd closes, and the new fd is never added. Remove the
-    /// registration and add the new source instead. If the number of the old fd is reused by
-    /// another registered source, that registration is not affected. A `dup2` onto the fd of the
-    /// source cannot be detected: the handler then reads and writes the new file, which epoll does
-    /// not watch.
+    /// it stops watching when this fd closes, and it never watches the new fd. Remove the
+    /// registration and add the new source instead. If another registered source gets the number of
+    /// the old fd, its registration is not affected. A `dup2` onto the fd of the source cannot be
+    /// detected: the handler then reads and writes the new file, which epoll does not watch.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source
     }
 
-    /// Returns the readiness of the source at this moment, after the reads and writes so far.
+    /// Returns the readiness of the source at this moment, after the reads and writes that the
+    /// handler has made so far.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
@@ -117,8 +123,8 @@ impl<T> Io<T> {
     /// Returns the kind of the source.
     ///
     /// # Cost
-    /// None if the kind is known from the Rust type. Otherwise the kernel is asked, by up to two
-    /// `getsockopt`, or by one `getsockopt` and a look into `/proc`.
+    /// No system call if the Rust type determines the kind. Otherwise up to two `getsockopt`, or
+    /// one `getsockopt` and a look into `/proc`.
     pub fn kind(&self) -> Kind
     where
         T: AsFd,
@@ -132,9 +138,10 @@ impl<T> Io<T> {
     /// Returns `true` if the kernel refuses to report the readiness of this source because it is
     /// always ready (`EPERM` of `epoll_ctl(2)`: regular files, folders, `/dev/null`).
     ///
-    /// Reads and writes of such a source never return `WouldBlock`. The kernel never reports a
-    /// change either. If the handler returns `WouldBlock`, it is therefore called again after a
-    /// pause, which grows up to a second.
+    /// Reads and writes of such a source never return `WouldBlock`, and the kernel never reports a
+    /// change of its readiness. If the handler returns `WouldBlock` nevertheless, it is called
+    /// again. After 8 such calls the loop pauses before each further call: see
+    /// [`Handler::ready`](crate::Handler::ready).
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
         self.always_ready
@@ -144,17 +151,17 @@ impl<T> Io<T> {
     /// `sendmsg`.
     ///
     /// `interest` is the direction that the operation depends on. If the operation returns
-    /// `WouldBlock`, this direction is no longer ready. If the direction is known not to be ready,
-    /// the operation is not attempted, and `WouldBlock` is returned at once.
+    /// `WouldBlock`, this direction counts as not ready from then on. If the direction is known not
+    /// to be ready, the operation is not attempted, and `WouldBlock` is returned at once.
     ///
     /// For an operation that can block in one of several directions, such as a TLS handshake, pass
-    /// all of them. The loop then asks the kernel which of them are still ready, by one
-    /// `epoll_ctl`. For an operation whose `WouldBlock` does not reflect readiness, such as
-    /// `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]: the operation is always attempted
-    /// and never clears readiness.
+    /// all of these directions. After a `WouldBlock` the loop asks the kernel which of the
+    /// directions are still ready, by one `epoll_ctl`. For an operation whose `WouldBlock` does not
+    /// depend on readiness, such as `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]. The
+    /// operation is then always attempted, and its `WouldBlock` leaves the readiness unchanged.
     ///
     /// # Errors
-    /// The errors of the operation, and `WouldBlock` if it was not attempted.
+    /// The errors of the operation, and `WouldBlock` if the operation was not attempted.
     ///
     /// ```
     /// # use reactor::{Interest, Next, Reactor};
@@ -206,8 +213,8 @@ impl<T> Io<T> {
     /// why the registration ends.
     ///
     /// - `Interrupted`: all facts are as before the call.
-    /// - `WouldBlock`: there is nothing more for now. If this `Io` has not met a `WouldBlock`, the
-    ///   operation bypassed it, and the facts of this call are over.
+    /// - `WouldBlock`: there is nothing more to do for now. If this `Io` has not met a
+    ///   `WouldBlock`, the operation bypassed the `Io`, and the facts of this call are forgotten.
     #[cold]
     #[inline(never)]
     pub(crate) fn end<S>(
@@ -220,8 +227,8 @@ impl<T> Io<T> {
             Ok(Next::Remove) => return cx.registry.turn.end_running(CloseReason::ByHandler),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
-                // The kernel reports no change of this source, so it is called again, and backs off
-                // if it goes on so.
+                // The kernel reports no change of this source. So it is called again, and backs off
+                // if it returns `WouldBlock` each time.
                 ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
                 ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
                 ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
@@ -292,7 +299,7 @@ impl<T> Io<T> {
         }
     }
 
-    /// Returns whether the kernel has only reported that the source is not connected yet.
+    /// Returns `true` if the kernel has only reported that the source is not connected yet.
     pub(crate) fn is_unconnected(&self) -> bool {
         self.readiness.intersects(Readiness::RECHECK) && self.readiness.is_empty()
     }
@@ -354,9 +361,9 @@ impl<T> Io<T> {
         result
     }
 
-    /// Asks for the kind at the first `WouldBlock`, if the type does not say what a short read
-    /// proves. A source that never met a `WouldBlock` gains nothing from the answer. On this path
-    /// the question costs other operations no instruction.
+    /// Asks the kernel for the kind at the first `WouldBlock`, if the type does not show what a
+    /// short read proves. A source that never meets a `WouldBlock` gains nothing from the answer.
+    /// Asking here costs other operations no instruction.
     #[cold]
     fn after_failed_transfer(&mut self, interest: Interest, error: &io::Error)
     where
@@ -517,7 +524,7 @@ mod tests {
         writer.write_all(b"short").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 5);
         assert!(io.kind == Kind::Unknown && io.readiness.is_readable());
-        assert_eq!(io.kind(), Kind::Pipe, "who asks is told");
+        assert_eq!(io.kind(), Kind::Pipe, "a direct question is answered");
     }
 
     struct Buffered(io::PipeReader);

@@ -31,22 +31,23 @@ pub enum Kind {
     Queue,
     /// An fd without a name in the file system: eventfd, timerfd, pidfd, epoll, inotify.
     Anonymous,
-    /// A type that does not determine the kind, and the kernel was not asked yet.
+    /// Not known, because the Rust type does not determine the kind, and the kernel has not been
+    /// asked yet. Also the kind of a source that is not a socket, if `/proc` is missing.
     Unknown,
 }
 
 impl Kind {
-    /// Returns whether a short read or write by the bare system call exhausts the kernel's buffer:
-    /// see io.rs.
+    /// Returns `true` if a short read or write by the bare system call proves that the kernel's
+    /// buffer is exhausted: see io.rs.
     pub(crate) const fn short_io_means_drained(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
     }
 
-    /// Returns whether an error (`EPOLLERR`) means that the reader is gone, as at the write end of
-    /// a pipe.
+    /// Returns `true` if an error (`EPOLLERR`) means that the reader is gone, as at the write end
+    /// of a pipe.
     ///
-    /// A source that is not a socket stays unknown without `/proc`. It is treated as a pipe, whose
-    /// writers learn of the end of the reader by nothing else.
+    /// A source that is not a socket stays unknown without `/proc`. It is treated as a pipe,
+    /// because the writer of a pipe learns only by `EPOLLERR` that the reader is gone.
     pub(crate) const fn is_unread_by_error(self) -> bool {
         matches!(self, Self::Pipe | Self::Unknown)
     }
@@ -74,9 +75,9 @@ impl fmt::Display for Kind {
 pub(crate) struct TypeFacts {
     /// The kind, if the type determines it; otherwise [`Kind::Unknown`].
     pub(crate) kind: Kind,
-    /// Whether `read` and `write` of this type are the bare system calls, so that a short one means
-    /// what the kernel means by it. A type of the user's may have a buffer (TLS), and then a short
-    /// read means nothing.
+    /// `true` if `read` and `write` of this type are the bare system calls, so that a short one has
+    /// the kernel's meaning. A user's type may have a buffer (TLS). A short read of such a type
+    /// proves nothing.
     pub(crate) unbuffered: bool,
 }
 

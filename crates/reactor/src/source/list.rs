@@ -21,28 +21,31 @@ use crate::turn::policies::Label;
 pub struct RegistrationInfo<'a> {
     /// The key of the registration.
     pub key: Key,
-    /// The fd of its source; -1 for a notification queue.
+    /// The fd of the source; -1 for a notification queue.
     pub fd: RawFd,
     /// The kind of the source. If the type does not determine it, the kernel is asked. While the
-    /// handler of such a source is running it is [`Kind::Unknown`].
+    /// handler of such a source is running, `kind` is [`Kind::Unknown`].
     pub kind: Kind,
     /// The interest of the handler.
     pub interest: Interest,
-    /// The known facts about the source that have not been delivered or not been used up.
+    /// The facts that are known about the source: facts with which the handler was not called yet,
+    /// and facts that still hold after its last call.
     pub readiness: Readiness,
     /// The priority of the source.
     pub priority: Priority,
-    /// Whether the kernel refuses to watch the source because it is always ready.
+    /// `true` if the kernel refuses to watch the source because the source is always ready.
     pub always_ready: bool,
-    /// Whether the registration keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// `true` if [`Reactor::run`](crate::Reactor::run) keeps running while this registration
+    /// exists. `false` if the registration is in the [background](crate::Registry::set_background).
     pub keeps_alive: bool,
     /// The name given by [`Registry::set_name`](crate::Registry::set_name), or else the type of the
     /// handler.
     pub name: &'a str,
     /// The line that registered the source.
     pub origin: &'static Location<'static>,
-    /// The number of calls of the handler: for a queue one for each value, for an event one for
-    /// each time it was set. The queue named "remote" counts the closures that were posted.
+    /// The number of calls of the handler. For a queue, each value is one call. For the queue named
+    /// "remote", each posted closure is one call. For a registration of [`Event`](crate::Event)s,
+    /// each time that its condition held is one call.
     pub calls: u64,
 }
 
@@ -77,10 +80,11 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns all registrations, in the order of slots. Use it for a status command, for a log
-    /// line when the program ends, or to find a leak.
+    /// Returns all registrations, ordered by the first number of their keys as displayed. Use the
+    /// list for a status command, for a log line when the program ends, or to find a leak.
     ///
-    /// The registration whose handler is running is named `(running)` unless it was given a name.
+    /// A registration whose handler is running has the name `(running)`, unless it was given a
+    /// name.
     ///
     /// ```
     /// use reactor::{Interest, Next, Reactor};

@@ -1,7 +1,7 @@
-//! Sources: what is registered, and what is known of it between two calls.
+//! Sources: the registrations, and the facts known about each source between two calls.
 //!
 //! A registration is a slot in the arena of [`Sources`] and one allocation for its source and
-//! handler. The slot holds what the loop needs to decide whether to call the handler. The
+//! handler. The slot holds the data by which the loop decides whether to call the handler. The
 //! allocation is touched only for a call.
 //!
 //! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the
@@ -124,21 +124,21 @@ impl<E: ?Sized> Sources<E> {
         }
     }
 
-    /// Returns whether events must be collected before any is delivered.
+    /// Returns `true` if events must be collected before any is delivered.
     #[inline]
     pub(crate) const fn has_priorities(&self) -> bool {
         self.prioritised > 0
     }
 
-    /// Returns whether `key` names a queue that has a value for its handler.
+    /// Returns `true` if `key` names a queue that has a value for its handler.
     pub(crate) fn is_ready_queue(&self, key: Key) -> bool {
         self.get(key).is_some_and(|slot| {
             slot.kind == kind::Kind::Queue && slot.ready.intersects(slot.wanted)
         })
     }
 
-    /// Returns whether a queue, also one in the background, has a value that was sent and not
-    /// handled yet.
+    /// Returns `true` if a queue has a value that was sent and not handled yet. Queues in the
+    /// background count too.
     pub(crate) fn has_messages(&self) -> bool {
         self.ready.iter().any(|key| self.is_ready_queue(key))
     }

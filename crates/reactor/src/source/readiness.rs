@@ -1,4 +1,4 @@
-//! Readiness and interest: what a source can do now, and what its handler is called for.
+//! Readiness and interest: the facts about a source, and the facts that its handler is called for.
 //!
 //! Seven facts are kept apart, one bit each. Four are *levels*: they hold until an operation on the
 //! source, or the end of the source, disproves them. Three are *announcements*: no read or write
@@ -25,11 +25,12 @@ use std::ops::{BitOr, BitOrAssign};
 
 use rustix::event::epoll::EventFlags;
 
-/// The known facts about a source: what it can do, what has ended, what has happened.
+/// The known facts about a source: the operations it is ready for, the directions that have ended,
+/// and pending errors and timeouts.
 ///
-/// A handler reads it from [`Context::readiness`](crate::Context::readiness), which shows why it is
-/// called. The facts are independent of each other: a peer that has hung up can leave bytes to
-/// read, and a source can be readable and writable in one call.
+/// A handler learns from [`Context::readiness`](crate::Context::readiness) why it is called. The
+/// facts are independent of each other: a peer that has hung up can leave bytes to read, and a
+/// source can be readable and writable in one call.
 ///
 /// Build one from the constants and `|`, for the unit test of a handler:
 ///
@@ -137,8 +138,8 @@ impl Readiness {
         self.intersects(Self::PRIORITY)
     }
 
-    /// Returns `true` if the peer has closed its write side: after the buffered data a read returns
-    /// 0.
+    /// Returns `true` if the peer has closed its write side: a read returns 0 once the buffered
+    /// data has been read.
     #[inline]
     pub const fn is_read_closed(self) -> bool {
         self.intersects(Self::READ_CLOSED_BITS)
@@ -158,7 +159,7 @@ impl Readiness {
         self.intersects(Self::ERROR)
     }
 
-    /// Returns `true` if the timeout of this source has expired.
+    /// Returns `true` if the [timeout](crate::Registry::set_timeout) of this source has expired.
     #[inline]
     pub const fn is_timeout(self) -> bool {
         self.intersects(Self::TIMEOUT)
@@ -175,8 +176,8 @@ impl Readiness {
         self.0 & other.0 != 0
     }
 
-    /// Returns whether this is a hang-up without an end of the peer's direction. On a stream socket
-    /// it means that the socket is not connected.
+    /// Returns `true` for a hang-up without a closed write side of the peer. On a stream socket it
+    /// means that the socket is not connected.
     #[inline]
     pub(crate) const fn is_only_hang_up(self) -> bool {
         self.0 & Self::HUNG_UP != 0 && self.0 & EventFlags::RDHUP.bits() as u16 == 0
@@ -271,12 +272,13 @@ impl fmt::Debug for Readiness {
 /// The facts that a handler is called for: a mask in user space that can be changed at any time.
 ///
 /// A handler with `READABLE` is called when its source is readable, read-closed or in error. A
-/// handler with `WRITABLE` is called when it is writable, write-closed or in error. A handler with
-/// `PRIORITY` is called on priority or error. With [`Interest::NONE`] it is called for none of
-/// these.
+/// handler with `WRITABLE` is called when its source is writable, write-closed or in error. A
+/// handler with `PRIORITY` is called when its source has urgent data, another exceptional state, or
+/// an error. A handler with [`Interest::NONE`] is called only for its
+/// [timeout](crate::Registry::set_timeout), if one is set.
 ///
-/// Changing the interest costs no system call, except the first time that a direction is wanted
-/// ([`Registry::set_interest`](crate::Registry::set_interest)).
+/// Changing the interest usually costs no system call: see the cost of
+/// [`Registry::set_interest`](crate::Registry::set_interest).
 ///
 /// ```
 /// use reactor::Interest;
@@ -289,7 +291,7 @@ impl fmt::Debug for Readiness {
 pub struct Interest(u8);
 
 impl Interest {
-    /// No direction: the registration stays, its handler is paused.
+    /// No direction. The registration stays, but its handler is paused.
     pub const NONE: Self = Self(0);
     /// To read, to accept, or to learn that the peer has closed its write side.
     #[doc(alias("EV_READ", "UV_READABLE", "EPOLLIN"))]
@@ -337,15 +339,16 @@ impl Interest {
         Readiness(facts)
     }
 
-    /// Returns the facts that the handler is called for: [`facts`](Self::facts), and a timeout
-    /// whatever the interest. The bits that the loop checks after a call are included, so that one
-    /// test says whether the call has left anything to do.
+    /// Returns the facts that the handler is called for: [`facts`](Self::facts), and always a
+    /// timeout. The bits that the loop checks after a call are included, so that one test says
+    /// whether the call has left anything to do.
     #[inline]
     pub(crate) const fn wanted(self) -> Readiness {
         Readiness(self.facts().0 | Readiness::TIMEOUT.0 | Readiness::SELDOM.0)
     }
 
-    /// Returns those of the [`facts`](Self::facts) that mean that an operation can be done now.
+    /// Returns the facts among the [`facts`](Self::facts) which mean that an operation can be done
+    /// now.
     #[inline]
     const fn levels(self) -> Readiness {
         Readiness(self.0 as u16)
@@ -382,8 +385,8 @@ impl Interest {
         if self.is_none() { Self::PRIORITY } else { self }
     }
 
-    /// Returns whether these are several directions. If one of them would block, nothing is known
-    /// of the others.
+    /// Returns `true` for several directions. If an operation in several directions would block, it
+    /// is not known in which.
     #[inline]
     pub(crate) const fn is_several(self) -> bool {
         self.0.count_ones() > 1

@@ -8,25 +8,39 @@ use crate::slots::Key;
 
 /// The order in which ready sources are called in a turn: `Low < Normal < High`.
 ///
-/// All ready sources are called once in a turn, those of higher priority first, up to
-/// [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) calls. If more sources are
-/// ready, a quarter of the calls is reserved for [`Normal`](Self::Normal) and an eighth for
-/// [`Low`](Self::Low), so no priority starves.
+/// Set the priority of a source by [`Registry::set_priority`](crate::Registry::set_priority). The
+/// handler of each ready source is called once in a [turn](crate::Reactor::turn), in the order of
+/// priority. [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) limits the number
+/// of these calls. If more sources are ready, a quarter of the calls is reserved for
+/// [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so that no priority starves.
 ///
 /// ```
-/// use reactor::Priority;
+/// use reactor::{Interest, Next, Priority, Reactor};
 ///
-/// assert!(Priority::High > Priority::Normal);
-/// assert_eq!(Priority::default(), Priority::Normal);
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::<Vec<Priority>>::new()?;
+/// for priority in [Priority::Low, Priority::High, Priority::Normal] {
+///     let (reader, _) = std::io::pipe()?; // the writer is closed: the source is ready
+///     let key = reactor.add(reader, Interest::READABLE, move |_reader, cx| {
+///         cx.state.push(priority);
+///         Ok(Next::Remove)
+///     })?;
+///     reactor.set_priority(key, priority)?;
+/// }
+/// let mut order = Vec::new();
+/// reactor.run(&mut order)?;
+/// assert_eq!(order, [Priority::High, Priority::Normal, Priority::Low]);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// After all others: bulk transfers, statistics.
+    /// Called after all others. Use it for bulk transfers and statistics.
     Low,
-    /// The default.
+    /// Called after [`High`](Self::High) and before [`Low`](Self::Low). This is the default.
     #[default]
     Normal,
-    /// Before all others: the connection to a supervisor, a heartbeat.
+    /// Called before all others. Use it for the connection to a supervisor, or a heartbeat.
     High,
 }
 

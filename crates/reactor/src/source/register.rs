@@ -1,7 +1,7 @@
 //! Registration: how a source is added to the loop, and how its registration ends.
 //!
-//! Interest lives in user space. The kernel is told to watch a direction when it is first wanted,
-//! and is not told when it is no longer wanted: see `watch.rs`.
+//! Interest lives in user space. The kernel is asked to watch a direction when the direction is
+//! first wanted. It is not asked to stop when the direction is no longer wanted: see `watch.rs`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -26,37 +26,40 @@ use crate::turn::policies::{Label, PanicPolicy};
 impl<S> Registry<S> {
     /// Registers `source` with a closure, which is called while the source is ready for `interest`.
     ///
-    /// The source can be of any type that is [`AsFd`]. The reactor owns it from then on, together
-    /// with the closure. The first call comes next turn at the earliest, never from within `add`.
+    /// The source can be of any type that is [`AsFd`]. From then on the reactor owns the source and
+    /// the closure. `add` itself never calls the closure. If a handler calls `add`, the first call
+    /// comes in the next [turn](crate::Reactor::turn) at the earliest.
     ///
     /// `add` sets `O_NONBLOCK`. The flag belongs to the open file description, so it also affects
-    /// every duplicate of the fd, in this process and others. Registering a terminal's stdin
-    /// therefore makes stdout and the shell non-blocking too.
+    /// every duplicate of the fd, in this process and others. If stdin is a terminal, registering
+    /// it therefore also makes stdout and the stdin of the shell non-blocking.
     ///
     /// A handler that has not read or written everything is called again next turn while its source
     /// stays ready. A bounded amount of work in each call is therefore correct, and fair to other
     /// handlers.
     ///
-    /// When the registration ends, by [`Next::Remove`], by an error of the closure or by
-    /// [`remove`](Self::remove), the closure is dropped with its captures. An error is logged. To
-    /// be notified of the reason, register an object: [`add_handler`](Self::add_handler).
+    /// The registration ends by [`Next::Remove`], by an error of the closure or by
+    /// [`remove`](Self::remove). The closure is then dropped with its captures. An error of the
+    /// closure is logged: see [`Handler::ready`]. To be notified of the end and its reason,
+    /// register an object by [`add_handler`](Self::add_handler).
     ///
     /// # Cost
-    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. Source types whose kind is not known
-    /// from the Rust type cost two additional system calls at their first `WouldBlock`: see
-    /// [`Io::kind`].
+    /// O(1): one `epoll_ctl`, one `ioctl`, one allocation. If the Rust type does not determine the
+    /// [`Kind`] of the source, as `File` does not, the first `WouldBlock` of the source costs two
+    /// additional system calls: see [`Io::kind`].
     ///
     /// # Errors
     /// [`AddError`] contains the source and one of these errors:
     ///
-    /// - [`Error::AlreadyRegistered`]; the earlier registration is unchanged.
+    /// - [`Error::AlreadyRegistered`] if this reactor already has a registration for the fd. This
+    ///   earlier registration is unchanged.
     /// - [`Error::Full`] at the limit of
     ///   [`Builder::max_registrations`](crate::Builder::max_registrations).
     /// - [`Error::Os`] with the errno of the kernel: `EBADF` if the fd is not open, `ENOSPC` at
     ///   `/proc/sys/fs/epoll/max_user_watches`.
     ///
-    /// A source that epoll refuses because it is always ready, such as a regular file, is not an
-    /// error: see [`Io::is_always_ready`].
+    /// A source that epoll refuses because it is always ready, such as a regular file, is
+    /// registered without an error: see [`Io::is_always_ready`].
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -104,10 +107,11 @@ impl<S> Registry<S> {
         self.insert(source, interest, Closure(handler), Location::caller())
     }
 
-    /// Registers `source` with an object. Its [`ready`](crate::Handler::ready) is called while the
-    /// source is ready for `interest`, and its [`closed`](crate::Handler::closed) after the
-    /// registration has ended. Everything else is as described at [`add`](Self::add), including the
-    /// time of the first call and `O_NONBLOCK`.
+    /// Registers `source` with a handler object. Its method [`ready`](crate::Handler::ready) is
+    /// called while the source is ready for `interest`. Its method
+    /// [`closed`](crate::Handler::closed) is called after the registration has ended. Everything
+    /// else is as described at [`add`](Self::add), including the time of the first call and
+    /// `O_NONBLOCK`.
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, one `ioctl`, one allocation, as for [`add`](Self::add).
@@ -276,8 +280,8 @@ impl<S> Registry<S> {
         self.sources.enqueue_if_ready(key);
     }
 
-    /// Closes the ways by which other threads reach this loop, and answers the threads that wait
-    /// for it: no thread must wait for a loop that ends.
+    /// Closes the queues of this loop to other threads, and answers the callers that wait for it:
+    /// no thread must wait for a loop that ends.
     pub(crate) fn close_ways_in(&self) {
         let queues = self
             .sources
@@ -291,8 +295,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Closes all sources and drops their handlers, with the loop. The kernel is not told: its
-    /// interest list is closed with the epoll fd.
+    /// Closes all sources and drops their handlers, with the loop. No watch is ended in the kernel:
+    /// they all end with the epoll fd.
     pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
         for (key, slot) in self.sources.take_slots().iter_mut() {
             let entry = slot.entry.take();
@@ -308,13 +312,14 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Ends a registration: first the kernel's watch ends, then the source is closed, then the
-    /// handler is dropped.
+    /// Ends a registration. First the fd is removed from epoll, then the source is closed, and last
+    /// the handler is dropped.
     ///
-    /// All of this happens within this call, so an address or a file is free again after it. The
-    /// exception is the registration whose handler is running: its source and handler are dropped
-    /// when the handler returns. An event that was already collected does not reach the handler any
-    /// more. [`Handler::closed`] of an object is called with the deferred callbacks.
+    /// All of this happens within this call, so that an address or a file is free again when the
+    /// call returns. The exception is the registration whose handler is running: its source and
+    /// handler are dropped when the handler returns. An event that the kernel has already reported
+    /// does not reach the handler any more. If the handler is an object, its [`Handler::closed`] is
+    /// called later, among the [deferred](Self::defer) callbacks.
     ///
     /// # Cost
     /// O(1): one `epoll_ctl`, and the destructors of source and handler.
@@ -421,8 +426,9 @@ impl<S> Registry<S> {
         self.sources.get(key).is_some()
     }
 
-    /// Returns the number of registered sources. Notification queues count, and so does the one
-    /// queue of all [remotes](Self::remote), which exists from the first `remote` on.
+    /// Returns the number of registered sources. Notification queues are counted too. All
+    /// [remotes](Self::remote) together count as one queue, which exists from the first call of
+    /// `remote` on.
     #[inline]
     pub const fn len(&self) -> usize {
         self.sources.len()

@@ -1,5 +1,5 @@
-//! Settings of a registration: its interest, its priority, its name, and whether the loop may end
-//! without it.
+//! Settings of a registration: its interest, priority, name and origin, and how its end and its
+//! failures affect the loop.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -14,19 +14,20 @@ use crate::turn::policies::PanicPolicy;
 impl<S> Registry<S> {
     /// Sets the facts that the handler is called for.
     ///
-    /// If the source is known to be ready for the new interest, the handler is called this turn or
-    /// next.
+    /// If the source is known to be ready for the new interest, the handler is called in this
+    /// [turn](crate::Reactor::turn) or the next one.
     ///
     /// # Cost
-    /// No system call: the interest is a mask in user space. One `epoll_ctl` if a direction is
-    /// wanted for the first time, or again after the kernel was asked to stop reporting it because
-    /// of spurious wakeups.
+    /// Usually no system call, because the interest is a mask in user space. One `epoll_ctl` if a
+    /// direction is wanted for the first time. Also one `epoll_ctl` if a direction is wanted again
+    /// after the loop has told the kernel not to report it, because the reports had caused spurious
+    /// wakeups.
     ///
     /// # Errors
     /// The interest is unchanged if one of these is returned:
     ///
     /// - [`Error::StaleKey`] if the registration has ended.
-    /// - [`Error::Os`] if the kernel refuses.
+    /// - [`Error::Os`] if the kernel refuses the `epoll_ctl`.
     ///
     /// ```
     /// use reactor::{Interest, Next, Reactor};
@@ -69,13 +70,13 @@ impl<S> Registry<S> {
             .ok_or(Error::StaleKey(key))
     }
 
-    /// Sets the rank of a source among the ready sources. The new rank applies from the next time
+    /// Sets the [priority](Priority) of a source: when several sources are ready, handlers of
+    /// sources with a higher priority are called first. The new priority applies from the next time
     /// that the source becomes ready. Default: [`Priority::Normal`].
     ///
     /// # Cost
-    /// O(1). While every source has the normal priority, events are dispatched in one pass over the
-    /// kernel's list. With any other priority events are collected first, which costs some 50
-    /// instructions more for each event.
+    /// O(1). While any source has a priority other than normal, each event of the loop costs some
+    /// 50 instructions more, because the events must be sorted before handlers are called.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -100,8 +101,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Puts a registration into the background: [`Reactor::run`](crate::Reactor::run) may end while
-    /// it exists (like libuv's `unref`).
+    /// Puts a registration into the background, as libuv's `uv_unref` does:
+    /// [`Reactor::run`](crate::Reactor::run) does not wait for the end of the registration.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -125,8 +126,9 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Makes a registration keep [`Reactor::run`](crate::Reactor::run) alive while it exists. This
-    /// is the initial setting.
+    /// Puts a registration into the foreground, and so undoes
+    /// [`set_background`](Self::set_background): [`Reactor::run`](crate::Reactor::run) keeps
+    /// running while the registration exists. Default: foreground.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -137,16 +139,18 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this registration fails. Use it
-    /// for a registration without which a daemon cannot work: the daemon ends and reports why.
+    /// Makes this registration *essential*: if it fails, [`Reactor::run`](crate::Reactor::run) ends
+    /// and returns the error. Use it for a registration without which a daemon cannot work, so that
+    /// the daemon ends and reports why.
     ///
-    /// A failure is an error that the handler returns, or a panic that
-    /// [`PanicPolicy::RemoveHandler`] catches. `run` then
-    /// returns [`Error::Failed`] at the end of the turn, with the name and the line of the
-    /// registration. [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not
-    /// failures. For timers see [`set_timer_essential`](Self::set_timer_essential), for hooks
-    /// [`set_hook_essential`](Self::set_hook_essential). A deferred or posted closure has no such
-    /// setting: it calls [`stop_with`](Self::stop_with) itself.
+    /// A failure is an error that ends the registration, or a panic that
+    /// [`PanicPolicy::RemoveHandler`] catches. `run` then returns [`Error::Failed`] at the end of
+    /// the turn, with the name and the line of the registration.
+    /// [`Next::Remove`](crate::Next::Remove) and [`remove`](Self::remove) are not failures.
+    ///
+    /// For timers see [`set_timer_essential`](Self::set_timer_essential), and for hooks
+    /// [`set_hook_essential`](Self::set_hook_essential). A deferred or posted closure cannot be
+    /// made essential, but it can call [`stop_with`](Self::stop_with).
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -174,17 +178,19 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets how the loop treats a panic of this registration: of its handler, of
-    /// [`closed`](crate::Handler::closed), or of a destructor when it ends.
+    /// Sets how the loop treats a panic of the handler of this registration. The setting also
+    /// covers [`closed`](crate::Handler::closed), and the destructors that run when the
+    /// registration ends.
     ///
-    /// Set [`PanicPolicy::RemoveHandler`] for a handler that runs the code of others, such as a
-    /// plug-in, in a loop whose other handlers must not panic. Set [`PanicPolicy::Propagate`] for a
-    /// handler without which the program must end at once. Default: the policy of the loop,
+    /// Set [`PanicPolicy::RemoveHandler`] for a handler that runs foreign code, for example a
+    /// plug-in, while panics of other handlers still end the program. Set
+    /// [`PanicPolicy::Propagate`] for a handler whose panic must end the program at once, while
+    /// panics of other handlers are caught. Default: the policy of the loop,
     /// [`Builder::on_panic`](crate::Builder::on_panic).
     ///
     /// # Cost
-    /// From the first registration with [`PanicPolicy::RemoveHandler`] on, each call of this loop
-    /// is made so that a panic can be caught. This costs some 20 instructions a call.
+    /// Once [`PanicPolicy::RemoveHandler`] has been set for any registration, every callback of
+    /// this loop costs some 20 instructions more.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -220,9 +226,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Sets the name of a registration for logs and lists. Default: the type of its handler.
-    ///
-    /// [`registrations`](Self::registrations) has an example.
+    /// Sets the name of a registration for logs and lists. [`registrations`](Self::registrations)
+    /// has an example. Default: the type of the handler.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.
@@ -234,9 +239,9 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Overrides the source location recorded for a registration and shown in logs and in
-    /// [`registrations`](Self::registrations). Use it in a library of handlers that registers a
-    /// source later than the user's call that requested it.
+    /// Sets the source location of a registration, which logs and
+    /// [`registrations`](Self::registrations) show. Use it in a library of handlers that registers
+    /// a source because of an earlier call of its user. Pass the location of that earlier call.
     ///
     /// Default: the line that called [`add`](Self::add), by `#[track_caller]`.
     ///
@@ -254,8 +259,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Returns the source location of a registration, which
-    /// [`RegistrationInfo::origin`](crate::RegistrationInfo::origin) shows.
+    /// Returns the source location of a registration, as
+    /// [`RegistrationInfo::origin`](crate::RegistrationInfo::origin) does.
     ///
     /// # Cost
     /// O(1).

@@ -28,7 +28,7 @@ pub(crate) struct Slot<E: ?Sized> {
     /// The number of events that were not wanted, since the interest was last changed.
     pub(crate) unwanted_events: u8,
     pub(crate) priority: Priority,
-    /// Whether the ready queue holds its key.
+    /// `true` if the ready queue holds its key.
     pub(crate) queued: bool,
     pub(crate) always_ready: bool,
     pub(crate) background: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Slot<E: ?Sized> {
     pub(crate) kind: Kind,
 }
 
-// With its key a slot is a line of the cache.
+// A slot and its key fill one cache line.
 const _: () = assert!(size_of::<Slot<dyn Fn()>>() == 56);
 
 /// The consequences of a failure of a registration for its loop, in one byte.
@@ -48,7 +48,7 @@ impl OnFailure {
     const CATCHES: u8 = 2;
     const PROPAGATES: u8 = 4;
 
-    /// Returns whether an error ends `run`.
+    /// Returns `true` if an error ends `run`.
     pub(crate) const fn is_essential(self) -> bool {
         self.0 & Self::ENDS_RUN != 0
     }
@@ -102,7 +102,7 @@ impl<E: ?Sized> Blank for Slot<E> {
 pub(crate) struct Backoff {
     /// The turn of its last such call.
     pub(super) turn: u64,
-    /// The number of such calls, each a turn after the one before.
+    /// The number of such calls in consecutive turns.
     pub(super) calls: u32,
     pub(super) next: Duration,
 }

@@ -1,22 +1,22 @@
 //! Changes to the kernel's watch of a source after its registration.
 //!
-//! The kernel is told to watch a direction when it is first wanted (`settings.rs`), and is not told
-//! when it is no longer wanted. An event for an unwanted direction is recorded in the slot, which
-//! costs less than ending the watch and setting it again. Only a source that causes
-//! [`UNWANTED_EVENTS_MAX`] spurious wakeups without a change of interest is narrowed down in the
-//! kernel too.
+//! The kernel is asked to watch a direction when the direction is first wanted (`settings.rs`). It
+//! is not asked to stop when the direction is no longer wanted. An event for an unwanted direction
+//! is recorded in the slot, which costs less than ending the watch and setting it again. The
+//! kernel's watch is narrowed only after [`UNWANTED_EVENTS_MAX`] spurious wakeups of a source
+//! without a change of its interest.
 
 use super::readiness::Interest;
 use crate::registry::Registry;
 use crate::slots::Key;
 
 /// The number of unwanted events after which the kernel is asked to stop. It is small enough that a
-/// talkative peer of a paused handler costs little, and large enough that back-pressure that comes
-/// and goes costs no `epoll_ctl`.
+/// paused handler whose peer goes on sending costs little. It is large enough that short pauses by
+/// back-pressure cost no `epoll_ctl`.
 const UNWANTED_EVENTS_MAX: u8 = 8;
 
 impl<S> Registry<S> {
-    /// Makes the kernel report again what is ready.
+    /// Makes the kernel report again the directions that are ready.
     pub(crate) fn ask_again(&mut self, key: Key) {
         let Some(slot) = self.sources.get(key).filter(|slot| !slot.always_ready) else {
             return;

@@ -16,15 +16,15 @@ use crate::source::io::Io;
 use crate::source::readiness::Readiness;
 
 impl<S> Context<'_, S> {
-    /// Calls `access` with the source and the handler object of another registration. Use it to
-    /// write to a connection from the callback of another, or to change what its handler does next.
-    /// Returns the result of `access`.
+    /// Calls `access` with the source and the handler object of another registration, and returns
+    /// the result of `access`. For example, the handler of one connection can write to another
+    /// connection, or change the state of its handler.
     ///
     /// The registration must come from [`Registry::add_handler`](crate::Registry::add_handler),
     /// with the same types. Reads and writes in `access` update the readiness of the source, as in
-    /// a call of the handler. The `Context` of `access` has the key of that registration and an
-    /// empty readiness. `access` may use the registry freely. If it removes the registration that
-    /// it accesses, the registration ends when it returns.
+    /// a call of the handler. The [`Context`] of `access` has the key of the other registration and
+    /// an empty readiness. `access` may use the registry freely. If `access` removes the other
+    /// registration, the registration ends when `access` returns.
     ///
     /// # Cost
     /// O(1), no system call, no allocation.
@@ -35,7 +35,7 @@ impl<S> Context<'_, S> {
     /// - [`Error::StaleKey`] if the registration has ended.
     /// - [`Error::Running`] if the handler of the registration is running, or is already being
     ///   accessed.
-    /// - [`Error::OtherType`] if source or handler have other types.
+    /// - [`Error::OtherType`] if the source or the handler has another type.
     ///
     /// ```
     /// use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! The clock below a loop: that of the system, or one that a test drives.
+//! The clock below a loop: the clock of the system, or a clock that a test drives.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::thread::now;
 
-/// A clock that moves only when the program moves it, for tests that are exact and take no time.
+/// A clock for tests that are exact and take no real time. A clock of [`new`](Self::new) moves only
+/// when the program moves it. A clock of [`jumping`](Self::jumping) moves on its own from deadline
+/// to deadline.
 ///
-/// Pass a clone to [`Builder::clock`](crate::Builder::clock) and keep one. Clones are the same
-/// clock.
+/// Pass a clone to [`Builder::clock`](crate::Builder::clock), and keep another clone to move the
+/// clock. All clones are the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,8 +47,8 @@ impl ManualClock {
     /// Makes a clock that stands still until [`advance`](Self::advance).
     ///
     /// A reactor with this clock waits for its sources as usual, but no timer ends the wait. The
-    /// timeout of a [`turn`](crate::Reactor::turn) is real time: the turn waits that long for its
-    /// sources, and the clock does not move.
+    /// timeout of a [`turn`](crate::Reactor::turn) is real time: the turn waits for its sources
+    /// until the timeout has passed, and the clock does not move.
     pub fn new() -> Self {
         let (now, wall) = (Cell::new(Instant::now()), Cell::new(SystemTime::now()));
         Self {
@@ -59,18 +61,18 @@ impl ManualClock {
         }
     }
 
-    /// Makes a clock that jumps to the next deadline when the loop would sleep until it. The
-    /// program runs as fast as it can, and every timer runs at its exact time. While there is an
-    /// idle callback the loop never sleeps, so the clock never jumps.
+    /// Makes a clock that jumps to the next deadline when the loop would sleep until that deadline.
+    /// The program runs as fast as it can, and every timer runs at its exact time. While there is
+    /// an idle callback the loop never sleeps, so the clock never jumps.
     ///
-    /// The timeout of a [`turn`](crate::Reactor::turn) is such a deadline too: the turn moves the
-    /// clock by the timeout instead of waiting.
+    /// The timeout of a [`turn`](crate::Reactor::turn) is a deadline too: the turn moves the clock
+    /// by the timeout instead of waiting.
     ///
     /// The clock stands still while other threads work for the loop:
     ///
     /// - while anything that they have sent waits to be handled;
-    /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a pool holds one, and a
-    ///   [`LoopThread`](crate::LoopThread) holds one until it is joined.
+    /// - while a [`KeepAlive`](crate::KeepAlive) is held. Each job of a worker pool holds a
+    ///   `KeepAlive`, and a [`LoopThread`](crate::LoopThread) holds one until it is joined.
     ///
     /// Meanwhile the loop waits for these threads in real time.
     ///
@@ -102,25 +104,42 @@ impl ManualClock {
         self.time.now.get()
     }
 
-    /// Returns the wall-clock time. Initially it is that of the system.
+    /// Returns the wall-clock time of this clock. A new clock has the wall-clock time of the
+    /// system.
     pub fn wall(&self) -> SystemTime {
         self.time.wall.get()
     }
 
-    /// Sets the wall clock, as an administrator does. No time passes, but timers of
-    /// [`Registry::at_wall`](crate::Registry::at_wall) become due at other times.
+    /// Sets the wall clock, as an administrator would. The monotonic time does not move. Timers of
+    /// [`Registry::at_wall`](crate::Registry::at_wall) follow the new wall-clock time.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use reactor::ManualClock;
+    ///
+    /// let clock = ManualClock::new();
+    /// let before = clock.now();
+    /// clock.set_wall(UNIX_EPOCH);
+    /// assert_eq!(clock.now(), before); // the monotonic time has not moved
+    /// clock.advance(Duration::from_secs(2)); // moves both
+    /// assert_eq!(clock.now(), before + Duration::from_secs(2));
+    /// assert_eq!(clock.wall(), UNIX_EPOCH + Duration::from_secs(2));
+    /// ```
     pub fn set_wall(&self, time: SystemTime) {
         self.time.wall.set(time);
         self.time.wall_sets.set(self.time.wall_sets.get() + 1);
     }
 
-    /// Moves the clock forward by `time`. Timers that become due run in the next turn, and all of
-    /// them see the new time. To run each of them at its own time, call
-    /// [`Reactor::advance`](crate::Reactor::advance) instead.
+    /// Moves the clock forward by `time`: its monotonic time and its wall-clock time. Timers that
+    /// become due run in the next [turn](crate::Reactor::turn), and all of them see the new time.
+    /// To run each timer at its own time, call [`Reactor::advance`](crate::Reactor::advance)
+    /// instead.
+    ///
+    /// Timers cover the 292 years after the reactor was built. A timer with a later deadline never
+    /// runs.
     ///
     /// # Panics
-    /// If the sum is more than an [`Instant`] or a [`SystemTime`] can hold. Timers cover the 292
-    /// years after the reactor was built: a timer that would be due later is never due.
+    /// If the new time is more than an [`Instant`] or a [`SystemTime`] can hold.
     pub fn advance(&self, time: Duration) {
         let (now, wall) = (self.time.now.get() + time, self.time.wall.get() + time);
         self.time.now.set(now);
@@ -168,12 +187,12 @@ impl Clock {
         self.manual.as_ref().is_some_and(|manual| !manual.jumps)
     }
 
-    /// Returns the clock if it is one that the program drives.
+    /// Returns the manual clock, if there is one.
     pub(crate) const fn driven(&self) -> Option<&ManualClock> {
         self.manual.as_ref()
     }
 
-    /// Returns the clock if it jumps at waits.
+    /// Returns the manual clock, if it jumps at waits.
     pub(super) fn jumping(&self) -> Option<&ManualClock> {
         self.manual.as_ref().filter(|manual| manual.jumps)
     }

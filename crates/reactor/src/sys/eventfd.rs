@@ -13,13 +13,14 @@ use crate::error::Error;
 /// reach a loop at less cost through a [`Sender`](crate::Sender) or a [`Remote`](crate::Remote),
 /// which make no system call while the loop is awake.
 ///
-/// A handler that reads once per call is called twice for each addition: the second call finds the
-/// counter at zero, and only after its `WouldBlock` does the loop wait. A read returns what the
-/// counter was. It does not prove that the counter is zero now.
+/// A handler that reads once per call is called twice for each addition. After the first read the
+/// loop does not know whether the counter is zero, and calls the handler again. The second read
+/// finds the counter at zero and returns `WouldBlock`. The handler is then called again only after
+/// the next addition.
 ///
 /// The fd is readable while the counter is greater than zero. It is in blocking mode until it is
 /// registered or until [`set_nonblocking`](Self::set_nonblocking) is called. It is close-on-exec.
-/// Any thread may use it by reference.
+/// Any thread may use an `EventFd` by reference.
 ///
 /// ```
 /// use reactor::{EventFd, Interest, Next, Reactor};
@@ -48,7 +49,7 @@ pub struct EventFd {
 }
 
 impl EventFd {
-    /// The greatest count: 2^64 - 2, one less than the largest number of 64 bits.
+    /// The greatest count, 2^64 - 2.
     pub const MAX: u64 = u64::MAX - 1;
 
     /// Creates a counter that starts at `initial`. A [`read`](Self::read) returns the whole count
@@ -76,7 +77,8 @@ impl EventFd {
         )
     }
 
-    /// Creates a counter from which each [`read`](Self::read) takes one (`EFD_SEMAPHORE`).
+    /// Creates a counter that starts at `initial`. Each [`read`](Self::read) takes one from the
+    /// count (`EFD_SEMAPHORE`).
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -113,7 +115,7 @@ impl EventFd {
         })
     }
 
-    /// Adds to the counter.
+    /// Adds `count` to the counter.
     ///
     /// # Cost
     /// One system call.
@@ -121,20 +123,21 @@ impl EventFd {
     /// # Errors
     /// - `EINVAL` if `count` is 2^64 - 1.
     /// - `WouldBlock` if the sum would be more than [`MAX`](Self::MAX) and the fd is non-blocking.
-    ///   A blocking fd waits until another thread or process reads.
+    ///   If the fd is blocking, the call waits until another thread or process reads.
     pub fn add(&self, count: u64) -> io::Result<()> {
         rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &count.to_ne_bytes()))?;
         Ok(())
     }
 
-    /// Takes the whole count and returns it. From a semaphore it takes one, and returns 1.
+    /// Takes the whole count and returns it. If the fd is a [`semaphore`](Self::semaphore), takes
+    /// one from the count and returns 1.
     ///
     /// # Cost
     /// One system call.
     ///
     /// # Errors
-    /// - `WouldBlock` if the count is zero and the fd is non-blocking. A blocking fd waits until
-    ///   another thread or process adds.
+    /// - `WouldBlock` if the count is zero and the fd is non-blocking. If the fd is blocking, the
+    ///   call waits until another thread or process adds.
     /// - `InvalidData` if the fd is not an eventfd.
     pub fn read(&self) -> io::Result<u64> {
         let mut count = [0; 8];
@@ -147,8 +150,8 @@ impl EventFd {
         }
     }
 
-    /// Sets whether `add` and `read` return `WouldBlock` instead of waiting. All duplicates share
-    /// the setting, also in other processes.
+    /// Sets whether [`add`](Self::add) and [`read`](Self::read) return `WouldBlock` instead of
+    /// waiting. All duplicates of the fd share the setting, even duplicates in other processes.
     ///
     /// # Errors
     /// The errors of `ioctl(2)` for `FIONBIO`. None of them occurs for an eventfd.
@@ -156,7 +159,7 @@ impl EventFd {
         Ok(rustix::io::ioctl_fionbio(&self.fd, nonblocking)?)
     }
 
-    /// Duplicates the fd. Both belong to the same counter.
+    /// Duplicates the fd. Both fds belong to the same counter.
     ///
     /// # Errors
     /// `EMFILE`.
@@ -184,8 +187,8 @@ impl AsRawFd for EventFd {
     }
 }
 
-/// Wraps an eventfd that was made elsewhere, or inherited. The fd is not checked here: if it is of
-/// another kind, its use fails.
+/// Wraps an eventfd that was made elsewhere, or inherited. The fd is not checked here. If it is not
+/// an eventfd, [`add`](EventFd::add) and [`read`](EventFd::read) may fail.
 impl From<OwnedFd> for EventFd {
     fn from(fd: OwnedFd) -> Self {
         Self { fd }

@@ -1,5 +1,4 @@
-//! Facts of one descriptor, asked when they matter: its kind, and whether it is ready at this
-//! moment.
+//! Facts about one descriptor, asked when they matter: its kind, and its readiness at this moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -18,7 +17,7 @@ use crate::source::readiness::{Interest, Readiness};
 #[cfg(feature = "simulation")]
 use crate::sys::simulated;
 
-/// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. One `ioctl`.
+/// Sets `O_NONBLOCK` on `fd`, which shares the flag with all its duplicates. Makes one `ioctl`.
 #[inline]
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     #[cfg(feature = "simulation")]
@@ -33,8 +32,8 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::io::ioctl_fionbio(fd, true).map_err(failed)
 }
 
-/// Returns which parts of `interest` `fd` is ready for at this moment. Errors and hang-ups are
-/// reported in any case. One `poll`, which does not wait.
+/// Returns the facts that hold for `fd` at this moment, among the facts of `interest`, errors and
+/// hang-ups. Makes one `poll`, which does not wait.
 pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Readiness> {
     #[cfg(feature = "simulation")]
     if let Some(system) = simulated::owner(fd) {
@@ -64,12 +63,12 @@ pub(crate) fn readiness_now(fd: BorrowedFd<'_>, interest: Interest) -> io::Resul
     )))
 }
 
-/// Returns the kind of `fd`, by the kernel. Two system calls; one for a socket that is not a
+/// Asks the kernel for the kind of `fd`. Makes two system calls, or one for a socket that is not a
 /// stream.
 ///
-/// Other descriptors than sockets are looked up in `/proc`. The standard library has no `fstat(2)`
-/// for an fd that it does not own, and the module of rustix that has it takes longer to compile
-/// than all of this crate. Without `/proc` the kind stays unknown.
+/// Descriptors that are not sockets are looked up in `/proc`. The standard library has no
+/// `fstat(2)` for an fd that it does not own. The module of rustix that has `fstat` takes longer to
+/// compile than all of this crate. Without `/proc` the kind stays unknown.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Kind {
     #[cfg(feature = "simulation")]
     if let Some(system) = simulated::owner(fd) {
@@ -91,7 +90,7 @@ fn kind_in(folder: &Path, fd: BorrowedFd<'_>) -> Kind {
 }
 
 /// Returns `true` if a socket has no address of its own, as before it connects. A listener that was
-/// shut down keeps its own.
+/// shut down keeps its address.
 pub(crate) fn was_never_named(socket: BorrowedFd<'_>) -> bool {
     #[cfg(feature = "simulation")]
     if let Some(system) = simulated::owner(socket) {
@@ -126,11 +125,15 @@ mod tests {
     use crate::sys::eventfd::EventFd;
 
     #[track_caller]
-    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, told_by_type: bool) {
+    fn expect_kind<T: AsFd + 'static>(source: T, kind: Kind, is_known_by_type: bool) {
         assert_eq!(super::kind(source.as_fd()), kind);
         assert_eq!(
             TypeFacts::of::<T>().kind,
-            if told_by_type { kind } else { Kind::Unknown }
+            if is_known_by_type {
+                kind
+            } else {
+                Kind::Unknown
+            }
         );
     }
 

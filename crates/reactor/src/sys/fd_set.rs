@@ -10,16 +10,17 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::error::Error;
 use crate::source::readiness::{Interest, Readiness};
 
-/// Several descriptors that are one source. Use it for a library that has sockets of its own and
-/// needs to know which of them are ready, such as libcurl's multi interface and ZeroMQ.
+/// Several descriptors that are one source. Use it for a library, such as ZeroMQ or libcurl with
+/// its multi interface, that has sockets of its own and must be told which of them are ready.
 ///
-/// An `FdSet` is an epoll instance. Store it next to the owner of the descriptors. Register both as
-/// one source, by an [`AsFd`] that returns the fd of the set. In the handler, call
-/// [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and removed
-/// at any time, also while the handler runs. They stay the library's: the set neither owns nor
-/// closes one.
+/// An `FdSet` is an epoll instance. Store the set and the owner of the descriptors in one struct,
+/// whose [`AsFd`] returns the fd of the set, and register this struct as a source. In the handler,
+/// call [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and
+/// removed at any time, even while the handler runs. The library keeps owning the descriptors: the
+/// set never closes one.
 ///
-/// The set is level-triggered: each `ready` reports a descriptor that is still ready.
+/// The set is level-triggered: a descriptor that is still ready is reported by the next `ready`
+/// too.
 ///
 /// # Cost
 /// One fd. One system call for each method.
@@ -83,14 +84,14 @@ impl FdSet {
         Ok(Self { epoll })
     }
 
-    /// Adds a descriptor, which is reported with `token`. The descriptor must stay open while it is
-    /// in the set: close it after [`remove`](Self::remove).
+    /// Adds a descriptor. [`ready`](Self::ready) returns `token` for it. The descriptor must stay
+    /// open while it is in the set: close it after [`remove`](Self::remove).
     ///
     /// # Errors
     /// - `EEXIST` if the descriptor is in the set already.
-    /// - `EPERM` for a regular file or a directory, which are always ready.
+    /// - `EPERM` if the descriptor is a regular file or a directory. These are always ready.
     /// - `ENOSPC` at `/proc/sys/fs/epoll/max_user_watches`.
-    /// - `ELOOP` for a set that holds this one.
+    /// - `ELOOP` if the descriptor is a set that contains this set.
     pub fn add(&self, fd: impl AsFd, interest: Interest, token: u64) -> io::Result<()> {
         let added = epoll::add(
             &self.epoll,
@@ -124,15 +125,16 @@ impl FdSet {
     }
 
     /// Returns the tokens of descriptors that are ready, with their readiness. Does not wait.
-    /// Returns at most `max` of them; `max` is clamped to the range from 1 to 65,536. If more are
-    /// ready, the next calls report the others.
+    /// Returns at most `max` tokens. If more descriptors are ready, the next calls return the
+    /// others. `max` is clamped to the range from 1 to 65,536.
     ///
     /// # Cost
     /// One system call, one allocation.
     ///
     /// # Errors
     /// `WouldBlock` if no descriptor is ready. In a handler, call `ready` through
-    /// [`Io::try_io`](crate::Io::try_io): the `WouldBlock` then says that the set has been drained.
+    /// [`Io::try_io`](crate::Io::try_io): the loop then waits until a descriptor of the set becomes
+    /// ready.
     pub fn ready(&self, max: usize) -> io::Result<Vec<(u64, Readiness)>> {
         let mut events = Vec::with_capacity(max.clamp(1, 1 << 16));
         let at_once = Timespec {

@@ -1,24 +1,24 @@
 //! The seam between the loop and the system below it.
 //!
-//! The loop needs five things of the system and asks for them here. Nothing above this folder knows
-//! what answers: the kernel, a clock that a test drives, or a simulation that stands in for the
+//! The loop needs five things of the system and asks for them here. No code above this folder
+//! depends on the implementation: the kernel, a clock that a test drives, or a simulation of the
 //! kernel.
 //!
 //! - Readiness, from [`Poller`]. A watched descriptor that becomes ready is reported once, with its
 //!   key. A descriptor that is ready when it is watched or rearmed is reported by the next wait.
-//!   After as many reports as there are watched descriptors, each descriptor that was ready in the
-//!   beginning has been reported. Nothing is reported for a descriptor once its watch has ended;
-//!   reports that [`Events`] holds by then stay there.
+//!   After as many reports as there are watched descriptors, each descriptor that was ready at
+//!   first has been reported. Nothing is reported for a descriptor once its watch has ended.
+//!   Reports that [`Events`] holds by then stay there.
 //! - Time, from [`clock::Clock`]. The monotonic time never runs back. The wall clock may be set: an
 //!   event with [`Key::WALL_CLOCK`] reports it, or [`clock::Clock::take_wall_set`].
 //! - Wakes, by [`Wake`]. A wake by any thread ends the present wait, or the next one. Wakes that
 //!   come before the loop waits again are coalesced.
-//! - Facts, from [`fd`]: the kind of a descriptor, and whether it is ready at this moment.
+//! - Facts, from [`fd`]: the kind of a descriptor, and its readiness at this moment.
 //! - Workers, from [`thread`]. A thread runs the closure that it was started with, once.
 //!
-//! A wait ends for a report, for a wake, at its timeout, or because it was interrupted. It counts
-//! for the time before it, unless it slept through to its end with nothing to report:
-//! [`ReportedUntil`].
+//! A wait ends for a report, for a wake, at its timeout, or because it was interrupted. A wait
+//! shows the reports up to the time at which it began. Only a wait that slept until its end and has
+//! nothing to report shows them up to that end: see [`ReportedUntil`].
 //!
 //! Each report has a key. [`Key::NULL`], [`Key::ALARM`] and [`Key::WALL_CLOCK`] are the system's
 //! own.
@@ -53,8 +53,8 @@ pub(crate) struct Sys {
     pub(crate) reported: ReportedUntil,
 }
 
-/// The range of a sleep: from `now`, which has just been read, to `end`. The `timeout` is that of
-/// the user, in the time of the system.
+/// The range of a sleep: from `now`, which has just been read, to `end`. The `timeout` is the
+/// user's, in real time.
 #[derive(Clone, Copy)]
 pub(crate) struct Sleep {
     pub(crate) now: Instant,
@@ -93,8 +93,8 @@ impl Sys {
         })
     }
 
-    /// Makes an event report that the wall clock was set, unless one does already or none is
-    /// needed.
+    /// Makes events report that the wall clock was set. Does nothing if they do already, or with a
+    /// manual clock.
     pub(crate) fn watch_wall_clock(&mut self, clock: &Clock) -> Result<(), Error> {
         if clock.driven().is_some() {
             Ok(())
@@ -144,8 +144,8 @@ impl Sys {
         Ok(())
     }
 
-    /// Sleeps with a clock that stands still meanwhile, or jumps to the end if there is nothing to
-    /// wait for.
+    /// Sleeps with a manual clock, which stands still meanwhile, or jumps to the end if there is
+    /// nothing to wait for.
     #[cold]
     fn sleep_by_driven_clock(
         &mut self,
@@ -156,7 +156,7 @@ impl Sys {
         let Sleep { now, end, timeout } = sleep;
         if let Some(jumping) = clock.jumping() {
             self.collect(now)?;
-            // Other threads work in the time of the system: the loop waits for them in that time.
+            // Other threads work in real time, so the loop waits for them in real time.
             if !self.events.is_empty() {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
 //! The kernel's side: which fds epoll watches, and which events it has reported.
 //!
 //! mio owns the epoll fd and calls `epoll_ctl`, always edge-triggered. The wait goes to the same fd
-//! through rustix, which returns the event bits of the kernel unchanged. mio's accessors fold
-//! priority into readable, and take six tests where none is needed (docs/decisions/0001).
+//! through rustix, which returns the event bits of the kernel unchanged. mio's accessors report
+//! priority as readable, and make six tests where none is needed (docs/decisions/0001).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -44,24 +44,25 @@ pub(crate) struct Poller {
     simulated: Option<simulated::Epoll>,
 }
 
-/// Descriptors with numbers from here on are not checked: the table would be larger than the
-/// sources.
+/// Descriptors with this number or a greater one are not checked: the table would be larger than
+/// the sources.
 const NUMBERED_MAX: usize = 1 << 20;
 
 /// The slot that watches a descriptor, by the number of the descriptor. If a source was replaced
-/// without our knowledge, its number may belong to another source by now. Then no call is made to
-/// the kernel in the old source's name.
+/// unnoticed, its number may belong to another source by now. The table shows this, and no call is
+/// made to the kernel for the old source.
 ///
-/// INVARIANT (owners): the slot of the last `add` of a number that the kernel accepted stands here
-/// until its `remove`. Kept by those two; every other call to the kernel relies on it.
+/// INVARIANT (owners): the table holds the slot of the last `add` of a number that the kernel
+/// accepted, until its `remove`. Kept by `add` and `remove`. Every other call to the kernel relies
+/// on it.
 #[derive(Debug, Default)]
 struct Owners {
     slots: Vec<u32>,
 }
 
 impl Owners {
-    /// The index of no slot.
-    const NOBODY: u32 = Key::NULL.index();
+    /// Marks a descriptor that no slot watches.
+    const NO_OWNER: u32 = Key::NULL.index();
 
     fn set(&mut self, fd: RawFd, slot: u32) {
         let Some(number) = usize::try_from(fd)
@@ -71,7 +72,7 @@ impl Owners {
             return;
         };
         if number >= self.slots.len() {
-            self.slots.resize(number + 1, Self::NOBODY);
+            self.slots.resize(number + 1, Self::NO_OWNER);
         }
         self.slots[number] = slot;
     }
@@ -88,7 +89,7 @@ impl Owners {
     }
 }
 
-/// Why a wait has neither reported anything nor reached its end.
+/// The reason why a wait has neither reported anything nor reached its end.
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// A signal came first. The kernel has reported nothing about the sources.
@@ -101,7 +102,7 @@ pub(crate) enum Broken {
 pub(crate) enum Watch {
     /// The kernel reports changes of the source.
     Armed,
-    /// The kernel refuses, since the source is always ready.
+    /// The kernel refuses to watch the source, since it is always ready.
     Refused,
 }
 
@@ -167,7 +168,8 @@ impl Poller {
         self.wall_watch.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// Begins to watch `fd`. `EPOLL_CTL_ADD` reports at once what is ready already.
+    /// Begins to watch `fd`. If the fd is ready already, `EPOLL_CTL_ADD` makes the next wait report
+    /// it.
     pub(crate) fn add(&mut self, fd: RawFd, key: Key, interest: Interest) -> Result<Watch, Error> {
         match self.register(fd, key, interest) {
             Ok(()) => {
@@ -186,7 +188,8 @@ impl Poller {
         }
     }
 
-    /// Changes the interest of the watch of `fd` for `key`. The kernel reports anew what is ready.
+    /// Changes the interest of the watch of `fd` for `key`. The next wait reports again what is
+    /// ready.
     pub(crate) fn rearm(&self, fd: RawFd, key: Key, interest: Interest) -> Result<(), Error> {
         self.expect_own(fd, key)
             .and_then(|()| self.reregister(fd, key, interest))
@@ -197,11 +200,11 @@ impl Poller {
             })
     }
 
-    /// Ends the watch of `fd` for `key`. The fd must still be open: otherwise a duplicate of it
-    /// would go on reporting.
+    /// Ends the watch of `fd` for `key`. The fd must still be open: otherwise the watch would go on
+    /// for its duplicates.
     pub(crate) fn remove(&mut self, fd: RawFd, key: Key) -> Result<(), Error> {
         let removed = self.expect_own(fd, key).and_then(|()| {
-            self.owners.set(fd, Owners::NOBODY);
+            self.owners.set(fd, Owners::NO_OWNER);
             self.deregister(fd)
         });
         removed.map_err(|source| Error::Os {
@@ -378,7 +381,7 @@ impl Events {
         self.list.len() == self.list.capacity()
     }
 
-    /// Returns `true` if no source has reported: there is no event, or only that of the alarm.
+    /// Returns `true` if no source has reported: there is no event, or only the event of the alarm.
     #[inline]
     pub(crate) fn is_silence(&self) -> bool {
         self.list
@@ -437,7 +440,7 @@ mod tests {
         assert_eq!(
             poller.add(fd, key, Interest::READABLE).unwrap(),
             Watch::Armed
-        ); // the wait ends at once
+        ); // ready, so that the wait ends at once
         poller
             .wait_until(&mut events, deadline, Duration::from_secs(1000))
             .unwrap();
@@ -478,6 +481,7 @@ mod tests {
         assert!(readiness.is_read_closed());
         assert!(events.is_empty());
     }
+
     #[test]
     fn an_fd_that_another_key_watches_is_not_changed_in_the_kernel() {
         let mut poller = Poller::new().unwrap();
@@ -488,7 +492,7 @@ mod tests {
         let fd = reader.as_raw_fd();
         poller.add(fd, first, Interest::READABLE).unwrap();
         let (other, _other_writer) = io::pipe().unwrap();
-        rustix::io::dup2(&other, &mut reader).unwrap(); // ends its watch behind our back
+        rustix::io::dup2(&other, &mut reader).unwrap(); // ends the watch, unnoticed
         assert!(
             poller.rearm(fd, first, Interest::READABLE).is_err(),
             "the kernel does not know it"

@@ -13,7 +13,7 @@ use super::thread::now;
 use super::timerfd::timespec;
 use crate::error::Error;
 
-/// Returns the argument of the other functions for these descriptors.
+/// Converts descriptors to the argument of the other functions.
 pub(crate) fn to_poll<'fd>(fds: impl Iterator<Item = BorrowedFd<'fd>>) -> Vec<PollFd<'fd>> {
     fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
         .collect()
@@ -57,12 +57,12 @@ fn poll_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<
     }
 }
 
-/// Looks which of `polled` are readable at this moment. Returns `true` if all of them are.
+/// Polls `polled` without waiting. Returns `true` if all of them are readable at this moment.
 pub(crate) fn are_all_readable(polled: &mut [PollFd<'_>]) -> io::Result<bool> {
     Ok(polled.is_empty() || poll_until(polled, Some(now()))? == polled.len())
 }
 
-/// Waits until all of `polled` are readable at one look. Returns `true` if they were before
+/// Waits until one poll finds all of `polled` readable. Returns `true` if it did so before
 /// `deadline`.
 pub(crate) fn wait_until_all_readable(
     polled: &mut [PollFd<'_>],

@@ -1,7 +1,7 @@
 //! ReportedUntil: the time up to which the kernel has reported all that it had to report.
 //!
-//! A timeout judges a source by its silence, and the clock alone does not know about silence: while
-//! the process was stopped, or a callback took long, the bytes lay in the kernel. A source is
+//! A timeout judges a source by its silence, and the clock alone does not show silence: while the
+//! process was stopped, or a callback took long, bytes may have waited in the kernel. A source is
 //! notified of its timeout only after the kernel has been asked at the deadline or later.
 //!
 //! Ground rule: a wait counts for the time read before it, not after it, since the process may be

@@ -76,7 +76,7 @@ where
     spawned.map(JoinHandle::Real).map_err(failed)
 }
 
-/// Returns the time by which a thread waits for a loop or for other threads: that of the system.
+/// Returns the time of the system, by which a thread waits for a loop or for other threads.
 #[inline]
 pub(crate) fn now() -> Instant {
     #[cfg(feature = "simulation")]

@@ -17,25 +17,27 @@ use crate::turn::nanos::nanos;
 use crate::turn::policies::Label;
 
 impl<S> Registry<S> {
-    /// Runs `callback` once `delay` has passed since this turn's time. The result of the callback
-    /// says whether and when it runs again.
+    /// Runs `callback` when `delay` has passed since [this turn's time](Self::now). The result of
+    /// the callback decides whether and when it runs again: see [`Then`].
     ///
-    /// A timer is never early. It is late by the time that the callbacks before it take. The wait
-    /// before it is also rounded up to whole milliseconds, unless
+    /// A timer is never early. It is late by the time that the callbacks before it take. It is also
+    /// late by up to a millisecond, because the loop waits for whole milliseconds unless
     /// [`Builder::high_resolution`](crate::Builder::high_resolution) is set.
     ///
-    /// - The clock is the monotonic one, which stands still while the machine is suspended. For the
-    ///   wall clock use [`at_wall`](Self::at_wall).
-    /// - [`Duration::ZERO`] runs the timer as soon as timers run: later this turn, or next turn if
-    ///   it was armed by a timer or by a callback that runs after timers. With [`Duration::MAX`] it
+    /// - The delay is measured by the monotonic clock, which stands still while the machine is
+    ///   suspended. For the wall clock use [`at_wall`](Self::at_wall).
+    /// - With a delay of [`Duration::ZERO`] the timer runs later in this
+    ///   [turn](crate::Reactor::turn). It runs next turn if it was armed outside of a turn, by a
+    ///   timer, or by a callback that runs after the timers of the turn. With [`Duration::MAX`] it
     ///   never runs.
     /// - Timers run after the sources of their turn, in the order of their deadlines. Timers with
     ///   the same deadline run in the order in which they were armed. At most 1024 timers run in a
     ///   turn.
-    /// - A timer keeps [`Reactor::run`](crate::Reactor::run) alive.
-    /// - An error from the callback, `WouldBlock` included, ends the timer and is logged. Only
-    ///   `Interrupted` does not end it: the timer runs again next turn. A panic ends it under
-    ///   [`PanicPolicy::RemoveHandler`](crate::PanicPolicy::RemoveHandler).
+    /// - [`Reactor::run`](crate::Reactor::run) keeps running while a timer is armed, unless the
+    ///   timer is in the [background](Self::set_timer_background).
+    /// - An error of the callback, even `WouldBlock`, ends the timer and is logged. The exception
+    ///   is `Interrupted`: the timer runs again next turn. A panic ends the timer too, and the
+    ///   [`PanicPolicy`](crate::PanicPolicy) of the loop applies.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -79,9 +81,10 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` at `deadline`, or as soon as timers run if `deadline` has passed. Its order,
-    /// its lateness and its end by errors and panics are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// Runs `callback` at `deadline`. If `deadline` has passed, runs it as [`after`](Self::after)
+    /// with a delay of zero does. Everything else is as described at `after`: the order of timers,
+    /// how late a timer may be, what an error or a panic does, and that
+    /// [`Reactor::run`](crate::Reactor::run) keeps running while the timer is armed.
     ///
     /// # Cost
     /// O(1), no system call. One allocation if the closure captures anything.
@@ -100,22 +103,23 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Runs `callback` every `period`, for the first time one period from now, until it returns
-    /// [`Next::Remove`].
+    /// Runs `callback` every `period`, for the first time one period after [this turn's
+    /// time](Self::now), until it returns [`Next::Remove`].
     ///
-    /// Except with [`Missed::Delay`], the ticks are multiples of the period, however long callbacks
-    /// take. `missed` says what happens to ticks for which the loop was too busy. With a period of
-    /// zero the callback runs every turn.
+    /// Except with [`Missed::Delay`], the times of the ticks are multiples of the period, however
+    /// long callbacks take. `missed` decides what happens to ticks that the loop was too busy to
+    /// run. With a period of zero the callback runs every turn.
     ///
     /// - [`set_period`](Self::set_period) changes the period.
-    /// - A [`reset`](Self::reset) moves one tick; the ticks after it stay where they were. A
-    ///   `reset` by the callback itself changes nothing, since the next tick is set when the
+    /// - A [`reset`](Self::reset) moves only the next tick. The ticks after it keep their times. A
+    ///   `reset` by the timer's own callback changes nothing, since the next tick is set when the
     ///   callback returns.
-    /// - If the callback returns `WouldBlock`, the timer waits for the next tick. Any other error
-    ///   ends it and is logged, except that `Interrupted` runs the callback again next turn.
+    /// - If the callback returns `WouldBlock`, the timer waits for the next tick. If it returns
+    ///   `Interrupted`, it runs again next turn. Any other error ends the timer and is logged.
     ///
-    /// Its order, its lateness and its end by a panic are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// Everything else is as described at [`after`](Self::after): the order of timers, how late a
+    /// timer may be, what a panic does, and that [`Reactor::run`](crate::Reactor::run) keeps
+    /// running while the timer is armed.
     ///
     /// # Cost
     /// O(1), no system call, one allocation.
@@ -175,9 +179,9 @@ impl<S> Registry<S> {
         timer
     }
 
-    /// Changes the period of a timer of [`every`](Self::every). Its next tick is one `period` after
-    /// this turn's time, and later ticks are multiples of the period from there. The timer's own
-    /// callback may call it too.
+    /// Changes the period of a timer of [`every`](Self::every). The next tick is one `period` after
+    /// [this turn's time](Self::now). The later ticks follow at two periods after this turn's time,
+    /// at three, and so on. The timer's own callback may call `set_period` too.
     ///
     /// # Cost
     /// O(1).
@@ -245,10 +249,12 @@ impl<S> Registry<S> {
         )
     }
 
-    /// Re-arms a timer: it runs `delay` after this turn's time instead of at its present deadline.
+    /// Re-arms a timer: the timer runs `delay` after [this turn's time](Self::now) instead of at
+    /// its present deadline.
     ///
     /// # Cost
-    /// O(1). Moving the deadline later usually only stores the new time.
+    /// O(1). If the new deadline is later than the present one, usually only the new time is
+    /// stored.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -282,10 +288,10 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Allows a timer to be up to `slack` late, so that it runs together with others while the loop
-    /// is awake. Deadlines of timers with slack are rounded up, within the slack, to times that
-    /// timers are likely to share. The slack holds for the present deadline and for each later
-    /// deadline of the timer. Default: [`Duration::ZERO`].
+    /// Allows a timer to be up to `slack` late, so that one wakeup of the loop can serve several
+    /// timers. The deadline of a timer with slack is rounded up, by at most `slack`, to a time that
+    /// other timers are likely to share. The slack holds for the present deadline and for each
+    /// later deadline of the timer. Default: [`Duration::ZERO`].
     ///
     /// # Cost
     /// O(1).
@@ -294,8 +300,8 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if the timer has ended.
     ///
     /// # Source
-    /// `apply_slack` of the kernel's timers: within the range, the time with the most trailing
-    /// zeros.
+    /// `apply_slack` of the kernel's timers: of the permitted times it takes the one whose binary
+    /// number ends with the most zeros.
     pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
         let armed_for = self
             .timers
@@ -311,7 +317,7 @@ impl<S> Registry<S> {
             self.timers.slack.insert(timer, slack);
         }
         self.timers.set_mark(timer, mark::SLACK, slack.most > 0)?;
-        // A timer whose callback is running rests: it is armed when the callback returns.
+        // A timer has no deadline while its callback runs: it is armed when the callback returns.
         if armed_for != NEVER && slack.agree() != armed_for {
             self.timers
                 .wheel
@@ -320,8 +326,9 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Lets [`Reactor::run`](crate::Reactor::run) return although this timer is armed. Such a timer
-    /// is a background timer, like libuv's unref.
+    /// Puts a timer into the background, as libuv's `uv_unref` does:
+    /// [`Reactor::run`](crate::Reactor::run) does not wait for the timer, and may return while it
+    /// is armed.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -344,8 +351,9 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Keeps [`Reactor::run`](crate::Reactor::run) going while this timer exists. Default:
-    /// foreground.
+    /// Puts a timer into the foreground, and so undoes
+    /// [`set_timer_background`](Self::set_timer_background): [`Reactor::run`](crate::Reactor::run)
+    /// keeps running while the timer is armed. Default: foreground.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -355,22 +363,23 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Cancels a timer and drops its callback, even if the timer is already due in this turn. If
-    /// the timer's own callback calls it, the callback is dropped when it returns. The next timer
-    /// reuses the slot. The loop may wake once for the cancelled time, spuriously, if other timers
-    /// are due soon after it.
+    /// Cancels a timer and drops its callback, even if the timer is already due in this
+    /// [turn](crate::Reactor::turn). If the timer's own callback calls `cancel`, the callback is
+    /// dropped when it returns. If other timers are due soon after the cancelled deadline, the loop
+    /// may still wake once at the cancelled deadline, without running a callback.
     ///
     /// # Cost
-    /// O(1) amortised. A cancelled timer can leave four bytes, a stale item, in the list of the
-    /// timers that would have run at about the same time. The item is removed as soon as one of
-    /// these is true:
+    /// O(1) amortised. The next timer reuses the memory of a cancelled timer, except for four bytes
+    /// in the list of the timers that are due at about the same time. These four bytes are removed
+    /// as soon as one of these is true:
     ///
-    /// - the time of the timer comes;
-    /// - all timers of the list have ended;
-    /// - there are about as many stale items as there ever were timers at once.
+    /// - the deadline of the cancelled timer comes;
+    /// - no timer is left in this list;
+    /// - there are about as many such leftovers as the greatest number of timers that ever existed
+    ///   at once.
     ///
-    /// In the last case this call files all timers anew, about 10 ms for a million timers. A
-    /// [`reset`](Self::reset) to an earlier time costs the same as `cancel`.
+    /// In the last case `cancel` rebuilds the lists of all timers, which takes about 10 ms for a
+    /// million timers. A [`reset`](Self::reset) to an earlier time costs the same as `cancel`.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended already.
@@ -412,8 +421,8 @@ impl<S> Registry<S> {
             self.timers.slack.remove(&timer);
             self.timers.periods.remove(&timer);
         }
-        // Last, since what the callback has captured may panic when it is dropped. It is dropped in
-        // place, unless the policy catches that panic.
+        // Last, since a destructor of the callback's captures may panic. The callback is dropped in
+        // place, unless the policy catches such a panic.
         if self.turn.supervision.catches() {
             let callback = std::mem::replace(payload, Payload::blank());
             self.dispose(
@@ -429,8 +438,9 @@ impl<S> Registry<S> {
         true
     }
 
-    /// Makes a failure of this timer end [`Reactor::run`](crate::Reactor::run) with the error, as
-    /// [`set_essential`](Self::set_essential) does for a source.
+    /// Makes this timer essential: if its callback fails, [`Reactor::run`](crate::Reactor::run)
+    /// ends and returns the error. [`set_essential`](Self::set_essential) does the same for a
+    /// source.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.
@@ -438,9 +448,9 @@ impl<S> Registry<S> {
         self.timers.set_mark(timer, mark::ESSENTIAL, true).map(drop)
     }
 
-    /// Sets the source location of a timer, shown in logs and lists. Use it in a handler library
-    /// that arms a timer later than the user's call that requested it. Default: the caller of
-    /// [`after`](Self::after), by `#[track_caller]`.
+    /// Sets the source location of a timer, which logs and lists show. Use it in a library of
+    /// handlers that arms a timer because of an earlier call of its user. Pass the location of that
+    /// earlier call. Default: the caller of [`after`](Self::after), by `#[track_caller]`.
     ///
     /// # Cost
     /// O(1).
@@ -460,36 +470,39 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Sets the timeout of a source: the handler of `key` is called once `timeout` has passed since
-    /// this turn's time, whatever its interest.
-    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout) is `true` in that call. Each call of
-    /// `set_timeout` restarts the timeout, and `None` ends it. It does not repeat.
+    /// Sets the timeout of a source: the handler of `key` is called when `timeout` has passed since
+    /// [this turn's time](Self::now). In this call
+    /// [`Readiness::is_timeout`](crate::Readiness::is_timeout) is `true`. The call comes whatever
+    /// the interest of the handler is. Each call of `set_timeout` restarts the timeout, and `None`
+    /// ends it. A timeout does not repeat.
     ///
-    /// A timeout judges a source by its silence. Before the handler is notified, two things happen
-    /// in this order:
+    /// A timeout notices that the peer of a source is silent. Before the loop calls the handler for
+    /// the timeout, it makes sure that nothing from the peer is waiting, in two steps:
     ///
-    /// 1. The kernel is asked at the deadline or later.
-    /// 2. The handler is called for everything that the kernel had reported by then.
+    /// 1. At the deadline or later, it asks the kernel which sources are ready.
+    /// 2. If the source was ready, it calls the handler for that readiness.
     ///
-    /// So a pause, when the process was stopped or a callback took long, is not mistaken for
-    /// silence of the peer. The timeout is delayed by at most one sweep of the kernel's reports:
-    /// each source that was ready when the sweep began is reported once. A source that stays ready
-    /// is called once without the timeout, and then with it. Until that call the timeout can be
-    /// restarted or ended.
+    /// The peer is therefore not taken for silent because the process was stopped or a callback
+    /// took long. Both steps may delay the timeout. The first step ends at the latest when the
+    /// kernel has reported every source that was ready at its beginning. A source that stays ready
+    /// is called once without the timeout, and after that with the timeout. Until the call with the
+    /// timeout, the timeout can be restarted or ended.
     ///
-    /// If the turn takes 50 ms or longer, the timeout counts from the end of the turn, if that time
-    /// is known: see [`end_of_turn`](Self::end_of_turn).
+    /// If the turn that sets the timeout takes 50 ms or longer, the timeout counts from the end of
+    /// the turn. The exception is a turn whose end is not known: see
+    /// [`end_of_turn`](Self::end_of_turn).
     ///
-    /// You can call `set_timeout` for every message. If your handler instead notes when it last
-    /// received bytes, compare that time with the deadline that the handler has set. Do not compare
-    /// it with the time of the call, because the kernel has not been asked about the time between
-    /// the deadline and the call.
+    /// You can call `set_timeout` for every message. A handler may instead note when it last
+    /// received bytes, and compute the silence when the timeout comes. It must then count the
+    /// silence up to the deadline that it has set, and not up to the time of the call. Bytes that
+    /// came between the deadline and the call may not have been read yet.
     ///
-    /// A timeout is never early. It is as late as a timer of [`after`](Self::after), and one turn
-    /// later if the kernel has to be asked first.
+    /// A timeout is never early. It is as late as a timer of [`after`](Self::after) may be. It is
+    /// one turn later if the kernel has to be asked first.
     ///
     /// # Cost
-    /// O(1). Extending a timeout moves no entry, allocates nothing and makes no system call.
+    /// O(1). Extending a timeout only stores the new time: it allocates nothing and makes no system
+    /// call.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the registration has ended.

@@ -2,8 +2,8 @@
 //!
 //! Such a timer is armed in the wheel like any other, for the time at which the wall clock is
 //! expected to show the timer's time. When the clock is set, the expectation is wrong, and all wall
-//! timers are re-armed before the next timer runs. Adjustments in small steps, by NTP, need
-//! nothing: the monotonic clock follows them.
+//! timers are re-armed before the next timer runs. Adjustments in small steps, as NTP makes them,
+//! need no such care: the monotonic clock follows them.
 
 use std::io;
 use std::panic::Location;
@@ -17,22 +17,26 @@ use crate::registry::Registry;
 use crate::turn::nanos::nanos;
 
 impl<S> Registry<S> {
-    /// Runs `callback` when the wall clock shows `time`, or as soon as timers run if that time has
-    /// passed. Its order, its lateness and its end by errors and panics are those of a timer of
-    /// [`after`](Self::after), and it keeps [`Reactor::run`](crate::Reactor::run) alive too.
+    /// Runs `callback` when the wall clock shows `time`. If `time` has passed, runs it as
+    /// [`after`](Self::after) with a delay of zero does. Everything else is as described at
+    /// `after`: the order of timers, how late a timer may be, what an error or a panic does, and
+    /// that [`Reactor::run`](crate::Reactor::run) keeps running while the timer is armed.
     ///
-    /// If the clock is set, or the machine was asleep, the timer runs when the clock shows `time`
-    /// after that. To run daily at a given local time, return [`Then::AtWall`] with the next
-    /// occurrence. Computing it, including time zones and daylight saving, is up to you. After a
+    /// If the wall clock is set or the machine is suspended before the timer has run, the timer
+    /// stays correct: it runs as soon as the wall clock shows `time` or later. After a
     /// [`reset`](Self::reset) the timer follows the monotonic clock instead.
     ///
+    /// To run the callback daily at a given local time, return [`Then::AtWall`] with the next such
+    /// time. You have to compute this time yourself, including time zones and daylight saving.
+    ///
     /// # Cost
-    /// The first call creates a timerfd, and watches it by one `epoll_ctl`. After that each timer
-    /// costs O(1), and a change of the clock costs O(n log n).
+    /// The first call creates a timerfd, and makes one `epoll_ctl` for it. After the first call
+    /// each timer costs O(1). When the wall clock is set, the loop re-arms its n wall-clock timers,
+    /// in O(n log n).
     ///
     /// # Errors
     /// - [`Error::Loop`] if no timerfd can be created: `EMFILE`, `ENFILE`, `ENOMEM`.
-    /// - [`Error::Os`] if the timerfd cannot be watched.
+    /// - [`Error::Os`] if epoll refuses the timerfd.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -78,8 +82,9 @@ impl<S> Registry<S> {
         Ok(timer)
     }
 
-    /// Returns the wall-clock time, read on every call. With a [`ManualClock`](crate::ManualClock),
-    /// returns that clock's wall time.
+    /// Returns the wall-clock time. The clock is read on every call. With a
+    /// [`ManualClock`](crate::ManualClock), returns
+    /// [`ManualClock::wall`](crate::ManualClock::wall).
     pub fn wall_now(&self) -> SystemTime {
         self.time.clock.wall()
     }
@@ -97,7 +102,7 @@ impl<S> Registry<S> {
     /// Re-arms a timer whose deadline has come if it is too early by the wall clock. Returns `true`
     /// if it was re-armed.
     #[cold]
-    pub(super) fn put_off_until_wall(&mut self, timer: TimerKey) -> bool {
+    pub(super) fn postpone_until_wall(&mut self, timer: TimerKey) -> bool {
         match self.timers.forget_wall(timer) {
             Some(WallTime { time, .. }) if self.time.clock.wall() < time => {
                 self.timers.wall.anchor = None; // the clock was set in this turn, or has drifted
@@ -191,7 +196,7 @@ mod tests {
             "{armed}"
         );
 
-        // As if the clock had been half an hour slow and were set right when the event comes.
+        // Simulates a clock that was half an hour slow, and is corrected when the event comes.
         let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
         reactor.timers.wall.anchor = Some((wall - hour / 2, at_ns));
         for timer in timers {
@@ -219,7 +224,7 @@ mod tests {
         );
     }
 
-    /// As if the clock had been half an hour slow and were set right by the next turn.
+    /// Simulates a clock that was half an hour slow, and is corrected before the next turn.
     fn set_right(reactor: &mut Reactor<()>) {
         let (wall, at_ns) = reactor.timers.wall.anchor.unwrap();
         reactor.timers.wall.anchor = Some((wall - Duration::from_secs(1800), at_ns));
@@ -253,7 +258,7 @@ mod tests {
             })
             .unwrap();
         set_right(&mut reactor);
-        reactor.arm_at_wall(timer, wall); // by the slow clock
+        reactor.arm_at_wall(timer, wall); // the deadline by the slow clock
         reactor.registry.sys.events = Events::of(&[
             (Key::WALL_CLOCK, Readiness::READABLE),
             (panics, Readiness::READABLE),
@@ -262,7 +267,7 @@ mod tests {
         assert!(catch_unwind(turn).is_err());
         reactor
             .turn(&mut (), Some(Duration::from_nanos(1)))
-            .unwrap(); // which asks for how long it may sleep
+            .unwrap(); // computes its wait from the deadlines
         assert!(reactor.remaining(timer).unwrap().unwrap() <= hour);
     }
 

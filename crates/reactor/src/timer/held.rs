@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use super::wheel::Due;
 use crate::sys::reported_until::Sweep;
 
-/// The held timeouts. A record stays when its timeout is restarted or ended, and is found to be
-/// over when it is looked at.
+/// The held timeouts. If a timeout is restarted or ended, its record stays, and is dropped when it
+/// is looked at.
 #[derive(Debug, Default)]
 pub(super) struct HeldTimeouts {
-    /// Timeouts that are due later than the kernel is known to have been asked, by deadline. Each
-    /// has the sweep that is waited for at most.
+    /// Timeouts whose deadline is later than the last time at which the kernel was asked, in the
+    /// order of their deadlines. Each has the sweep after which it is delivered at the latest.
     pub(super) unasked: VecDeque<(Due, Sweep)>,
     /// Timeouts whose source is queued. Each has the number of calls of the source when the timeout
     /// was held.

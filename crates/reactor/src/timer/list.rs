@@ -17,10 +17,12 @@ use crate::registry::Registry;
 pub struct TimerInfo {
     /// The key of the timer.
     pub key: TimerKey,
-    /// The time until the timer is due. `None` if the timer is never due, and while its callback
-    /// runs, unless the callback has reset it.
+    /// The time until the timer is due. `None` if the timer is never due. Also `None` while the
+    /// timer's own callback runs, unless the callback has [reset](crate::Registry::reset) the
+    /// timer.
     pub remaining: Option<Duration>,
-    /// `true` if the timer keeps [`Reactor::run`](crate::Reactor::run) alive.
+    /// `true` if [`Reactor::run`](crate::Reactor::run) keeps running while this timer is armed.
+    /// `false` if the timer is in the [background](crate::Registry::set_timer_background).
     pub keeps_alive: bool,
     /// The place in the source where the timer was armed.
     pub origin: &'static Location<'static>,
@@ -44,11 +46,12 @@ impl fmt::Display for TimerInfo {
 }
 
 impl<S> Registry<S> {
-    /// Returns every timer, without the timeouts of sources. Use it for a status command, or to see
-    /// what keeps the loop alive.
+    /// Returns every timer. The [timeouts](Self::set_timeout) of sources are not among them. Use
+    /// the list for a status command. To see why the loop does not end, use
+    /// [`reasons_to_run`](Self::reasons_to_run).
     ///
     /// # Cost
-    /// O(n).
+    /// O(number of timers).
     ///
     /// ```
     /// use std::time::Duration;
@@ -80,9 +83,9 @@ impl<S> Registry<S> {
             })
     }
 
-    /// Returns the time until a timer is due, counted from this turn's time. Returns `None` if the
-    /// timer is never due. Also returns `None` while the timer's own callback runs, until the
-    /// callback [resets](Self::reset) it.
+    /// Returns the time until a timer is due, counted from [this turn's time](Self::now). Returns
+    /// `None` if the timer is never due. Also returns `None` while the timer's own callback runs,
+    /// unless the callback has [reset](Self::reset) the timer.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the timer has ended.

@@ -31,7 +31,7 @@ use crate::turn::time::Time;
 /// At most this many timers run in one turn. The rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
 
-/// Names a timer. It is checked at each use, like a [`Key`].
+/// The name of a timer, checked at each use like a [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey(Key);
 
@@ -78,17 +78,18 @@ impl fmt::Display for TimerKey {
 pub enum Then {
     /// Ends the timer.
     Done,
-    /// Runs the timer again this long after this turn's time. [`Duration::ZERO`] is next turn,
-    /// [`Duration::MAX`] never.
+    /// Runs the timer again this long after [this turn's time](crate::Registry::now). With
+    /// [`Duration::ZERO`] the timer runs next [turn](crate::Reactor::turn). With [`Duration::MAX`]
+    /// the timer never runs again, but still exists.
     After(Duration),
-    /// Runs the timer again at this time, or next turn if that time has passed.
+    /// Runs the timer again at this time, or next turn if this time has passed.
     At(Instant),
     /// Runs the timer again at this wall-clock time: see
     /// [`Registry::at_wall`](crate::Registry::at_wall).
     AtWall(SystemTime),
 }
 
-/// Says what a periodic timer does about ticks that it missed because the loop was busy.
+/// The treatment of ticks that a periodic timer has missed because the loop was busy.
 ///
 /// ```
 /// use std::time::Duration;
@@ -116,14 +117,15 @@ pub enum Then {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
-    /// Skips them: the next tick is the next multiple of the period, counted from the call that set
-    /// the period.
+    /// Skips the missed ticks. The next tick is the next multiple of the period, counted from the
+    /// call that has set the period.
     #[default]
     Skip,
-    /// Makes up for them, one each turn, until the timer has caught up.
+    /// Runs the missed ticks too, one in each [turn](crate::Reactor::turn), until the timer has
+    /// caught up.
     Burst,
-    /// Schedules the next tick one full period after this turn, even if no tick was missed. Delays
-    /// accumulate: each late tick shifts all later ones.
+    /// Schedules the next tick one full period after [this turn's time](crate::Registry::now), even
+    /// if no tick was missed. Delays accumulate: each late tick makes all later ticks later too.
     Delay,
 }
 
@@ -135,7 +137,7 @@ impl Missed {
         match self {
             Self::Skip if next <= now && !period.is_zero() => {
                 let behind = (now - next).as_nanos() % period.as_nanos();
-                // Less than a period, so its seconds fit into u64 as those of a Duration do.
+                // It is less than a period, so its seconds fit into u64.
                 let behind = Duration::new(
                     (behind / NANOS_PER_SEC) as u64,
                     (behind % NANOS_PER_SEC) as u32,
@@ -155,10 +157,11 @@ enum Payload<F: ?Sized> {
     TimeoutOf(Key),
 }
 
-// Each timer has one: a word more would be a tenth of the cost of arming many.
+// Each timer has one. One more word would make the arming of many timers a tenth slower.
 const _: () = assert!(size_of::<Payload<dyn Fn()>>() == 16);
 
-/// Marks in the wheel's entry for what most timers are not, so that those timers need no look-up.
+/// Marks in the wheel's entry, for properties that few timers have. A timer without marks needs no
+/// look-up.
 mod mark {
     /// The timer does not keep `run` alive.
     pub(super) const BACKGROUND: u16 = 1;
@@ -172,7 +175,7 @@ mod mark {
     pub(super) const PERIODIC: u16 = 16;
     /// Marks that affect the deadline when a timer is re-armed.
     pub(super) const AFFECT_DEADLINE: u16 = WALL | SLACK;
-    /// Marks of timers of which another table keeps something.
+    /// Marks of timers that have an entry in another table too.
     pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC;
 }
 
@@ -182,7 +185,7 @@ impl<F: ?Sized> Blank for Payload<F> {
     }
 }
 
-/// How late a timer may be.
+/// The slack of a timer: how late it may be, and the deadline before the slack.
 #[derive(Clone, Copy, Debug)]
 struct Slack {
     most: u64,
@@ -335,7 +338,7 @@ impl<F: ?Sized> Timers<F> {
     #[inline]
     fn reset(&mut self, timer: Key, now_ns: u64, delay: u64) -> bool {
         self.wheel
-            .put_off(timer, now_ns, delay, mark::AFFECT_DEADLINE)
+            .postpone(timer, now_ns, delay, mark::AFFECT_DEADLINE)
             || self.rearm(timer, now_ns.saturating_add(delay), now_ns)
     }
 
@@ -351,8 +354,8 @@ impl<F: ?Sized> Timers<F> {
         self.wheel.rearm(timer, deadline, now_ns)
     }
 
-    /// Returns the deadline, moved by the slack of a timer that is armed for `deadline` on the
-    /// monotonic clock. The timer is no wall timer from then on.
+    /// Arms a marked timer for `deadline` on the monotonic clock. Returns the deadline with the
+    /// timer's slack. A wall timer becomes an ordinary timer.
     #[cold]
     fn apply_marks(&mut self, timer: TimerKey, deadline: u64) -> u64 {
         self.forget_wall(timer);
@@ -369,7 +372,7 @@ impl<F: ?Sized> Timers<F> {
             .is_some_and(|marks| marks & mark != 0)
     }
 
-    /// Sets a mark, or takes it away. Returns `true` if the mark was set before.
+    /// Sets or clears a mark. Returns `true` if the mark was set before.
     fn set_mark(&mut self, timer: TimerKey, mark: u16, is_set: bool) -> Result<bool, Error> {
         let before = self.wheel.marks(timer.0).ok_or(Error::StaleKey(timer.0))?;
         self.wheel.set_marks(
@@ -430,13 +433,14 @@ impl<F: ?Sized> Timers<F> {
     }
 
     /// Records that the wall clock has been set. All wall timers are re-armed before the next timer
-    /// runs, and timers armed from now on go by the new time. In a turn without timers that is all.
+    /// runs, and timers armed from now on follow the new time. If there are no timers, nothing else
+    /// is to be done.
     pub(crate) const fn record_wall_set(&mut self) {
         (self.wall.is_set, self.wall.anchor) = (true, None);
         self.wheel.changed = true;
     }
 
-    /// Makes a timer one by the monotonic clock. Returns its wall-clock time, if it had one.
+    /// Makes a timer follow the monotonic clock. Returns its wall-clock time, if it had one.
     pub(super) fn forget_wall(&mut self, timer: TimerKey) -> Option<WallTime> {
         self.set_mark(timer, mark::WALL, false).ok()?;
         self.wall.forget(timer)

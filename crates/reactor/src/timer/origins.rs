@@ -1,7 +1,7 @@
 //! Origins: the places in the source where timers were armed, as small numbers.
 //!
-//! Many timers come from few places in the source. So each timer has the number of its place, of
-//! two bytes, and not its address. Ground rule: [`NO_ORIGIN`] is no place's number.
+//! Many timers are armed at few places in the source. So each timer holds the number of its place,
+//! of two bytes, and not the address. Ground rule: no place has the number [`NO_ORIGIN`].
 
 use std::collections::HashMap;
 use std::panic::Location;
@@ -27,8 +27,8 @@ impl Origins {
     #[inline]
     pub(super) fn number(&mut self, origin: &'static Location<'static>) -> u16 {
         let address = ptr::from_ref(origin).addr();
-        // Places lie side by side in the program, a few words each, so neighbours do not share an
-        // entry.
+        // Places lie side by side in the program, a few words each. So neighbours have different
+        // entries here.
         let recent = self.recent[address / size_of::<usize>() % self.recent.len()];
         if recent.0 == address {
             recent.1
@@ -63,7 +63,7 @@ impl Origins {
 mod tests {
     use super::*;
 
-    /// Returns another place each time, by its address.
+    /// Returns a place at a new address.
     #[track_caller]
     fn place() -> &'static Location<'static> {
         Box::leak(Box::new(*Location::caller()))

@@ -32,7 +32,7 @@ impl<S> Registry<S> {
         self.timers.wheel.expire(self.time.now_ns());
         let ran_before = self.metrics.timers + self.metrics.calls;
         let mut ran = if self.timers.has_held() {
-            self.tell_held(running, state)
+            self.deliver_held(running, state)
         } else {
             0
         };
@@ -41,9 +41,9 @@ impl<S> Registry<S> {
                 break;
             };
             if let Payload::TimeoutOf(source) = *payload {
-                // To hold a timeout back costs almost nothing: timers after it do not wait for
-                // that.
-                ran += usize::from(self.tell_or_hold(due, source, running, state));
+                // Holding a timeout back costs almost nothing, so it does not count against the
+                // limit.
+                ran += usize::from(self.deliver_or_hold(due, source, running, state));
             } else if let Payload::Callback(callback) = std::mem::replace(payload, Payload::blank())
             {
                 ran += 1;
@@ -60,7 +60,7 @@ impl<S> Registry<S> {
         callback: Box<TimerFn<S>>,
         state: &mut S,
     ) {
-        if self.timers.is_marked(timer, mark::WALL) && self.put_off_until_wall(timer) {
+        if self.timers.is_marked(timer, mark::WALL) && self.postpone_until_wall(timer) {
             return self.put_back(timer, callback);
         }
         self.metrics.timers += 1;

@@ -1,4 +1,5 @@
-//! How the timeouts of sources are delivered: not while the source may have unread events.
+//! Delivery of the timeouts of sources. A timeout is not delivered while its source may have unread
+//! events.
 //!
 //! Two things come first, in this order: the kernel is asked at the deadline or later
 //! (`sys/reported_until.rs`), and the source is called for its readiness. If the handler of the
@@ -11,19 +12,19 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::turn::dispatch::Running;
 
-/// A part of the timers of a turn, so that timers that become due do not wait for those that were
-/// held.
-const TOLD_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
+/// The maximum number of held timeouts delivered in a turn. It is half of the timers of a turn, so
+/// that timers which become due are not delayed by held timeouts.
+const DELIVERED_PER_TURN_MAX: usize = TIMERS_PER_TURN_MAX / 2;
 
 impl<S> Registry<S> {
-    /// Delivers held timeouts that need not be held any longer. Returns how many.
+    /// Delivers held timeouts that need not be held any longer. Returns how many were delivered.
     #[cold]
     #[inline(never)]
-    pub(super) fn tell_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
-        let mut told = 0;
-        // Each record once: those of sources that are still queued go to the end.
+    pub(super) fn deliver_held(&mut self, running: &mut Running<S>, state: &mut S) -> usize {
+        let mut delivered = 0;
+        // Each record is looked at once. A record whose source is still queued goes to the end.
         for _ in 0..self.timers.held.unserved.len() {
-            if told == TOLD_PER_TURN_MAX {
+            if delivered == DELIVERED_PER_TURN_MAX {
                 break;
             }
             let Some((due, calls)) = self.timers.held.unserved.pop_front() else {
@@ -34,31 +35,31 @@ impl<S> Registry<S> {
                     self.timers.held.unserved.push_back((due, calls));
                 }
                 Some(source) => {
-                    told += 1;
+                    delivered += 1;
                     self.deliver_timeout(source, running, state);
                 }
                 None => {} // it has been restarted, or has ended
             }
         }
-        while told < TOLD_PER_TURN_MAX
+        while delivered < DELIVERED_PER_TURN_MAX
             && let Some((due, sweep)) = self.timers.held.unasked.front().copied()
             && (self.is_reported(due) || self.sys.reported.is_over(sweep))
         {
             self.timers.held.unasked.pop_front();
             if let Some(source) = self.source_of(due) {
-                told += usize::from(self.tell_or_serve(due, source, running, state));
+                delivered += usize::from(self.deliver_or_serve(due, source, running, state));
             }
         }
         if self.timers.held.unasked.is_empty() {
-            // A pause may have held back a million.
+            // A pause may have held back a million timeouts.
             self.timers.held.unasked.shrink_to(TIMERS_PER_TURN_MAX);
         }
-        told
+        delivered
     }
 
     /// Notifies a source of its timeout, or holds the timeout back. Returns `true` if the source
     /// was notified.
-    pub(super) fn tell_or_hold(
+    pub(super) fn deliver_or_hold(
         &mut self,
         due: Due,
         source: Key,
@@ -66,11 +67,11 @@ impl<S> Registry<S> {
         state: &mut S,
     ) -> bool {
         let lag_ns = self.time.pauses.lag_ns(due.arming);
-        if lag_ns > 0 && self.put_off_after_pause(due, lag_ns) {
+        if lag_ns > 0 && self.postpone_after_pause(due, lag_ns) {
             return false;
         }
         if self.is_reported(due) {
-            return self.tell_or_serve(due, source, running, state);
+            return self.deliver_or_serve(due, source, running, state);
         }
         // All descriptors about which the kernel may have something to report.
         let watched = self.sources.len() + self.sys.poller.own();
@@ -79,17 +80,17 @@ impl<S> Registry<S> {
         false
     }
 
-    /// Re-arms a timeout that was set in a turn that took long, if it is too early when counted
-    /// from the end of that turn. Returns `true` if it was re-armed.
+    /// Postpones a timeout that was set in a turn that took long, if it would be too early when
+    /// counted from the end of that turn. Returns `true` if it was re-armed.
     #[cold]
-    fn put_off_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
+    fn postpone_after_pause(&mut self, due: Due, lag_ns: u64) -> bool {
         let (deadline, now_ns) = (due.deadline.saturating_add(lag_ns), self.time.now_ns());
         deadline > now_ns && self.timers.wheel.rearm(due.key, deadline, now_ns)
     }
 
     /// Notifies a source of its timeout, or holds the timeout back until the source has been
     /// called. The kernel's reports up to the deadline have been read.
-    fn tell_or_serve(
+    fn deliver_or_serve(
         &mut self,
         due: Due,
         source: Key,
@@ -119,7 +120,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Returns how often a source has been called, if it is to be called again for its readiness.
+    /// Returns the number of calls of a source so far, if the source is queued for another call.
     fn calls_if_queued(&self, source: Key) -> Option<u64> {
         self.sources
             .get(source)

@@ -2,25 +2,25 @@
 //!
 //! Eight levels of 64 slots. A slot of level `n` is 64^n ticks wide; a tick is a millisecond. A
 //! timer sits on the level of the highest digit, to base 64, in which its tick differs from the
-//! present one. So everything on a level comes before everything on the next, and the next slot to
-//! look at is the first occupied one of the lowest occupied level. Time is a count of nanoseconds
-//! that callers pass in, of the lower half of 64 bits. The wheel knows no clock and no fd.
+//! present one. So all timers of a level are due before all timers of the next level, and the next
+//! slot to look at is the first occupied one of the lowest occupied level. Time is a count of
+//! nanoseconds that callers pass in, less than 2^63. The wheel knows no clock and no fd.
 //!
 //! Ground rules:
-//! - Ticks say where a timer waits, not when it is due: the nanosecond decides that, once its slot
-//!   has begun.
-//! - Extending a timer stores its new deadline and rank, nothing else. It stays filed where it is,
-//!   and moves when that slot comes up: the idle timeout of a busy connection moves once in its
-//!   length, however often it is extended.
-//! - Cancelling a timer frees its place and counts. It does not look for the timer in its slot: see
-//!   `levels.rs`.
+//! - The tick of a timer decides in which slot the timer waits. Its nanosecond decides when it is
+//!   due, once the slot has begun.
+//! - Extending a timer only stores its new deadline and rank. The timer stays in its slot, and
+//!   moves when that slot begins. So the idle timeout of a busy connection moves once per length of
+//!   the timeout, however often it is extended.
+//! - Cancelling a timer frees its place and updates counts. It does not search the timer's slot:
+//!   see `levels.rs`.
 //! - Slots are emptied in the order of their time, each in full. The timers of a slot of one tick
-//!   are sorted by deadline, ties by arming. The order is that of a sorted list.
+//!   are sorted by deadline, ties by arming. So timers come out in the order of a sorted list.
 //!
 //! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1997), scheme 7. Unlike the
 //! paper we do not tick: a bitmap for each level finds the next slot, and each slot knows a lower
-//! bound of its deadlines. So the loop sleeps until a timer is due and not until a slot has to be
-//! moved down. And slots are not linked lists: see `lists.rs`.
+//! bound of its deadlines. So the loop sleeps until a timer is due, and is not woken to move a slot
+//! down. Slots are not linked lists: see `lists.rs`.
 
 mod levels;
 mod lists;
@@ -34,20 +34,21 @@ pub(crate) use self::near::Due;
 use self::near::Near;
 use crate::slots::{Blank, Key, Slots};
 
-/// A tick is 2^20 ns. Short, since timers due within the present tick are kept sorted. Long enough
-/// that a delay of up to 67 ms does not move at all before it is due, and one of up to four seconds
-/// once.
+/// A tick is 2^20 ns. It is short, because timers due within the present tick are kept sorted. It
+/// is long enough that a timer of up to 67 ms does not move before it is due, and a timer of up to
+/// four seconds moves once.
 const TICK_BITS: u32 = 20;
 
 /// A deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// One timer. Its payload is kept elsewhere: to extend many timers at random touches little memory.
+/// One timer. Its payload is kept elsewhere, so that extending many timers at random touches little
+/// memory.
 #[derive(Debug)]
 struct TimerEntry {
     /// In nanoseconds.
     deadline: u64,
-    /// The low half of the number of its arming. It tells whether a record is of this arming, and
+    /// The low half of the number of its arming. It shows whether a record is of this arming, and
     /// breaks ties of the deadline. After 2^32 other armings, tens of thousands a second for a day,
     /// a timer may come after one that it ties with.
     arming: u32,
@@ -91,7 +92,7 @@ pub(crate) struct Wheel<P> {
     /// Timers whose deadline had passed when they were armed, before the last `expire`: due now.
     passed: VecDeque<Due>,
     /// Timers whose deadline had passed when they were armed, since the last `expire`. They are due
-    /// at the next `expire`, so that no timer runs twice for one.
+    /// at the next `expire`, so that no timer runs twice for one `expire`.
     passing: VecDeque<Due>,
 }
 
@@ -141,11 +142,11 @@ impl<P: Blank> Wheel<P> {
         Some((key, self.payloads.get_mut(key.index() as usize)?))
     }
 
-    /// Re-arms a timer for `delay` after the time `now_ns` if it is enough to store the deadline:
-    /// the deadline is not earlier than before, the timer is filed, and it has none of the marks of
-    /// `but`. Returns `true` if the deadline was stored.
+    /// Postpones a timer to `delay` after the time `now_ns`, if it is enough to store the deadline.
+    /// This is so if the deadline is not earlier than before, the timer is filed in a slot, and the
+    /// timer has none of the marks in `but`. Returns `true` if the deadline was stored.
     #[inline]
-    pub(crate) fn put_off(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
+    pub(crate) fn postpone(&mut self, key: Key, now_ns: u64, delay: u64, but: u16) -> bool {
         // If the delay is a constant, this costs nothing.
         if !(1..=NEVER / 2).contains(&delay) {
             return false;
@@ -165,7 +166,7 @@ impl<P: Blank> Wheel<P> {
     /// Gives a timer a new deadline at the time `now_ns`, even if it is due. Returns `true` if the
     /// timer exists.
     pub(crate) fn rearm(&mut self, key: Key, deadline: u64, now_ns: u64) -> bool {
-        if self.put_off(key, now_ns, deadline.saturating_sub(now_ns), 0) {
+        if self.postpone(key, now_ns, deadline.saturating_sub(now_ns), 0) {
             return true;
         }
         let Some(entry) = self.entries.get_mut(key) else {
@@ -192,8 +193,8 @@ impl<P: Blank> Wheel<P> {
     }
 
     /// Ends a timer. Returns its marks and its payload, or `None` if there was no timer. The
-    /// payload stays until the place is used again. The caller drops it in place: to move it out
-    /// costs as much as the rest.
+    /// payload stays until the place is used again. The caller drops it in place, because moving it
+    /// out costs as much as the rest.
     #[inline]
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u16, &mut P)> {
         let entry = self.entries.free(key)?;
@@ -240,7 +241,8 @@ impl<P: Blank> Wheel<P> {
             .is_some()
     }
 
-    /// Returns the time when a timer will be due; [`NEVER`] for one that rests.
+    /// Returns the time when a timer will be due. Returns [`NEVER`] for a timer that rests: it
+    /// exists but has no deadline.
     pub(crate) fn deadline(&self, key: Key) -> Option<u64> {
         self.entries.get(key).map(|entry| entry.deadline)
     }
@@ -276,8 +278,8 @@ impl<P: Blank> Wheel<P> {
     }
 
     /// Returns the time for the next [`expire`](Self::expire), if [`has_due`](Self::has_due)
-    /// returns `false`. It is not after the first timer is due, and before that only if a timer has
-    /// been extended or cancelled.
+    /// returns `false`. This time is never later than the deadline of the first timer. It is
+    /// earlier only if a timer has been extended or cancelled.
     #[inline]
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
         self.near
@@ -376,7 +378,7 @@ impl<P: Blank> Wheel<P> {
                 continue; // a stale item
             };
             if entry.deadline >> TICK_BITS <= self.levels.now_tick() {
-                // The whole number again, as one of the last 2^32.
+                // The whole number of the arming, which is one of the last 2^32.
                 let armings_since = (self.armings as u32).wrapping_sub(entry.arming);
                 let arming = self.armings - u64::from(armings_since);
                 entry.filing.clear_slot();
@@ -403,8 +405,8 @@ impl<P: Blank> Wheel<P> {
             arming: self.armings,
             key,
         };
-        // Records outlive their timers, but not in numbers: a wave of timers armed and cancelled
-        // leaves no residue.
+        // Records outlive their timers. If there are many more records than timers, stale records
+        // are removed.
         let crowd = 2 * self.entries.len() + 64;
         let Self {
             entries,
@@ -430,7 +432,7 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Drops the records. If no timer is left, no caller asks for due timers any more.
+    /// Drops all records. Called when no timer is left.
     #[inline(never)]
     fn forget_records(&mut self) {
         self.near.clear();
@@ -446,7 +448,7 @@ impl<P: Blank> Wheel<P> {
         }
     }
 
-    /// Removes from the lists of the slots the items of timers that are not theirs.
+    /// Removes stale items from the lists of the slots.
     #[cold]
     #[inline(never)]
     fn sweep(&mut self) {
@@ -458,7 +460,7 @@ impl<P: Blank> Wheel<P> {
             .sweep(slots.filter(|(_, slot)| *slot != SlotId::NOWHERE));
     }
 
-    /// Grows the arena of entries, and all that has to grow with it, so that nothing but arming
+    /// Grows the arena of entries, and everything that has to grow with it, so that only arming
     /// allocates.
     #[cold]
     fn make_room(&mut self) -> Option<()> {

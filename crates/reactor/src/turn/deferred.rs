@@ -12,11 +12,13 @@ use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
-/// The number of deferred callbacks for which room is kept, unless a turn has more than an eighth
-/// of it: then room for eight times as many is kept.
+/// The number of deferred callbacks for which room is always kept. If a turn has more than an
+/// eighth of this number, room for eight times as many as the turn has is kept.
 const DEFERRED_KEPT: usize = 4096;
 
-/// The name of a deferred callback. It is stale once the callback runs.
+/// The name of a deferred callback, for
+/// [`Registry::cancel_deferred`](crate::Registry::cancel_deferred). It is stale, like a [`Key`],
+/// once the callback runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeferredKey(
     /// The number of callbacks that had been deferred before this one.
@@ -38,22 +40,25 @@ impl fmt::Display for DeferredKey {
 }
 
 impl<S> Deferred<S> {
-    /// Returns whether it only keeps the place of a callback that was cancelled.
+    /// Returns `true` if this is only the place of a callback that was cancelled.
     pub(super) fn is_cancelled(&self) -> bool {
         self.key == Key::CANCELLED
     }
 }
 
 impl<S> Registry<S> {
-    /// Runs `callback` once, after the sources of this turn, in the order of deferral. Returns a
-    /// key for [`cancel_deferred`](Self::cancel_deferred).
+    /// Runs `callback` once, after the handlers of the sources of this
+    /// [turn](crate::Reactor::turn), or of the next turn if no turn is running. Deferred callbacks
+    /// run in the order in which they were deferred. Returns a key for
+    /// [`cancel_deferred`](Self::cancel_deferred).
     ///
-    /// If a deferred callback defers another one, that one runs next turn, and the loop does not
-    /// wait before it. A callback that always defers itself therefore starves no other callback.
-    /// The panic policy applies.
+    /// If a deferred callback defers another callback, the new callback runs next turn, and the
+    /// loop does not sleep before the next turn. A callback that always defers itself therefore
+    /// starves no other callback. If a deferred callback panics, the [panic
+    /// policy](crate::PanicPolicy) of the loop applies.
     ///
     /// # Cost
-    /// O(1); one allocation if the closure captures anything, none if not.
+    /// O(1). One allocation if the closure captures anything.
     ///
     /// ```
     /// use reactor::Reactor;
@@ -77,11 +82,11 @@ impl<S> Registry<S> {
         self.defer_from(Location::caller(), callback)
     }
 
-    /// Defers `callback` as [`defer`](Self::defer) does, and shows `origin` as its source location,
-    /// in logs and lists.
+    /// Defers `callback` as [`defer`](Self::defer) does. Logs and lists show `origin` as the source
+    /// location of the callback.
     ///
-    /// Use it in a library of handlers that defers a callback later than the user's call that
-    /// requested it.
+    /// Use it in a library of handlers that defers a callback because of an earlier call of its
+    /// user. Pass the location of that earlier call.
     #[inline]
     pub fn defer_from(
         &mut self,
@@ -141,7 +146,8 @@ impl<S> Registry<S> {
         };
         let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
-        // A run counts places, so a callback that is deferred meanwhile must not move up.
+        // A run counts places. So during a run no place is removed: a callback that is deferred
+        // meanwhile would move up into the run.
         if !self.turn.runs_deferred {
             self.skip_cancelled();
         }

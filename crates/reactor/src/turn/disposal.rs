@@ -1,5 +1,5 @@
-//! Panics of callbacks and destructors, caught one by one: each value of the user is dropped,
-//! whichever destructor panics.
+//! Panics of callbacks and destructors, caught one by one: each value of the user is dropped, even
+//! if destructors panic.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,7 +10,7 @@ pub(crate) type PanicPayload = Box<dyn Any + Send>;
 
 /// Returns the result of a callback, or the message of its panic.
 ///
-/// The callback may leave only its own state and S half done, and the user who chose the policy is
+/// The callback may leave only its own state and `S` half changed. The user who chose the policy is
 /// responsible for these. The registry is only ever changed by whole operations that do not panic.
 #[inline]
 pub(crate) fn catch_panic<R>(callback: impl FnOnce() -> R) -> Result<R, String> {
@@ -67,7 +67,7 @@ impl Disposal {
         }
     }
 
-    /// Drops values one by one, while `drop_next` returns that there was one.
+    /// Drops values one by one, while `drop_next` returns `true`: there was one.
     pub(crate) fn drop_each(&mut self, mut drop_next: impl FnMut() -> bool) {
         let mut more = true;
         while more {
@@ -100,8 +100,8 @@ impl Disposal {
     }
 }
 
-/// A callback that is out of its place while it runs. If a panic unwinds through it, a panic of its
-/// own destructor is caught.
+/// A callback that is out of its place while it runs. If a panic unwinds through this value, a
+/// panic of the callback's destructor is caught.
 pub(crate) struct OnStack<F>(pub(crate) Option<F>);
 
 impl<F> Drop for OnStack<F> {

@@ -1,7 +1,7 @@
 //! The end of a loop: the order in which its parts are dropped.
 //!
-//! Ground rule: the ways into the loop are closed before any value of the user is dropped. A
-//! destructor may join a thread that calls into this loop, or that sends to it until it is refused.
+//! Ground rule: other threads are refused before any value of the user is dropped. A destructor may
+//! join a thread that calls into this loop, or that sends to it until it is refused.
 
 use super::disposal::Disposal;
 use super::policies::Label;

@@ -16,8 +16,9 @@ impl<S> Registry<S> {
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of this turn. If `run` is not
     /// running, the next `run` returns at once.
     ///
-    /// The turn is finished first: every event collected in it reaches its handler, and its
-    /// deferred callbacks run. No event is lost, and the reactor can be run again.
+    /// The turn is finished first: every event of this [turn](crate::Reactor::turn) reaches its
+    /// handler, and the deferred callbacks of the turn run. No event is lost, and the reactor can
+    /// be run again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -48,33 +49,39 @@ impl<S> Registry<S> {
         self.stop_from(Location::caller());
     }
 
-    /// Stops the loop as [`stop`](Self::stop) does, and shows `origin` as the line that has
-    /// requested it, in logs and in [`Exit::Stopped`](crate::Exit::Stopped).
+    /// Stops the loop as [`stop`](Self::stop) does. Logs and
+    /// [`Exit::Stopped`](crate::Exit::Stopped) show `origin` as the line that has requested the
+    /// stop.
     ///
-    /// Use it in a library of handlers that stops the loop later than the user's call that
-    /// requested it.
+    /// Use it in a library of handlers that stops the loop because of an earlier call of its user.
+    /// Pass the location of that earlier call.
     pub fn stop_from(&mut self, origin: &'static Location<'static>) {
         tracing::debug!(%origin, "the loop is asked to stop");
         self.turn.stopping = true;
         self.turn.stopped_at.get_or_insert(origin);
     }
 
-    /// Returns `true` once the loop was asked to stop, until [`Reactor::run`](crate::Reactor::run)
-    /// or [`run_until`](crate::Reactor::run_until) returns. The request comes from
-    /// [`stop`](Self::stop), [`stop_with`](Self::stop_with), [`Remote::stop`](crate::Remote::stop),
-    /// or the failure of an [essential](Self::set_essential) callback. If you call
-    /// [`Reactor::turn`](crate::Reactor::turn) in your own loop, check this after each call: while
-    /// it is `true`, `turn` does not wait.
+    /// Returns `true` from a request to stop until [`Reactor::run`](crate::Reactor::run) or
+    /// [`run_until`](crate::Reactor::run_until) returns. A request to stop is a call of
+    /// [`stop`](Self::stop), [`stop_with`](Self::stop_with) or
+    /// [`Remote::stop`](crate::Remote::stop), or the failure of an [essential](Self::set_essential)
+    /// callback.
+    ///
+    /// If you call [`Reactor::turn`](crate::Reactor::turn) in a loop of your own, call this method
+    /// after each turn, and end your loop when it returns `true`. While it returns `true`, `turn`
+    /// does not wait.
     #[inline]
     pub const fn is_stopping(&self) -> bool {
         self.turn.stopping
     }
 
-    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn, as
-    /// [`Error::Failed`] with the line of this call. If `run` is not running, the next `run`
-    /// returns the error at once. The turn is finished first, as with [`stop`](Self::stop).
+    /// Makes [`Reactor::run`](crate::Reactor::run) return `error` at the end of this turn. `run`
+    /// returns it as [`Error::Failed`], with the line of this call. If `run` is not running, the
+    /// next `run` returns the error at once. The turn is finished first, as with
+    /// [`stop`](Self::stop).
     ///
-    /// If this is called several times, `run` returns the first failure. Every failure is logged.
+    /// If this method is called several times, or an [essential](Self::set_essential) callback
+    /// fails too, `run` returns the first of these errors. Each of them is logged.
     ///
     /// ```
     /// use std::io;
@@ -97,15 +104,18 @@ impl<S> Registry<S> {
         });
     }
 
-    /// Removes and returns the failure that would end [`Reactor::run`](crate::Reactor::run), which
-    /// calls this itself. Use it if you call [`Reactor::turn`](crate::Reactor::turn) in your own
-    /// loop, once the loop [is stopping](Self::is_stopping).
+    /// Takes the error that [`Reactor::run`](crate::Reactor::run) would return as
+    /// [`Error::Failed`]: an [essential](Self::set_essential) callback has failed, or
+    /// [`stop_with`](Self::stop_with) was called. Returns `None` if neither has happened.
+    ///
+    /// `run` calls this method itself. If you call [`Reactor::turn`](crate::Reactor::turn) in a
+    /// loop of your own, call this method once the loop [is stopping](Self::is_stopping).
     pub fn take_failure(&mut self) -> Option<Error> {
         self.turn.failure.take().map(Error::Failed)
     }
 
     /// Ends [`Reactor::run`](crate::Reactor::run) with `error` if `key` is
-    /// [essential](Self::set_essential). Use it in a library of handlers before it
+    /// [essential](Self::set_essential). Call it in a library of handlers, before the library
     /// [removes](Self::remove) a registration because of a failure.
     ///
     /// # Errors
@@ -124,8 +134,8 @@ impl<S> Registry<S> {
     }
 
     /// Reports a panic of a registration, and returns its panic [policy](Self::set_panic_policy).
-    /// Use it in a library of handlers that has caught the panic in a call that the loop does not
-    /// supervise: a call inside of [`with_handler`](crate::Context::with_handler), or a deferred
+    /// Use it in a library of handlers that has caught the panic itself, because the loop does not:
+    /// inside of the closure of [`with_handler`](crate::Context::with_handler), or in a deferred
     /// callback.
     ///
     /// - With [`PanicPolicy::RemoveHandler`] the panic is logged and counted, and it ends
@@ -187,7 +197,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// Returns an error with the same text, kind and errno: the handler receives the original.
+/// Returns an error with the same text, kind and errno. The original is passed to the handler.
 fn copy_of(error: &io::Error) -> io::Error {
     if let Some(errno) = error.raw_os_error() {
         return io::Error::from_raw_os_error(errno);

@@ -67,7 +67,7 @@ impl<F: ?Sized> Blank for Hook<F> {
     }
 }
 
-/// The hooks of a registry, each place's in the order of their registration.
+/// The hooks of a registry. The hooks of each place are in the order of their registration.
 pub(crate) struct Hooks<F: ?Sized> {
     hooks: Slots<Hook<F>>,
     before_wait: Vec<HookKey>,
@@ -102,8 +102,7 @@ impl<F: ?Sized> Hooks<F> {
             origin,
             essential: false,
         };
-        // Memory ends long before 2^32 - 1 hooks. One more than that would get a key that is stale
-        // from the beginning.
+        // Memory ends long before 2^32 - 1 hooks. A hook beyond that number would get a stale key.
         let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
         self.at(place).push(key);
         key

@@ -17,14 +17,17 @@ use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
 impl<S> Registry<S> {
-    /// Runs `hook` every turn just before the wait. Returns the key of the hook.
+    /// Runs `hook` every [turn](crate::Reactor::turn), just before the wait. Returns the key of the
+    /// hook.
     ///
-    /// A hook can shorten the wait, for example by `defer`. It can end
-    /// [`Reactor::run`](crate::Reactor::run) by removing what `run` waits for. For state that other
-    /// threads change see [`Waker::wake`](crate::Waker::wake).
+    /// A hook can shorten the wait, for example by a [`defer`](Self::defer). It can end
+    /// [`Reactor::run`](crate::Reactor::run) by removing the last registration that `run` waits
+    /// for. If a hook reads state that other threads change, these threads must call
+    /// [`Waker::wake`](crate::Waker::wake) after the change.
     ///
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// other than `WouldBlock` or `Interrupted` is removed and logged.
+    /// [`Reactor::run`](crate::Reactor::run) may return while hooks exist. A hook that returns an
+    /// error is removed, and the error is logged. The errors `WouldBlock` and `Interrupted` have no
+    /// effect.
     ///
     /// ```
     /// use reactor::{Next, Reactor};
@@ -51,11 +54,12 @@ impl<S> Registry<S> {
         self.add_hook(Place::BeforeWait, Location::caller(), hook)
     }
 
-    /// Runs `hook` every turn just after the wait, before any handler. Returns the key of the hook.
+    /// Runs `hook` every [turn](crate::Reactor::turn), just after the wait and before any handler.
+    /// Returns the key of the hook.
     ///
-    /// Hooks do not keep [`Reactor::run`](crate::Reactor::run) alive. A hook that returns an error
-    /// other than `WouldBlock` or `Interrupted` is removed and logged. See
-    /// [`before_wait`](Self::before_wait).
+    /// [`Reactor::run`](crate::Reactor::run) may return while hooks exist. A hook that returns an
+    /// error is removed, and the error is logged. The errors `WouldBlock` and `Interrupted` have no
+    /// effect. See [`before_wait`](Self::before_wait).
     #[doc(alias("ev_check", "uv_check_start"))]
     #[track_caller]
     pub fn after_wait<F>(&mut self, hook: F) -> HookKey
@@ -65,13 +69,20 @@ impl<S> Registry<S> {
         self.add_hook(Place::AfterWait, Location::caller(), hook)
     }
 
-    /// Runs `callback` in every turn in which no other callback has run, until it returns
-    /// [`Next::Remove`]. Hooks do not matter here: the other callbacks are those that
-    /// [`Reactor::turn`](crate::Reactor::turn) counts. Returns the key of the callback.
+    /// Runs `callback` at the end of every turn in which the loop had nothing else to do. Returns
+    /// the key of the callback.
     ///
-    /// While an idle callback is registered the loop never sleeps, and
-    /// [`Reactor::run`](crate::Reactor::run) does not end. Use it for work that can be divided into
-    /// short pieces, not for waiting.
+    /// The idle callbacks run if no handler, timer, deferred callback or posted closure has run in
+    /// the turn. Hooks before and after the wait make no difference. For the exact list see
+    /// [`Reactor::turn`](crate::Reactor::turn).
+    ///
+    /// An idle callback is removed when it returns [`Next::Remove`] or an error. An error is
+    /// logged. `WouldBlock` and `Interrupted` have no effect.
+    ///
+    /// While an idle callback is registered, the loop never sleeps.
+    /// [`Reactor::run`](crate::Reactor::run) then returns only after a [`stop`](Self::stop), or
+    /// with an error. Use an idle callback for work that can be divided into short pieces, not for
+    /// waiting.
     ///
     /// ```
     /// use reactor::{Next, Reactor};
@@ -111,11 +122,11 @@ impl<S> Registry<S> {
             .add(place, origin, type_name::<F>(), Box::new(callback))
     }
 
-    /// Ends a hook or an idle callback. It does not run any more, even if it was already collected
-    /// for this turn.
+    /// Removes a hook or an idle callback. The hook does not run any more, not even later in this
+    /// turn.
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if it has already ended.
+    /// [`Error::StaleKey`] if the hook has ended.
     pub fn remove_hook(&mut self, key: HookKey) -> Result<(), Error> {
         let hook = self.hooks.remove(key).ok_or(Error::StaleKey(key.into()))?;
         let label = hook.label();
@@ -123,8 +134,8 @@ impl<S> Registry<S> {
         Ok(())
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) with the error if this hook fails: see
-    /// [`set_essential`](Self::set_essential).
+    /// Makes this hook essential: if it fails, [`Reactor::run`](crate::Reactor::run) ends and
+    /// returns the error. [`set_essential`](Self::set_essential) does the same for a source.
     ///
     /// # Errors
     /// [`Error::StaleKey`] if the hook has ended.

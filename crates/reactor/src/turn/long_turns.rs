@@ -1,9 +1,9 @@
 //! Pauses: turns that took long, because the process was stopped or a callback was slow.
 //!
 //! The callbacks of a turn share one reading of the clock. A handler that was called after a pause
-//! in the middle of its turn has set its timeout by the time before the pause. It would be called
-//! for the timeout at once, though its peer has had no time to answer. Timeouts that were set in a
-//! turn that took long therefore count from the end of the turn.
+//! in the middle of its turn has set its timeout by the time before the pause. The timeout would be
+//! due at once, although the peer has had no time to answer. Timeouts that were set in a turn that
+//! took long therefore count from the end of the turn.
 //!
 //! The end of a turn is known without another reading: [`Reactor::run`](crate::Reactor::run) reads
 //! the clock before the next wait. If a user takes the turns, the time between them is not part of
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::turn::nanos::nanos;
 
-/// The duration from which a turn is long. Shorter turns are frequent, and take too little off a
-/// timeout to record them.
+/// The duration from which a turn is long. Shorter turns are frequent, and shorten a timeout too
+/// little to be recorded.
 const LONG: Duration = Duration::from_millis(50);
 
 /// The number of pauses that are remembered: enough for some seconds in which each turn is long.
@@ -29,7 +29,7 @@ struct Part {
     turn: u64,
     /// The time that its callbacks saw.
     began: Instant,
-    /// The timers that were armed in it: later than the first number, up to the second.
+    /// The numbers of the armings in it: greater than the first number, up to the second.
     armings: (u64, u64),
 }
 

@@ -1,4 +1,4 @@
-//! Whether there is anything left to do or to wait for, and whether the loop may sleep.
+//! Tests before a wait: is anything left to do or to wait for, and may the loop sleep?
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ impl<S> Registry<S> {
     /// [`reasons_to_run`](Self::reasons_to_run) lists the reasons.
     ///
     /// # Cost
-    /// O(1). For a loop with queues: O(number of ready queues).
+    /// O(1). For a loop with queues: O(number of sources that are ready without a new event).
     pub fn has_work(&self) -> bool {
         self.sources.foreground > 0
             || self.timers.keep_alive()
@@ -26,7 +26,7 @@ impl<S> Registry<S> {
             || !self.hooks.is_empty(Place::Idle)
     }
 
-    /// Returns whether anything can end a wait without a timeout: a source, also one in the
+    /// Returns `true` if anything can end a wait without a timeout: a source, also one in the
     /// background, a timer, or another thread.
     pub(crate) fn can_be_woken(&self) -> bool {
         // The queue of the remotes stays when the last remote has been dropped.
@@ -46,7 +46,7 @@ impl<S> Registry<S> {
                 .is_some_and(|hub| Arc::strong_count(hub) > own || hub.has_pending())
     }
 
-    /// Returns whether there is work that the kernel need not report first.
+    /// Returns `true` if there is work that the kernel need not report first.
     #[inline]
     pub(crate) fn has_work_at_hand(&self) -> bool {
         !self.sources.ready.is_empty()
@@ -55,8 +55,8 @@ impl<S> Registry<S> {
             || !self.hooks.is_empty(Place::Idle)
     }
 
-    /// Returns whether the loop may sleep, as far as other threads are concerned. From now on they
-    /// end its sleep.
+    /// Returns `true` if no message or wake of another thread keeps the loop from sleeping. From
+    /// then on, other threads end its sleep.
     #[inline]
     pub(crate) fn may_sleep(&self) -> bool {
         self.inbox.announced.is_empty()
@@ -71,8 +71,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Answers a wake by this turn, which does not sleep. If there are hooks before the wait, the
-    /// wake is kept: they began before it, or have taken it.
+    /// Answers a wake by this turn, which does not sleep. If there are hooks before the wait,
+    /// nothing is done: a wake that has come since they began belongs to the next turn.
     #[inline]
     pub(crate) fn answer_wake(&self) {
         if let Some(hub) = &self.inbox.hub
@@ -82,7 +82,7 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Takes a wake that has come before the hooks of this turn begin. Returns whether there was
+    /// Takes a wake that has come before the hooks of this turn begin. Returns `true` if there was
     /// one.
     pub(crate) fn take_wake(&self) -> bool {
         self.inbox.hub.as_ref().is_some_and(|hub| hub.take_wake())

@@ -1,49 +1,60 @@
 //! Counters of the loop.
 
-/// Counters since the reactor was built. Each wraps around, after centuries.
+/// Counters since the reactor was built, returned by
+/// [`Registry::metrics`](crate::Registry::metrics). A *turn* is one iteration of the loop: see
+/// [`Reactor::turn`](crate::Reactor::turn). A counter wraps around after centuries.
 #[doc(alias("RuntimeMetrics", "uv_metrics_t"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Turns begun, which is also the number of waits: one system call each, except for spins.
+    /// The number of turns that have begun. A turn makes one system call to wait, and more only if
+    /// it [spins](Self::spins).
     pub turns: u64,
-    /// Turns that were allowed to sleep.
+    /// The number of turns in which the loop was allowed to sleep.
     pub sleeps: u64,
-    /// Events that the kernel has reported.
+    /// The number of events that the kernel has reported.
     pub events: u64,
-    /// Events among [`events`](Self::events) whose registration had ended meanwhile.
+    /// The number of [`events`](Self::events) whose registration had ended before the event was
+    /// handled.
     pub stale_events: u64,
-    /// Events among [`events`](Self::events) that the handler did not want at that time.
+    /// The number of [`events`](Self::events) that the interest of the handler did not include when
+    /// the event was handled.
     pub unwanted_events: u64,
-    /// Calls of source handlers, for a timeout or not, and of queue handlers: one for each value or
-    /// event.
+    /// The number of calls of the handlers of sources, queues and [`Event`](crate::Event)s. Calls
+    /// because of a [timeout](crate::Registry::set_timeout) are counted too. For a queue, each
+    /// value is one call.
     pub calls: u64,
-    /// Callbacks of timers that have run; timeouts of sources are calls of their handlers.
+    /// The number of timer callbacks that have run. The timeouts of sources are not counted here,
+    /// but in [`calls`](Self::calls).
     pub timers: u64,
-    /// Deferred callbacks that have run: those of [`Registry::defer`](crate::Registry::defer),
-    /// posted closures, and calls of [`Handler::closed`](crate::Handler::closed).
+    /// The number of deferred callbacks that have run. These are the callbacks of
+    /// [`Registry::defer`](crate::Registry::defer), posted closures, and calls of
+    /// [`Handler::closed`](crate::Handler::closed).
     pub deferred: u64,
-    /// Idle callbacks that have run. The sum of calls, timers, deferred and idle callbacks is the
-    /// sum of all numbers that [`Reactor::turn`](crate::Reactor::turn) has returned.
+    /// The number of [idle callbacks](crate::Registry::idle) that have run. The sum of `calls`,
+    /// `timers`, `deferred` and `idle` is the sum of all numbers that
+    /// [`Reactor::turn`](crate::Reactor::turn) has returned.
     pub idle: u64,
-    /// `epoll_ctl` calls: each registration and its end, a direction that is wanted for the first
-    /// time, and the withdrawal of a direction that caused spurious wakeups.
+    /// The number of `epoll_ctl` calls. The loop makes one for each registration and for its end.
+    /// It makes another when a direction is wanted for the first time, when reports that caused
+    /// spurious wakeups are to stop, and when the kernel is asked again which directions are ready.
     pub kernel_updates: u64,
-    /// The number of times that another thread has ended a sleep of the loop, by a write to its
-    /// eventfd.
+    /// The number of times that another thread has ended a sleep of the loop. Each time costs that
+    /// thread one `write` to an eventfd.
     pub wakeups: u64,
-    /// The number of times that the loop has looked for work before it slept:
+    /// The number of times that the loop has spun before a sleep: see
     /// [`Builder::spin`](crate::Builder::spin).
     pub spins: u64,
-    /// The number of these [`spins`](Self::spins) that found no work.
+    /// The number of [`spins`](Self::spins) that ended without work for the loop.
     pub idle_spins: u64,
-    /// Readings of the clock.
+    /// The number of times that the loop has read the clock.
     pub clock_reads: u64,
-    /// Handlers, hooks and timers that were removed because they returned an error.
+    /// The number of handlers, hooks and timers that were removed because they returned an error.
     pub failures: u64,
-    /// Callbacks that panicked, and that the loop survived.
+    /// The number of panics of callbacks and destructors that the loop has caught.
     pub panics: u64,
-    /// Callbacks that were found to take longer than
-    /// [`Builder::slow_after`](crate::Builder::slow_after).
+    /// The number of callbacks that took the threshold of
+    /// [`Builder::slow_after`](crate::Builder::slow_after) or longer while the loop timed
+    /// callbacks.
     pub slow_calls: u64,
 }

@@ -41,15 +41,16 @@ pub(crate) struct Turn {
     pub(crate) spin: Option<SpinPolicy>,
     /// The maximum number of ready sources that are called in a turn.
     pub(crate) max_calls: usize,
-    /// Whether a turn has more phases than sources and deferred callbacks: a timer, another thread
-    /// or a policy of the wait is in use. It is one flag, because every turn tests it.
+    /// `true` if a turn has more phases than sources and deferred callbacks: a timer, another
+    /// thread or a policy of the wait is in use. It is one flag, because every turn tests it.
     pub(crate) needs_full_turn: bool,
     pub(crate) stopping: bool,
     /// The line that has requested the stop, if it was one of this thread.
     pub(crate) stopped_at: Option<&'static Location<'static>>,
     /// The failure that `run` will return.
     pub(crate) failure: Option<Box<Failure>>,
-    /// Whether deferred callbacks run, which are counted: no place may be removed meanwhile.
+    /// `true` while deferred callbacks run. Their number is counted at the beginning, so no place
+    /// may be removed meanwhile.
     pub(crate) runs_deferred: bool,
     pub(crate) cancelled: Cancelled,
     /// The reason why the registration whose handler has just run ends, if it does.
@@ -57,22 +58,22 @@ pub(crate) struct Turn {
     /// The own policy of a registration that has removed itself while its handler runs.
     pub(crate) policy_of_running: Option<PanicPolicy>,
     /// The own policies of registrations that have ended and whose handlers are not notified yet,
-    /// if they differ from the loop's. Used where calls are supervised, as they are with such a
-    /// policy.
+    /// if they differ from the loop's. Supervised calls use them. A policy that differs from the
+    /// loop's makes all calls supervised.
     pub(crate) policies_of_ended: Vec<(Key, PanicPolicy)>,
 }
 
 /// The deferred callbacks that were cancelled.
 #[derive(Debug)]
 pub(crate) struct Cancelled {
-    /// The number that keep their places among the others.
+    /// The number of cancelled callbacks that still have a place among the others.
     pub(crate) places: usize,
-    /// The number that have given up their places.
+    /// The number of cancelled callbacks whose place has been removed.
     pub(crate) ended: u64,
 }
 
 impl Cancelled {
-    /// Counts one that has given up its place.
+    /// Counts a cancelled callback whose place has been removed.
     pub(crate) const fn end_one(&mut self) {
         self.places -= 1;
         self.ended += 1;

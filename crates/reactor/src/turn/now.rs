@@ -5,20 +5,21 @@ use std::time::Instant;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {
-    /// Returns the current time as seen by this turn.
+    /// Returns the time of this [turn](crate::Reactor::turn), which is the present time as its
+    /// callbacks see it.
     ///
-    /// The monotonic clock is read once per turn, on first use, so every callback of a turn sees
-    /// the same value. Only `before_wait` hooks see the value from before the wait. Outside a turn,
-    /// the clock is read on every call.
+    /// The monotonic clock is read once after the wait of a turn, on first use. All callbacks after
+    /// the wait therefore see the same time. Hooks of [`before_wait`](Self::before_wait) see a time
+    /// from before the wait. Outside of a turn, the clock is read on every call.
     #[doc(alias("event_base_gettimeofday_cached", "ev_now", "uv_now"))]
     #[inline]
     pub fn now(&self) -> Instant {
         self.time.now()
     }
 
-    /// Reads the clock again, and returns the new time. Call it in a callback that has taken long,
-    /// before that callback arms timers that are to count from now. The callbacks after it see the
-    /// new time.
+    /// Reads the clock again, and returns the new time. Later callbacks of this turn see the new
+    /// time too. Call this method in a callback that has taken long and then arms timers, so that
+    /// the timers count from the new time.
     #[doc(alias("event_base_update_cache_time", "ev_now_update", "uv_update_time"))]
     pub fn refresh_now(&mut self) -> Instant {
         let before = self.time.known();
@@ -29,24 +30,28 @@ impl<S> Registry<S> {
         now
     }
 
-    /// Returns the number of this turn. Between turns it is the number of the last one. The first
-    /// turn is 1.
+    /// Returns the number of this [turn](crate::Reactor::turn), or between turns the number of the
+    /// last turn. The first turn has the number 1. Before the first turn, returns 0.
     #[inline]
     pub const fn turn_number(&self) -> u64 {
         self.metrics.turns
     }
 
-    /// Returns when the turn with this [number](Self::turn_number) ended, if it took 50 ms or
-    /// longer.
+    /// Returns the time at which the turn with this [number](Self::turn_number) ended, if the turn
+    /// took 50 ms or longer. Returns `None` for a shorter turn, and for a turn whose end is not
+    /// known.
     ///
-    /// Use it in a handler that records in which turn it last heard its peer, and computes the
-    /// silence since then only when it is called for its timeout. If the process was stopped in the
-    /// middle of the turn, or a callback was slow, the turn's [`now`](Self::now) is older than the
-    /// peer's bytes.
+    /// Use it in a handler that computes how long its peer has been silent, and does so only when
+    /// its timeout has passed. Such a handler records [`now`](Self::now) and the number of the turn
+    /// in which it last read from its peer. If the process was stopped in the middle of this turn,
+    /// or a callback was slow, the recorded time is older than the peer's bytes. If this method
+    /// returns a time, count the silence from the returned time instead.
     ///
-    /// The last 64 such turns are remembered. The end of a turn is known in
-    /// [`Reactor::run`](crate::Reactor::run). If you take the turns yourself, only the part of a
-    /// turn before a [`refresh_now`](Self::refresh_now) is known.
+    /// The last 64 turns of 50 ms or longer are remembered. [`Reactor::run`](crate::Reactor::run)
+    /// knows the end of a turn while a timer or a timeout is armed. With a
+    /// [`ManualClock`](crate::ManualClock) the end is known too. If you call
+    /// [`Reactor::turn`](crate::Reactor::turn) yourself, with the clock of the system, a turn
+    /// counts as ended at the last [`refresh_now`](Self::refresh_now) within it.
     ///
     /// # Cost
     /// No system call.

@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 
 use crate::error::Error;
 
-/// Returns whether peers cause this error regularly: they vanish, cannot be reached, break off, or
-/// send invalid data. A warning for each would let any peer fill the log. An error of the loop
-/// itself is none of these.
+/// Returns `true` if peers cause this error regularly: they vanish, cannot be reached, break off,
+/// or send invalid data. A warning for each such error would let any peer fill the log. An error of
+/// the loop itself is never one of a peer.
 pub(crate) fn is_of_a_peer(error: &io::Error) -> bool {
     let vanishes = matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! The phases of a turn, in their order. Each is bounded, so none delays the next one for ever.
+//! The phases of a turn, in their order. Each is bounded, so no phase delays the next one forever.
 
 use std::time::Duration;
 
@@ -52,8 +52,9 @@ impl<S> Registry<S> {
         Ok(ran)
     }
 
-    /// Runs the hooks before the wait, and waits. The wait has no time if a wake has come before
-    /// the hooks, because the hooks are what the wake is for, or if nothing is left to wait for.
+    /// Runs the hooks before the wait, and waits. The wait has no time if a wake came before the
+    /// hooks, since the hooks answer the wake. It has no time either if nothing is left to wait
+    /// for.
     #[cold]
     #[inline(never)]
     fn wait_behind_hooks(

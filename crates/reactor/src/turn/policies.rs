@@ -4,28 +4,43 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-/// The consequence of a panic in a callback.
+/// The consequence of a panic in a callback: see [`Builder::on_panic`](crate::Builder::on_panic)
+/// and [`Registry::set_panic_policy`](crate::Registry::set_panic_policy).
+///
+/// ```
+/// use reactor::{PanicPolicy, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<u32>::builder().on_panic(PanicPolicy::RemoveHandler).build()?;
+/// reactor.defer(|_cx| panic!("a bug"));
+/// reactor.defer(|cx| *cx.state += 1);
+/// let mut count = 0;
+/// reactor.run(&mut count)?; // the panic is logged
+/// assert_eq!(count, 1); // the other callback has run
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run). Use this in tests, and in
-    /// programs that a supervisor restarts. The registration that panicked is gone. The reactor is
-    /// intact and may be run again.
+    /// The panic unwinds through [`Reactor::run`](crate::Reactor::run). The registration whose
+    /// handler panicked ends. The reactor is intact and may be run again. Use this policy in tests,
+    /// and in programs that a supervisor restarts.
     #[default]
     Propagate,
-    /// The registration is removed, the panic is logged with its name, and the loop goes on. The
-    /// state stays as the panic left it: a daemon that chooses this must keep its state consistent
-    /// at every point where it can panic.
+    /// The registration is removed, the panic is logged with the name of the registration, and the
+    /// loop goes on. The state `S` stays as the panic left it. A daemon with this policy must
+    /// therefore keep its state consistent at every point where it can panic.
     ///
-    /// The same holds for the destructors of sources, of the captures of callbacks and of values
-    /// that are still queued. If one panics, the panic is logged and counted, and the remaining
-    /// values are dropped. Two panics at once abort the process, as everywhere in Rust. This
-    /// happens if a destructor panics while a panic unwinds through the callback that owns the
-    /// value.
+    /// Panics of destructors are caught too: destructors of sources, of the captures of callbacks
+    /// and of values that are still queued. If a destructor panics, the panic is logged and
+    /// counted, and the remaining values are dropped. As everywhere in Rust, two panics at once
+    /// abort the process. This happens if a panic unwinds through a callback, and the destructor of
+    /// a value that the callback owns panics too.
     RemoveHandler,
 }
 
-/// The number of turns after a slow one in which each callback is timed.
+/// The number of turns after a slow turn in which each callback is timed.
 const TIMED_TURNS: u32 = 128;
 
 /// The two policies, and whether callbacks must be watched now.
@@ -34,7 +49,7 @@ pub(crate) struct Supervision {
     policy: PanicPolicy,
     slow_after: Option<Duration>,
     timed_turns_left: u32,
-    /// Whether some registrations end by their panics, whatever the policy.
+    /// `true` if a registration has a panic policy of its own that catches panics.
     catches_some: bool,
     active: bool,
 }
@@ -50,13 +65,13 @@ impl Supervision {
         }
     }
 
-    /// Returns whether callbacks go through `supervise`.
+    /// Returns `true` if callbacks go through `supervise`.
     #[inline]
     pub(crate) const fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Returns whether each callback is timed. If not, callbacks go through `supervise` only for
+    /// Returns `true` if each callback is timed. If not, callbacks go through `supervise` only for
     /// their panics.
     #[inline]
     pub(crate) const fn is_timing(&self) -> bool {
@@ -72,7 +87,7 @@ impl Supervision {
         self.slow_after
     }
 
-    /// Returns whether panics end at the loop.
+    /// Returns `true` if the loop catches panics.
     #[inline]
     pub(crate) const fn catches(&self) -> bool {
         matches!(self.policy, PanicPolicy::RemoveHandler)
@@ -83,7 +98,7 @@ impl Supervision {
         (self.catches_some, self.active) = (true, true);
     }
 
-    /// Returns whether turns are timed.
+    /// Returns `true` if turns are timed.
     #[inline]
     pub(crate) const fn times_turns(&self) -> bool {
         self.slow_after.is_some()

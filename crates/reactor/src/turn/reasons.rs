@@ -39,17 +39,18 @@ pub enum ReasonToRun<'a> {
         /// The line that registered it.
         origin: &'static Location<'static>,
     },
-    /// [`KeepAlive`](crate::KeepAlive) tokens, which jobs of a worker pool hold too.
+    /// [`KeepAlive`](crate::KeepAlive) tokens. Jobs of a worker pool hold such tokens too.
     #[non_exhaustive]
     KeepAlive {
-        /// The line that made them; for a job, the line that submitted it.
+        /// The line that made the tokens. For a job, the line that submitted the job.
         origin: &'static Location<'static>,
         /// The number of tokens of this line that are held.
         held: usize,
     },
-    /// A queue in the background that has values which were not handled yet.
+    /// A queue in the background with values that have not been handled yet.
     Messages(RegistrationInfo<'a>),
-    /// Another thread has sent something, or has woken the loop, and the loop has not looked since.
+    /// Another thread has sent a value or a closure, or has woken the loop, and the loop has not
+    /// yet looked at it.
     Wake,
 }
 

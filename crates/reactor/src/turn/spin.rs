@@ -1,16 +1,16 @@
 //! Spin: how long the loop looks for work before it sleeps.
 //!
 //! A wakeup from sleep costs tens of microseconds between two cores. If work arrives sooner than
-//! that, it is cheaper to look for it than to sleep. How long the loop was idle the last times
-//! shows whether it will arrive so soon.
+//! that, it is cheaper to look for it than to sleep. The lengths of the last idle times show
+//! whether work is likely to arrive so soon.
 //!
-//! Source: halt polling of KVM (Documentation/virt/kvm/halt-polling.rst), which grows and shrinks
-//! in the same way.
+//! Source: halt polling of KVM (Documentation/virt/kvm/halt-polling.rst), whose polling time grows
+//! and shrinks in the same way.
 
 use std::time::{Duration, Instant};
 
-/// The time that a loop looks for work before it sleeps: see
-/// [`Builder::spin`](crate::Builder::spin).
+/// The time for which a loop spins before it sleeps. To *spin* is to look for work without
+/// sleeping: see [`Builder::spin`](crate::Builder::spin).
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,22 +26,23 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spin {
-    /// The loop sleeps at once.
+    /// The loop sleeps without spinning. This is the default.
     #[default]
     Off,
-    /// The loop spins for this long before each sleep, at most one hour. Zero is
-    /// [`Off`](Self::Off).
+    /// The loop spins for this long before each sleep. Times over one hour count as one hour. Zero
+    /// is the same as [`Off`](Self::Off).
     Fixed(Duration),
-    /// The loop spins for up to this long, at most one hour, while spinning pays. The time doubles
-    /// each time the loop was idle for less than this maximum, and halves, down to nothing, each
-    /// time it was idle for longer.
+    /// The loop adapts the time of its spins, from zero up to this maximum. Maxima over one hour
+    /// count as one hour. The time doubles whenever new work has come within the maximum. It
+    /// halves, and finally becomes zero, whenever the loop was idle for longer.
     Adaptive(Duration),
 }
 
-/// The part of the longest budget below which a budget is not worth its clock readings.
+/// The smallest budget is the longest one divided by this number. A smaller budget is not worth its
+/// clock readings.
 const LEAST_PART: u32 = 16;
 
-/// The longest spin: no program needs more, and times can be added to it.
+/// The longest spin. No program needs more, and adding it to a time does not overflow.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The budget of the next spin, and the data it is learned from.
@@ -50,7 +51,7 @@ pub(crate) struct SpinPolicy {
     longest: Duration,
     budget: Duration,
     adaptive: bool,
-    /// The time since when the loop has had nothing to do.
+    /// The time at which the loop became idle.
     idle_since: Option<Instant>,
 }
 
@@ -72,13 +73,14 @@ impl SpinPolicy {
         })
     }
 
-    /// Records that the loop is idle from `now` on. Returns until when it looks for work.
+    /// Records that the loop is idle from `now` on. Returns the time until which it looks for work.
     pub(crate) fn begin(&mut self, now: Instant) -> Instant {
         self.idle_since = Some(now);
         now + self.budget
     }
 
-    /// Records that the loop is not idle any more: work was `brought`, or only time has passed.
+    /// Records that the loop is not idle any more. `brought` is `true` if work has come, and
+    /// `false` if only time has passed.
     pub(crate) fn end(&mut self, brought: bool, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.idle_since.take() {
             self.learn(if brought {
@@ -112,7 +114,7 @@ mod tests {
         Duration::from_micros(microseconds)
     }
 
-    /// Returns how long the loop spins in each of `idles`, the last of which ends by work.
+    /// Returns how long the loop spins in each of the idle times `idles`.
     fn spun(policy: &mut SpinPolicy, idles: &[Duration]) -> Vec<Duration> {
         let mut now = Instant::now();
         let mut spun = Vec::new();
@@ -137,7 +139,7 @@ mod tests {
     #[test]
     fn an_idle_loop_spins_for_less_than_a_fiftieth_of_its_time() {
         let mut policy = SpinPolicy::new(Spin::Adaptive(us(100))).unwrap();
-        spun(&mut policy, &[us(10); 100]); // after a busy time
+        spun(&mut policy, &[us(10); 100]); // a busy time, so that the budget has grown
         let second: Duration = spun(&mut policy, &[Duration::from_millis(10); 100])
             .into_iter()
             .sum();

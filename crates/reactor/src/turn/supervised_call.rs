@@ -1,9 +1,8 @@
-//! Supervision: the treatment of a callback that panics, and of one that takes too long.
+//! Supervision: the treatment of callbacks that panic or take too long.
 //!
 //! Both cost nothing while they are off, except one test of a flag in each call. Slow callbacks are
-//! found in two steps, so that the search costs one additional clock read a turn, at its end, while
-//! no turn is slow. A turn that took longer than the threshold makes the loop time each callback
-//! for the next `TIMED_TURNS` turns.
+//! found in two steps. While no turn is slow, only each turn is timed. A turn that took the
+//! threshold or longer makes the loop time each callback for the next `TIMED_TURNS` turns.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::registry::Registry;
 pub(crate) struct Verdict<R> {
     /// The result of the callback, or the message of its panic.
     pub(crate) result: Result<R, String>,
-    /// How long it took, if that was too long.
+    /// The duration of the callback, if it was slow.
     slow: Option<Duration>,
 }
 
@@ -46,8 +45,7 @@ impl<R> Verdict<R> {
     }
 }
 
-// A function of its own, so that the code of the log is compiled once, not once for each state as
-// `report` is.
+// A function of its own: its code is compiled once, but `report` is compiled for each state type.
 #[cold]
 pub(super) fn log_panic(callback: Label<'_>, message: &str) {
     tracing::error!(%callback, message, "callback panicked");

@@ -1,4 +1,4 @@
-//! The time of a turn: read from the clock once, and the same for every callback.
+//! The time of a turn: one reading of the clock, which all callbacks of the turn share.
 //!
 //! This file holds everything that a turn knows of time: the reading that its callbacks share, and
 //! which turns took long ([`Pauses`]).
@@ -10,7 +10,7 @@ use super::long_turns::Pauses;
 use super::nanos::{LAST_NS, nanos};
 use crate::sys::clock::Clock;
 
-/// A time that is later than any other: no count has been made.
+/// Marks that no count has been made. It is later than any time.
 const NOT_COUNTED: u64 = u64::MAX;
 
 /// Reads the monotonic clock at most once a turn, and only if a callback needs it.
@@ -47,7 +47,7 @@ impl Time {
         self.started
     }
 
-    /// Begins a turn: a reading holds from now on until the turn ends, but for the wait.
+    /// Begins a turn. From now on a reading is kept until the turn ends. Only the wait drops it.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
         self.in_turn = true;
@@ -132,12 +132,12 @@ impl Time {
         now_ns
     }
 
-    /// Returns a time in nanoseconds since the start; 0 if it was before.
+    /// Returns a time in nanoseconds since the start. A time before the start is 0.
     pub(crate) fn nanos_at(&self, time: Instant) -> u64 {
         nanos(time.saturating_duration_since(self.started))
     }
 
-    /// Reads the clock, whatever the time of the turn is.
+    /// Reads the clock, even if the time of the turn is known.
     pub(crate) fn read(&self) -> Instant {
         self.reads.set(self.reads.get() + 1);
         self.clock.read()

@@ -1,5 +1,5 @@
-//! The wait of a turn: for the kernel, for other threads and for the next timer, whichever comes
-//! first.
+//! The wait of a turn, which ends by an event of the kernel, a message of another thread, or the
+//! next timer.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ enum Spun {
 }
 
 impl<S> Registry<S> {
-    /// Waits until there is something to do, but no longer than `timeout`. The events of the kernel
-    /// are in `events` then.
+    /// Waits until there is something to do, but no longer than `timeout`. Stores the events of the
+    /// kernel in `sys.events`.
     #[inline(always)]
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.time.forget(); // hooks see the time before the wait
@@ -162,8 +162,8 @@ impl<S> Registry<S> {
             self.time.pauses.forget_open();
             return self.sys.wait(None).map(drop);
         }
-        // The clock is read again: otherwise the duration of the last turn would be slept in
-        // addition.
+        // The clock is read again. With the time of the last turn, the wait would be too long by
+        // the duration of that turn.
         let now = self.time.read();
         self.time.pauses.close(now);
         let end = match (due, timeout.and_then(|timeout| now.checked_add(timeout))) {
@@ -194,7 +194,7 @@ impl<S> Registry<S> {
     }
 
     /// Collects the events that the kernel has now. If a timer may be due, the time of this turn is
-    /// read before: a timer that is due at that time need not wait for another turn.
+    /// read first, so that such a timer runs in this turn and not in the next one.
     #[inline]
     fn ask(&mut self) -> Result<(), Error> {
         if let Some(now) = self.time.clock.standing() {

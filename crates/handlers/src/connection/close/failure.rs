@@ -1,9 +1,9 @@
-//! The end of a connection whose socket has failed. Its handler is first called with the rest of
+//! The end of a connection whose socket has failed. The handler is first called with the rest of
 //! the input.
 //!
-//! Ground rule: the connection does not end while the kernel has bytes of the peer. If a wait
-//! reports nothing for the socket, there may still be bytes: more sources can be ready than one
-//! wait reports. So the socket is polled.
+//! Ground rule: the connection does not end while the kernel has bytes of the peer. There can be
+//! such bytes even if a wait reports nothing for the socket, because more sources can be ready than
+//! one wait reports. So the socket is polled.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -32,7 +32,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         {
             return Ok(());
         }
-        // A closing connection discards input, and an ended stream has none: nothing to wait for.
+        // Nothing is left to wait for: a closing connection discards input, and a stream that has
+        // ended has none.
         if self.state.phase() != Phase::Open || self.state.flags.has(Flags::READ_ENDED) {
             self.state.end_with_failure();
             return Ok(());
@@ -40,16 +41,16 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.flags.has(Flags::PAUSED) {
             self.handle_failure_while_paused(cx)?;
         }
-        // Not `else`: the handler may have resumed or paused reading in `on_failure`.
+        // Checked again, because the handler may have resumed or paused reading in `on_failure`.
         if !self.state.flags.has(Flags::PAUSED) && !self.io.readiness().is_readable() {
             self.end_if_input_drained(cx);
         }
         Ok(())
     }
 
-    /// Handles the failure while reading is paused. The handler does not learn of it by reading, so
-    /// it is notified. If only an end of stream is left to read, that is delivered now. If the call
-    /// comes from outside, the notification is deferred.
+    /// Handles the failure while reading is paused. The handler does not learn of the failure by
+    /// reading, so it is notified. If only an end of stream is left to read, that is delivered now.
+    /// If the call comes from outside, all this is deferred.
     fn handle_failure_while_paused(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         let is_drained = self.state.unconsumed.is_empty() && !T::has_unread(self.io);
         if self.state.flags.has(Flags::FAILURE_NOTIFIED) && !is_drained {
@@ -69,12 +70,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
         self.state.flags.insert(Flags::FAILURE_NOTIFIED);
         let error = self.state.copy_of_failure();
-        // For the requests that the handler makes in `on_failure`.
+        // Handles later what the handler asks for in `on_failure`.
         run_later::<S, T, H>(cx.registry, self.key.key());
         self.notify(&Callback::Failure(error), cx)
     }
 
-    /// Ends the connection if nothing is known to be left to read and the kernel was asked since
+    /// Ends the connection if nothing is known to be left to read, and the kernel was asked since
     /// the socket failed.
     fn end_if_input_drained(&mut self, cx: &mut Context<'_, S>) {
         match self.state.failing {
@@ -88,11 +89,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         }
     }
 
-    /// Returns the error of a connection that reads nothing at the moment: a reset, a timeout of
-    /// the kernel.
+    /// Returns the error of a connection that reads nothing at the moment, such as a reset or a
+    /// timeout of the kernel.
     ///
-    /// A peer that closed its write side before it was gone has sent complete data. Reading finds
-    /// that.
+    /// If the peer closed its write side before it was gone, its data is complete, and this returns
+    /// `None`: reading finds the end.
     fn error_while_not_reading(&self) -> Option<io::Error> {
         let ready = self.io.readiness();
         let may_have_failed =

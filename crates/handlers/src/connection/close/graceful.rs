@@ -32,8 +32,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.notify(&Callback::GracefulClose, cx)
     }
 
-    /// Returns whether a graceful close can begin: the handler was called with everything, and none
-    /// of its responses is pending.
+    /// Returns `true` if a graceful close can begin: the handler was called with all input that has
+    /// arrived, and none of its responses is pending.
     pub(in crate::connection) fn is_graceful_close_due(&self) -> bool {
         let state = &*self.state;
         let is_due = (state.graceful_close(), state.phase()) == (Pending::Due, Phase::Open);

@@ -1,7 +1,8 @@
 //! Closing: every way in which a connection ends.
 //!
-//! Ground rules: a connection does not end while the kernel has bytes of the peer that the handler
-//! must still be called with. A stream that was cut never looks whole to the peer.
+//! Ground rules:
+//! - A connection does not end while the kernel has bytes of the peer for the handler.
+//! - A stream that was cut never looks whole to the peer.
 
 mod failure;
 mod graceful;
@@ -15,8 +16,10 @@ use super::stream::Shutdown;
 use crate::sockets::reset_on_close;
 
 impl<S> Connection<'_, S> {
-    /// Closes our write side once everything written before has been sent. The peer reads an end of
-    /// stream, and can still write. The connection ends when both sides are closed.
+    /// Closes our write side once all bytes that were written before this call have been sent. The
+    /// peer then reads the end of the stream, and can still write. The connection ends when the
+    /// peer has closed its write side too. If the stream [cannot](crate::Shutdown::Unsupported)
+    /// close its write side alone, the connection ends once everything has been sent.
     ///
     /// ```
     /// use handlers::{Connection, on_data};
@@ -36,21 +39,27 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes our write side as [`shutdown`](Self::shutdown) does, but waits until every
-    /// [pending](Self::begin_response) response is written.
+    /// Closes our write side, as [`shutdown`](Self::shutdown) does, once no response is
+    /// [pending](Self::begin_response).
     pub const fn shutdown_after_responses(&mut self) {
         self.state
             .flags
             .insert(Flags::SHUTDOWN_WHEN_ANSWERED.union(Flags::NEEDS_UPDATE));
     }
 
-    /// Closes the connection gracefully. Sends everything that is queued, closes our write side,
-    /// and discards further input until the peer has closed its side too.
+    /// Closes the connection gracefully: sends everything that is queued, closes our write side,
+    /// and discards further input until the peer has closed its write side too. The handler gets no
+    /// further callback except [`on_close`](crate::ConnectionHandler::on_close). This method does
+    /// not wait for [pending responses](Self::begin_response). To wait for them, use
+    /// [`close_gracefully`](Self::close_gracefully).
     ///
-    /// After `deadline` the connection is closed in any case. If bytes are still queued then, the
-    /// connection is reset, so that the data which the peer has does not look whole. Prefer this
-    /// method to a [`close`](Self::close) right after the last write. If the peer has sent bytes
-    /// that were not read, `close(2)` resets the connection, and the last write can be lost.
+    /// If the close takes longer than `deadline`, the connection is closed at once. If bytes are
+    /// still queued at that time, the connection is reset, so that the peer does not mistake the
+    /// bytes that it has for the whole stream. During the close no other timeout runs. A second
+    /// call has no effect: the deadline of the first call applies.
+    ///
+    /// Prefer this method to a [`close`](Self::close) right after the last write. If bytes of the
+    /// peer are still unread, `close(2)` resets the connection, and the last write can be lost.
     ///
     /// ```
     /// use std::time::Duration;
@@ -77,12 +86,12 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Resets the connection (RST) once the queue has been sent, or after `deadline`. Use it for a
-    /// stream that breaks off: the peer gets all bytes that exist, and cannot mistake them for the
-    /// whole stream.
+    /// Resets the connection (RST) once all bytes that were written before this call have been
+    /// sent, or after `deadline`. Use it if your source of bytes breaks off: the peer gets all
+    /// bytes that you have written, and cannot mistake them for the whole stream.
     ///
-    /// A packet that is lost just before the reset is not sent again. A stream that is not TCP has
-    /// no reset: it is closed.
+    /// If a packet is lost just before the reset, it is not sent again. A stream that is not TCP
+    /// has no reset, so it is only closed.
     pub fn abort_after_flush(&mut self, deadline: Duration) {
         if matches!(
             self.state.phase(),
@@ -113,8 +122,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection once bytes are queued and the peer has taken none of them for
-    /// `stall_timeout`.
+    /// Closes the connection once the peer has taken no byte for `stall_timeout`. The time runs
+    /// even if nothing is queued. It starts again with the first byte that is queued.
     pub(super) fn close_if_stalled_for(&mut self, stall_timeout: Duration) {
         self.state
             .times
@@ -123,26 +132,34 @@ impl<S> Connection<'_, S> {
         self.state.flags.insert(Flags::NEEDS_UPDATE);
     }
 
-    /// Begins a graceful close of a connection that is open.
+    /// Begins to send the queue and then close, for a connection that is open.
     pub(super) fn begin_closing(&mut self) {
         self.state.set_phase(Phase::Flushing);
         self.state.unconsumed = Vec::new();
         self.shutdown();
     }
 
-    /// Closes the connection [gracefully](Self::close_after_flush) once the handler has been called
-    /// with all input that has arrived up to now, within `deadline`. Use it in a server that stops
-    /// and still answers the requests it has received.
+    /// Closes the connection after the requests that have arrived are answered. Use it in a server
+    /// that stops. The steps are:
     ///
-    /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called first. The
-    ///    handler can write there what it still has to send.
-    /// 2. Pending responses are waited for only if they were [announced](Self::begin_response).
-    /// 3. Input that a paused handler has not read is discarded. To finish without reading what has
-    ///    arrived, [pause](Self::pause_reading) as well.
+    /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called. In this
+    ///    callback the handler can write everything that it still has to send.
+    /// 2. [`on_data`](crate::ConnectionHandler::on_data) is called with all input that has arrived
+    ///    until then.
+    /// 3. The close waits for each response that was [announced](Self::begin_response). It does not
+    ///    wait for a response that is made elsewhere and was not announced.
+    /// 4. The queue is sent, and the connection is closed as
+    ///    [`close_after_flush`](Self::close_after_flush) does.
     ///
-    /// At the deadline the connection is closed even if the peer is still sending. If there are
-    /// several deadlines, for example by a [close](Self::close_after_flush) meanwhile, the earliest
-    /// one holds.
+    /// If reading is [paused](Self::pause_reading), step 2 is left out, and the unread input is
+    /// discarded. So to close without reading the requests that have arrived, pause reading before
+    /// this call.
+    ///
+    /// If the steps take longer than `deadline`, the connection is closed at once, even if the peer
+    /// is still sending. If several calls have set deadlines, for example because
+    /// [`close_after_flush`](Self::close_after_flush) was called during the close, the earliest
+    /// applies. If the connection has already reached step 4, this call has no effect, and the
+    /// deadline that was set before applies.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {
@@ -157,14 +174,16 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Announces a response that is made elsewhere, by a worker or by another connection. A
-    /// [`close_gracefully`](Self::close_gracefully) waits for the response until its deadline, and
-    /// so does a [stop](crate::ServerKey::stop) of the server.
+    /// Announces a response that is made elsewhere, by a worker or by another connection.
+    /// [`close_gracefully`](Self::close_gracefully) and [`ServerKey::stop`](crate::ServerKey::stop)
+    /// wait for the response, until their deadline.
     ///
-    /// Call it once for each response. Call [`end_response`](Self::end_response) when that response
-    /// is written. If the peer closes its write side before, the default
-    /// [`on_end`](crate::ConnectionHandler::on_end) waits for the response too. A connection that
-    /// ends with a response pending, for example by a timeout, is reset. Timeouts keep running.
+    /// Call this method once for each response, and [`end_response`](Self::end_response) when the
+    /// response is written. Until then the response is *pending*. If the peer closes its write side
+    /// while a response is pending, the default [`on_end`](crate::ConnectionHandler::on_end) also
+    /// waits for the response. If a connection ends while a response is pending, for example by a
+    /// timeout, the connection is reset. The timeouts of the connection also run while a response
+    /// is pending.
     ///
     /// ```
     /// use std::io;
@@ -204,9 +223,9 @@ impl<S> Connection<'_, S> {
         self.state.pending_responses = self.state.pending_responses.saturating_add(1);
     }
 
-    /// Marks one pending response as complete (see [`begin_response`](Self::begin_response)). Call
-    /// it in the callback that writes the response, or in the call of
-    /// [`ConnectionKey::with`](crate::ConnectionKey::with) that does so.
+    /// Marks one [pending response](Self::begin_response) as complete. Call it in the callback that
+    /// writes the response, or in the closure of
+    /// [`ConnectionKey::with`](crate::ConnectionKey::with) that writes the response.
     pub const fn end_response(&mut self) {
         self.state.pending_responses = self.state.pending_responses.saturating_sub(1);
         if self.state.flags.has(Flags::SHUTDOWN_WHEN_ANSWERED) {
@@ -214,9 +233,10 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Closes the connection when this callback returns. Tries once more to send everything written
-    /// before, and drops the bytes that the socket does not take at once. If bytes are dropped, or
-    /// a response is pending, the connection is reset.
+    /// Closes the connection when the running callback returns. Before that, this call tries once
+    /// more to send the bytes that were written, and drops those that it cannot send at once. If
+    /// bytes are dropped, or if a response is [pending](Self::begin_response), the connection is
+    /// reset, so that the peer gets an error.
     #[doc(alias("bufferevent_free", "uv_close", "closeNow"))]
     pub fn close(&mut self) {
         if !matches!(self.state.phase(), Phase::Connecting | Phase::Over) {
@@ -226,8 +246,9 @@ impl<S> Connection<'_, S> {
         self.state.end(CloseReason::Closed);
     }
 
-    /// Resets the connection (RST) when this callback returns. The peer is notified of an error.
-    /// All bytes that are queued here or in the kernel are dropped.
+    /// Resets the connection (RST) when the running callback returns. The peer gets an error. All
+    /// bytes that were written and not yet sent are dropped, both here and in the kernel. A stream
+    /// that is not TCP has no reset, so it is only closed.
     #[doc(alias("closeWithReset", "uv_tcp_close_reset"))]
     pub fn abort(&mut self) {
         if self.state.phase() == Phase::Over {
@@ -238,8 +259,8 @@ impl<S> Connection<'_, S> {
         self.state.end(CloseReason::Aborted);
     }
 
-    /// Resets the connection once the kernel has sent all bytes that it was given. A reset before
-    /// that would drop them.
+    /// Resets the connection once the kernel has sent all bytes that it was given. An earlier reset
+    /// would drop them.
     fn abort_when_sent(&mut self) {
         let is_waiting = self.state.flags.take(Flags::AWAITS_SENT);
         let waits = if is_waiting {
@@ -253,19 +274,19 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Goes as far towards the end of the connection as is possible now.
+    /// Takes the steps of a close that are possible now.
     pub(super) fn advance_close(&mut self) {
         if self.state.is_queued() {
             return;
         }
-        // A cut stream ends by a reset instead of an end of stream.
+        // A stream that was cut ends by a reset, and not by an end of stream.
         if self.state.phase() == Phase::Flushing && self.state.flags.has(Flags::CUT) {
             return self.abort_when_sent();
         }
         if self.state.writing() == Writing::Ending && self.state.phase() != Phase::Connecting {
             self.state.set_writing(Writing::Ended);
-            // If the read side has ended too, the socket is closed anyway, which has the same
-            // effect.
+            // If the read side has ended too, closing the socket has the same effect, and it is
+            // closed anyway.
             let ended = if self.state.flags.has(Flags::READ_ENDED) {
                 Ok(Shutdown::Done)
             } else {

@@ -36,7 +36,8 @@ pub(in crate::connection) struct Attempt<H> {
 /// The outcome of an attempt.
 pub(in crate::connection) enum Outcome<H> {
     Pending,
-    /// The connection is made. The error is that of a peer that has sent bytes and is gone by now.
+    /// The connection was made. If the peer has sent bytes and has failed since, the error is that
+    /// failure.
     Won(H, Option<io::Error>),
     Lost,
 }
@@ -59,8 +60,7 @@ impl<H> Attempt<H> {
                 }
                 other => other.map(|_| None),
             },
-            // The connection was made and then reset. The bytes that it has brought can still be
-            // read.
+            // The connection was made and then reset. The bytes of the peer can still be read.
             Ok(Some(failed)) if Stream::has_unread(io) => Ok(Some(failed)),
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
@@ -93,7 +93,8 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        // Nearly always the end of the race has removed it, and nothing is left to do.
+        // If the race is over, its end has removed this registration, and nothing is left to do.
+        // This is nearly always so.
         if self.race.is_pending() {
             self.failed(
                 io::Error::other(format!("the connection attempt was removed: {reason:?}")),
@@ -112,8 +113,9 @@ impl<H> Attempt<H> {
     }
 }
 
-/// Returns whether a socket is connected to itself. The kernel allows that: it chose the port of
-/// the target as the local port, and nothing listens there. RFC 793 calls it a simultaneous open.
+/// Returns `true` if a socket is connected to itself. The kernel allows that if nothing listens at
+/// the target port and it has chosen this port as the local port. RFC 793 calls it a simultaneous
+/// open.
 fn is_itself(fd: BorrowedFd<'_>, peer: SocketAddr) -> bool {
     sockets::local_addr(fd).is_ok_and(|local| local == peer)
 }

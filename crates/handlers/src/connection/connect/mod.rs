@@ -1,10 +1,10 @@
-//! Connecting: tries a list of addresses. The first one that answers wins.
+//! Connecting: a list of addresses is tried. The first address that answers wins.
 //!
 //! Each attempt is a registration of its own, without the handler. The attempt that is connected
 //! first becomes the connection and gets the handler. The other attempts are removed.
 //!
-//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. Address families alternate, and
-//! if an attempt is not answered within 250 ms, the next one starts beside it. Unlike in the RFC,
+//! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. Address families alternate. If
+//! an attempt is not answered within 250 ms, the next one starts beside it. Unlike in the RFC,
 //! names are not resolved here, since `getaddrinfo` blocks. Use the worker pool for that.
 
 mod attempt;
@@ -26,19 +26,34 @@ use super::reason::CloseReason;
 impl<S> crate::Connection<'_, S> {
     /// Connects by TCP to the first of `addresses` that answers.
     ///
-    /// If a connection is made, [`on_open`](ConnectionHandler::on_open) is called. If not,
+    /// If a connection is made, [`on_open`](ConnectionHandler::on_open) is called. Otherwise
     /// [`on_close`](ConnectionHandler::on_close) is called with one of these reasons:
-    /// - [`CloseReason::Failed`] with the error of the last attempt.
-    /// - [`CloseReason::TimedOut`] after [`ConnectionOptions::connect_timeout`].
+    /// - [`CloseReason::Failed`] with the error of the attempt that was the last to fail.
+    /// - [`CloseReason::TimedOut`] with [`Timeout::Connect`](crate::Timeout::Connect), after
+    ///   [`ConnectionOptions::connect_timeout`].
+    /// - [`CloseReason::Closed`] after [`Connecting::cancel`].
     ///
-    /// No callback runs before `connect` returns. Only the first `connect(2)` is issued here.
+    /// No callback runs before `connect` returns.
     ///
-    /// Attempts alternate between the address families. Within a family they follow the order of
-    /// `addresses`. The next attempt starts when one fails, or after 250 ms.
+    /// Attempts alternate between the address families, beginning with the family of the first
+    /// address. Within a family, attempts follow the order of `addresses`. The first attempt starts
+    /// in this call. The next attempt starts when an attempt fails, or 250 ms after the last start.
+    /// If `connect(2)` fails at once, the next attempt starts in the same call.
     ///
-    /// The kernel can connect a socket to itself, if nothing listens at the target port and the
-    /// port is one that the kernel assigns to clients. Such a socket is closed, and that attempt
-    /// fails with `ECONNREFUSED`.
+    /// If nothing listens at a target port of this machine, and the port is in the range that the
+    /// kernel assigns to clients, the kernel may connect the socket to itself. Such a socket is
+    /// closed, and the attempt fails with `ECONNREFUSED`.
+    ///
+    /// # Errors
+    /// [`CloseReason::Failed`] has one of these errors:
+    /// - A [`SystemError`](crate::SystemError) such as "connect to 127.0.0.1:80", with the errno of
+    ///   the attempt. The errno comes from `connect(2)`, for example `ECONNREFUSED`, `EHOSTUNREACH`
+    ///   or `ETIMEDOUT`, or from `socket(2)`, for example `EMFILE`. With
+    ///   [`local_addr`](ConnectionOptions::local_addr) the errno can also come from `bind(2)`, for
+    ///   example `EADDRNOTAVAIL`.
+    /// - A `SystemError` around [`Error::Full`](reactor::Error::Full) at the registration limit of
+    ///   the loop.
+    /// - An error of kind `AddrNotAvailable` if `addresses` is empty.
     ///
     /// ```no_run
     /// use handlers::{Connection, ConnectionOptions, on_data};
@@ -79,16 +94,17 @@ impl<S> crate::Connection<'_, S> {
     }
 }
 
-/// A connection attempt that [`Connection::connect`](crate::Connection::connect) has started. Use
-/// it to cancel the attempt. Its type does not name the handler's type, so attempts with different
-/// handlers can be kept in one field.
+/// A pending connect: all attempts that one call of
+/// [`Connection::connect`](crate::Connection::connect) makes. Use it to cancel the attempts. The
+/// type of the handler is not a part of this type, so one field can hold a `Connecting` for any
+/// handler.
 ///
 /// ```
 /// use std::net::SocketAddr;
 /// use handlers::{Connecting, Connection, ConnectionOptions, on_data};
 /// use reactor::Context;
 ///
-/// /// The state of a loop, with what it connects to.
+/// /// The state of a loop, with its pending connect.
 /// struct App {
 ///     upstream: Option<Connecting<App>>,
 /// }
@@ -127,13 +143,15 @@ impl<S, H: ConnectionHandler<S>> PendingRace<S> for Race<H> {
 }
 
 impl<S> Connecting<S> {
-    /// Cancels the attempt. The handler is notified of [`CloseReason::Closed`] with the deferred
-    /// callbacks. Does nothing if the connection is open already, or has failed.
+    /// Cancels all attempts. The handler's [`on_close`](ConnectionHandler::on_close) is called with
+    /// [`CloseReason::Closed`]. This call is [deferred](Registry::defer), so it does not happen
+    /// before `cancel` returns. Does nothing if the connection is already open, or has failed.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }
 
-    /// Returns `true` while the handler was notified neither of a connection nor of a failure.
+    /// Returns `true` until an attempt succeeds, all attempts have failed, or
+    /// [`cancel`](Self::cancel) is called.
     pub fn is_pending(&self) -> bool {
         self.race.is_pending()
     }

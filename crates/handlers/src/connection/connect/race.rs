@@ -1,4 +1,5 @@
-//! The race of the attempts of one connection: when each address is tried, and which attempt wins.
+//! The race of the attempts of one connection: the time at which each address is tried, and the
+//! attempt that wins.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -33,9 +34,9 @@ struct RaceState<H> {
     options: ConnectionOptions,
     /// The attempts that are in progress.
     attempts: Vec<Key>,
-    /// The time at which the attempts in progress fail. It is the timeout of each of them, and not
-    /// a timer of its own. So an attempt that the kernel has completed meanwhile is notified of
-    /// that first.
+    /// The time at which the attempts in progress fail. It is the timeout of each attempt, and not
+    /// a timer of its own. So if the kernel has completed an attempt meanwhile, the loop reports
+    /// the connection first.
     gives_up_at: Option<Instant>,
     /// The timer that starts the next attempt beside those in progress.
     next_attempt_timer: Option<TimerKey>,
@@ -64,7 +65,7 @@ impl<H: 'static> Race<H> {
         })))
     }
 
-    /// Returns `true` while the handler was notified neither of a connection nor of a failure.
+    /// Returns `true` while no attempt has the handler and the race was not given up.
     pub(super) fn is_pending(&self) -> bool {
         self.0.borrow().handler.is_some()
     }
@@ -74,7 +75,7 @@ impl<H: 'static> Race<H> {
         self.0.borrow().attempts.len()
     }
 
-    /// Removes an attempt that has failed. Returns `true` if others are in progress.
+    /// Removes an attempt that has failed. Returns `true` if other attempts are in progress.
     pub(super) fn remove_attempt(&self, key: Key) -> bool {
         let attempts = &mut self.0.borrow_mut().attempts;
         attempts.retain(|attempt| *attempt != key);
@@ -86,7 +87,7 @@ impl<H: 'static> Race<H> {
         self.0.borrow_mut().addresses.clear();
     }
 
-    /// Ends the race. The handler is notified with the deferred callbacks.
+    /// Ends the race without a winner. The handler is notified with the deferred callbacks.
     pub(super) fn give_up<S>(&self, registry: &mut Registry<S>, reason: CloseReason)
     where
         H: ConnectionHandler<S>,
@@ -98,7 +99,7 @@ impl<H: 'static> Race<H> {
         }
     }
 
-    /// Ends all attempts except the winner. Returns the handler, unless an attempt has it already.
+    /// Ends all attempts except the winner. Returns the handler, or `None` if it was taken already.
     pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
         let (handler, attempts, next_attempt_timer) = {
             let mut race = self.0.borrow_mut();
@@ -109,7 +110,7 @@ impl<H: 'static> Race<H> {
                 race.next_attempt_timer.take(),
             )
         };
-        // An attempt that has ended meanwhile need not be removed.
+        // An error means that the attempt has ended meanwhile.
         attempts
             .into_iter()
             .filter(|attempt| *attempt != winner)
@@ -124,7 +125,7 @@ impl<H: 'static> Race<H> {
         H: ConnectionHandler<S>,
     {
         loop {
-            // The borrow must end before `attempt`, which borrows the state again.
+            // The borrow must end before `attempt` is called, which borrows the state again.
             let (address, options, next_attempt_timer) = {
                 let race = &mut *self.0.borrow_mut();
                 (
@@ -140,7 +141,7 @@ impl<H: 'static> Race<H> {
                 Err(error) => self.record_failure(address, error),
             }
         }
-        // No address is left. While attempts are in progress one of them can still win.
+        // No address is left. An attempt that is in progress can still win.
         let (is_lost, error) = {
             let race = &mut *self.0.borrow_mut();
             (
@@ -159,7 +160,7 @@ impl<H: 'static> Race<H> {
         }
     }
 
-    /// Records an attempt that is in progress. The next one starts beside it after a delay.
+    /// Records an attempt that is in progress. Starts a timer for the next attempt.
     fn record_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
     where
         H: ConnectionHandler<S>,

@@ -1,8 +1,8 @@
-//! The flags of a connection: one word, so that the fast path tests all of them at once.
+//! The flags of a connection. They are one word, so that the fast path tests all of them at once.
 //!
 //! Ground rule: a connection is *steady* exactly if no flag of [`Flags::UNSTEADY`] is set. The
-//! first five of these repeat a field of the state. Only the setters of [`State`](super::State)
-//! change such a field, and each setter updates the flag.
+//! first five of these flags repeat a field of the state. Only the setters of
+//! [`State`](super::State) change such a field, and each setter updates the flag.
 
 /// A set of facts about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +25,11 @@ impl Flags {
     pub(in crate::connection) const QUEUE_FULL: Self = Self(1 << 6);
     /// The peer has closed its write side.
     pub(in crate::connection) const READ_ENDED: Self = Self(1 << 7);
-    /// The handler can consume the unconsumed bytes now. Meanwhile it was paused, or its queue was
-    /// full.
+    /// The handler must be called again with its unconsumed bytes as soon as it takes data: reading
+    /// was resumed, the queue has drained, or the handler is new.
     pub(in crate::connection) const REDELIVER: Self = Self(1 << 8);
     /// The registration must be updated at the end of this call, for example its timeout. With a
-    /// rate limit that is so after every call. Bytes that come and go do not require it: see
+    /// rate limit this flag is set after every call. Bytes that come and go do not set it: see
     /// `times.rs`.
     pub(in crate::connection) const NEEDS_UPDATE: Self = Self(1 << 9);
 
@@ -46,19 +46,20 @@ impl Flags {
     pub(in crate::connection) const FLUSH_DEFERRED: Self = Self(1 << 20);
     /// Our write side is closed once no response is pending.
     pub(in crate::connection) const SHUTDOWN_WHEN_ANSWERED: Self = Self(1 << 21);
-    /// The stream breaks off and must not look complete. The connection is reset once all of its
-    /// bytes were sent.
+    /// The stream breaks off and must not look complete. Once all of its bytes were sent, the
+    /// connection is reset.
     pub(in crate::connection) const CUT: Self = Self(1 << 22);
     /// The write queue is empty, but the send queue of the kernel may not be.
     pub(in crate::connection) const AWAITS_SENT: Self = Self(1 << 23);
     /// The paused handler was notified of the failure of its socket.
     pub(in crate::connection) const FAILURE_NOTIFIED: Self = Self(1 << 24);
-    /// The callback has replaced the handler.
+    /// The callback has asked for another handler.
     pub(in crate::connection) const REPLACED: Self = Self(1 << 25);
-    /// A handler that was replaced since was notified of the end of the input.
+    /// The end of the input was reported to a handler that was replaced since. The new handler must
+    /// be called with it again.
     pub(in crate::connection) const END_AGAIN: Self = Self(1 << 26);
 
-    /// The flags that need more work than a read, a callback and a write.
+    /// The flags of a connection that needs more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN
         .union(Self::NOT_WRITING)
         .union(Self::CLOSES_GRACEFULLY)
@@ -75,7 +76,7 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
-    /// Returns whether any flag of `other` is set.
+    /// Returns `true` if any flag of `other` is set.
     #[inline]
     pub(in crate::connection) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -100,7 +101,7 @@ impl Flags {
         }
     }
 
-    /// Clears `other`, and returns whether it was set.
+    /// Clears `other`. Returns `true` if it was set.
     pub(in crate::connection) const fn take(&mut self, other: Self) -> bool {
         let was = self.has(other);
         self.remove(other);

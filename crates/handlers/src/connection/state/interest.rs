@@ -1,5 +1,5 @@
-//! Conclusions from the state of a connection: whether it reads, writes and delivers, and the
-//! interest that it registers with the loop.
+//! Conclusions from the state of a connection: whether it reads, writes and delivers, and its
+//! interest.
 
 use reactor::{Interest, Readiness};
 
@@ -7,15 +7,15 @@ use super::{Flags, Phase, State, Writing};
 use crate::connection::times::{Times, Waits};
 
 impl State {
-    /// Returns whether the handler is called with arriving bytes.
+    /// Returns `true` if the handler is called with bytes that arrive.
     pub(in crate::connection) const fn delivers(&self) -> bool {
         let is_held_by_queue =
             self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
         matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
     }
 
-    /// Returns whether the handler must be called with unconsumed bytes or an end of stream,
-    /// without new input before that.
+    /// Returns `true` if the handler must be called with unconsumed bytes or an end of stream
+    /// before new input is read.
     pub(in crate::connection) const fn must_redeliver(&self) -> bool {
         let is_left = !self.unconsumed.is_empty() || self.flags.has(Flags::END_AGAIN);
         self.flags.has(Flags::REDELIVER) && self.delivers() && is_left
@@ -26,7 +26,7 @@ impl State {
         !self.flags.has(Flags::READ_ENDED) && (self.delivers() || discards)
     }
 
-    /// Returns whether the connection is open and reads nothing at the moment. Then only an error
+    /// Returns `true` if the connection is open and reads nothing at the moment. Then only an error
     /// shows that its peer is gone.
     pub(in crate::connection) fn is_not_reading(&self) -> bool {
         matches!(self.phase, Phase::Open)
@@ -37,7 +37,7 @@ impl State {
         self.times.as_deref().is_some_and(by)
     }
 
-    /// Returns how many of `most` bytes can be read now. If the peer is gone, a rate limit does not
+    /// Returns how many of `most` bytes can be read now. If the peer is gone, rate limits do not
     /// hold back the rest of its stream.
     pub(in crate::connection) fn read_allowance(&mut self, most: usize) -> usize {
         if most == 0 || !self.wants_to_read() {
@@ -59,8 +59,8 @@ impl State {
             .map_or(most, |times| times.may_write(queued).min(most))
     }
 
-    /// Returns whether `readiness` shows that no peer will read the written bytes, for a connection
-    /// that does not find this by reading.
+    /// Returns `true` if `readiness` shows that no peer will read the written bytes. Only for a
+    /// connection that cannot be read: others find this by reading.
     pub(in crate::connection) const fn is_unread(&self, readiness: Readiness) -> bool {
         self.flags.has(Flags::WRITE_ONLY) && readiness.is_write_closed()
     }
@@ -69,8 +69,8 @@ impl State {
         match self.phase {
             Phase::Connecting => true,
             Phase::Over => false,
-            // A producer that was notified of a full queue is also notified of room, even if all
-            // bytes were sent at once.
+            // If a producer was notified of a full queue, it must be notified of room too, even if
+            // all bytes were sent at once.
             _ => self.flags.has(
                 Flags::QUEUED
                     .union(Flags::QUEUE_FULL)
@@ -86,8 +86,8 @@ impl State {
         let reads = (opens || self.wants_to_read()) && !holds_reading;
         let defers_flush = self.flags.has(Flags::FLUSH_DEFERRED);
         let writes = self.wants_to_write() && !defers_flush && !self.is_held(Times::holds_writing);
-        // An interest is needed to be called for errors. Urgent data is the one least likely to be
-        // reported otherwise.
+        // Errors are only reported to a registration with some interest. Urgent data is the one
+        // that is least likely to be reported otherwise.
         let errors = self.flags.has(Flags::WRITE_ONLY) || self.is_not_reading();
         let when = |wanted, interest| if wanted { interest } else { Interest::NONE };
         when(reads, Interest::READABLE)
@@ -95,7 +95,7 @@ impl State {
             | when(writes, Interest::WRITABLE)
     }
 
-    /// Returns the events that the timeouts wait for.
+    /// Returns the events whose timeouts run now.
     pub(in crate::connection) const fn waits(&self) -> Waits {
         Waits {
             to_read: self.wants_to_read(),

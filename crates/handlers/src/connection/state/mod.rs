@@ -39,23 +39,24 @@ pub(super) struct State {
     interest: Interest,
     /// The number of responses that are made elsewhere. A graceful close waits for them.
     pub(super) pending_responses: u32,
-    /// The error of the socket, after which nothing can be sent.
+    /// The error after which nothing can be sent.
     failure: Option<io::Error>,
-    /// The progress of the end after that error.
+    /// The progress of the end that follows this error.
     pub(super) failing: Pending,
     pub(super) reason: Option<CloseReason>,
     accepted_by: Key,
     _permit: Option<Permit>,
 }
 
-/// The bytes that a connection has read and written. Returned by
+/// The numbers of bytes that a connection has read and written. Returned by
 /// [`Connection::metrics`](crate::Connection::metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionMetrics {
-    /// Bytes read from the peer.
+    /// The number of bytes read from the peer.
     pub read: u64,
-    /// Bytes written to the socket, which the socket has taken.
+    /// The number of written bytes that the socket has taken. Bytes that are still queued are not
+    /// counted.
     pub written: u64,
 }
 
@@ -91,7 +92,7 @@ impl State {
         } else {
             Writing::Ended
         });
-        // A side that the stream does not have counts as ended from the start.
+        // A direction that the stream does not have counts as ended from the start.
         state
             .flags
             .set(Flags::READ_ENDED.union(Flags::WRITE_ONLY), !reads);
@@ -150,7 +151,8 @@ impl State {
             .set(Flags::OTHER_INTEREST, interest != Interest::READABLE);
     }
 
-    /// Returns whether only input needs work. This holds between most calls of most connections.
+    /// Returns `true` if input is all that needs work. This holds between most calls of most
+    /// connections.
     ///
     /// Called several times for each message, so all flags are tested at once.
     #[inline]
@@ -207,7 +209,7 @@ impl State {
         }
     }
 
-    /// Returns whether something is queued.
+    /// Returns `true` if bytes are queued.
     #[inline]
     pub(super) const fn is_queued(&self) -> bool {
         self.queue.is_some()
@@ -252,7 +254,8 @@ impl State {
         self.remove_queue();
     }
 
-    /// Returns an error with the same kind and errno as the error after which nothing can be sent.
+    /// Returns a copy of the error after which nothing can be sent: with the same errno, or the
+    /// same kind if there is no errno.
     pub(super) fn copy_of_failure(&self) -> io::Error {
         match &self.failure {
             Some(failure) => {
@@ -262,9 +265,9 @@ impl State {
         }
     }
 
-    /// Returns whether the peer had closed its write side before it was gone, so that its data is
-    /// complete. tcp(7): after a reset, a socket that has already received the end reports `EPIPE`.
-    /// All others report another error.
+    /// Returns `true` if the peer had closed its write side before it was gone, so that its data is
+    /// complete. tcp(7): after a reset, a socket that has already received the end of the stream
+    /// reports `EPIPE`. Other sockets report another error.
     pub(super) fn is_end_whole(&self) -> bool {
         self.failure
             .as_ref()
@@ -302,8 +305,8 @@ impl State {
         self.failing.advance();
     }
 
-    /// Returns whether an end now would leave out bytes that were to be sent. The peer must not
-    /// take the bytes that it has for the whole.
+    /// Returns `true` if an end now would leave out bytes that were to be sent. Then the connection
+    /// is reset, so that the peer does not mistake the bytes that it has for the whole stream.
     pub(super) const fn would_truncate(&self) -> bool {
         let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
         may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))
@@ -319,7 +322,7 @@ impl State {
     }
 
     /// Records an expired timeout as the reason for the end, if the handler has closed the
-    /// connection because of it.
+    /// connection in `on_timeout`.
     pub(super) fn end_timed_out(&mut self, timeout: Timeout) {
         if matches!(self.reason, Some(CloseReason::Closed)) {
             self.reason = Some(CloseReason::TimedOut(timeout));

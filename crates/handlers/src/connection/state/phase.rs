@@ -8,12 +8,11 @@ pub(in crate::connection) enum Phase {
     /// The handler was not notified of the connection yet.
     Opening,
     Open,
-    /// Sends the queue and discards input. Without that, a peer that writes before it reads would
-    /// never read.
+    /// Sends the queue and discards input. If the input were not read, a peer that writes before it
+    /// reads would never read.
     Flushing,
-    /// Has sent everything, and the end of stream. Waits for the end of the peer's stream, and
-    /// discards input until then. Closing a socket with unread input would drop bytes that the peer
-    /// has not read yet.
+    /// Has sent everything, and the end of the stream. Discards input until the peer's stream ends:
+    /// if a socket is closed with unread input, bytes that the peer has not read yet are dropped.
     Lingering,
     Over,
 }
@@ -30,16 +29,16 @@ pub(in crate::connection) enum Writing {
     Failed,
 }
 
-/// The progress of a step that waits until the kernel was asked once more for input: a [graceful
-/// close](crate::Connection::close_gracefully), or the end of a connection that cannot be written
-/// to.
+/// The progress of a step that waits until the kernel was asked once more for input. The step is a
+/// [graceful close](crate::Connection::close_gracefully), or the end of a connection that cannot be
+/// written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Pending {
     No,
     Asked,
-    /// Waits until the kernel was asked: nothing is known of a new connection yet.
+    /// Waits until the kernel was asked, because the input of a new connection is not known yet.
     Awaited,
-    /// The step happens once the handler was called with the input that has arrived.
+    /// The step follows once the handler was called with the input that has arrived.
     Due,
 }
 

@@ -1,9 +1,9 @@
-//! The write buffer of a loop: the writes of one callback, until it returns.
+//! The write buffer of a loop. It holds the writes of one callback until the callback returns.
 
 /// The size of the buffer. A larger write is tried at once.
 pub(in crate::connection) const BUFFER_MAX: usize = 16 * 1024;
 
-/// A buffer of fixed size. A `Vec` would check at each piece whether it must grow, and would copy
+/// A buffer of fixed size. A `Vec` would check for each piece whether it must grow, and would copy
 /// by a function call, at twice the instructions.
 #[derive(Default)]
 pub(in crate::connection) struct WriteBuffer {
@@ -35,7 +35,7 @@ impl WriteBuffer {
         self.len == 0
     }
 
-    /// Adds a piece. There must be room for it.
+    /// Adds a piece, for which there must be room.
     #[inline(always)]
     pub(in crate::connection) fn push(&mut self, piece: &[u8]) {
         let end = self.len + piece.len();

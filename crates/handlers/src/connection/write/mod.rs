@@ -6,8 +6,8 @@
 //! writable again.
 //!
 //! Ground rule: a socket that can no longer be written to can still hold bytes of the peer. So a
-//! failed write does not end the connection. The failure is recorded ([`Writing::Failed`]). The
-//! connection keeps reading until the kernel has no more bytes, and then ends with that error.
+//! failed write does not end the connection. It is recorded ([`Writing::Failed`]). The connection
+//! keeps reading until the kernel has no more bytes, and then ends with that error.
 
 pub(super) mod buffer;
 pub(super) mod queue;
@@ -21,25 +21,27 @@ use self::buffer::BUFFER_MAX;
 use super::connection::Connection;
 use super::state::{Flags, Phase, Writing};
 
-/// Tells a producer whether it can go on writing. Returned by [`Connection::write`].
+/// Tells a producer whether to go on writing. Returned by [`Connection::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a producer that does not pause while the queue is full fills it to its limit"]
 pub enum Flow {
     /// The write queue has room.
     Open,
-    /// The write queue has reached its [high watermark](crate::ConnectionOptions::watermarks).
-    /// Pause until [`on_drain`](crate::ConnectionHandler::on_drain) is called. The bytes of this
-    /// write were queued all the same.
+    /// The write queue has reached its [high watermark](crate::ConnectionOptions::watermarks). The
+    /// bytes of this write were still accepted. Write no more until
+    /// [`on_drain`](crate::ConnectionHandler::on_drain) is called.
+    ///
+    /// `Full` is also returned after the socket has failed: see [`Connection::write`].
     Full,
 }
 
 impl<S> Connection<'_, S> {
-    /// Sends `bytes` after everything that was written before, as soon as the peer takes them.
-    /// Never blocks.
+    /// Sends `bytes` after all bytes that were written earlier. Never blocks: bytes that the socket
+    /// does not take at once are queued, and sent as soon as the peer makes room.
     ///
-    /// Small pieces that are written in one callback are sent by one system call when the callback
-    /// returns. A piece of 16 KiB or more is tried at once, and only the part that the socket does
-    /// not take is copied.
+    /// Small pieces that are written in one callback are sent together, by one system call, when
+    /// the callback returns. If `bytes` has 16 KiB or more, this method tries to send it at once,
+    /// and copies only the part that the socket does not take.
     ///
     /// ```
     /// use std::io;
@@ -82,18 +84,21 @@ impl<S> Connection<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// - `BrokenPipe` after [`shutdown`](Self::shutdown) or
-    ///   [`close_after_flush`](Self::close_after_flush).
+    /// - `BrokenPipe` if our write side is closed: after [`shutdown`](Self::shutdown) or a close of
+    ///   the connection, and for a stream that can only be read.
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
-    ///   would be queued. No byte of `bytes` was queued then, and the connection is unchanged.
-    /// - The error of a socket that has failed, such as `ConnectionReset`, if nothing is read:
-    ///   because the handler [pauses](Self::pause_reading) or the peer has closed its write side.
+    ///   would be queued. In this case no byte of `bytes` was queued, and the connection is
+    ///   unchanged.
+    /// - The error of the socket, for example `ConnectionReset`, if the socket has failed and the
+    ///   connection is not reading. A connection is not reading if reading is
+    ///   [paused](Self::pause_reading), the peer has closed its write side, or the connection is
+    ///   closing.
     ///
-    /// A socket that has failed takes no more bytes, and later writes are dropped. If the
-    /// connection is reading, the handler is first called with the rest of the input. After that,
-    /// [`on_close`](crate::ConnectionHandler::on_close) reports the error. Until then `write`
-    /// returns [`Flow::Full`], and no [`on_drain`](crate::ConnectionHandler::on_drain) follows.
+    /// If the socket has failed while the connection is reading, `write` drops `bytes` and returns
+    /// [`Flow::Full`], and no [`on_drain`](crate::ConnectionHandler::on_drain) follows. The handler
+    /// is called with the rest of the input. Then [`on_close`](crate::ConnectionHandler::on_close)
+    /// reports the error.
     #[doc(alias("bufferevent_write", "uv_write", "writeChain"))]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Flow> {
@@ -104,7 +109,7 @@ impl<S> Connection<'_, S> {
         self.write_unsteady(bytes)
     }
 
-    /// Returns whether a write of `more` bytes only has to be copied into the buffer.
+    /// Returns `true` if a write of `more` bytes only has to be copied into the buffer.
     #[inline]
     fn only_buffers(&self, more: usize) -> bool {
         !self.from_outside
@@ -127,8 +132,8 @@ impl<S> Connection<'_, S> {
         self.expect_room(bytes.len())?;
         let is_small = self.buffer.len() + bytes.len() < BUFFER_MAX;
         self.defer_flush_if(is_small);
-        // Order: a piece must not overtake queued bytes, so it joins the queue. A small piece from
-        // outside is queued too, so that one system call sends many of them.
+        // A piece must not overtake queued bytes, so it joins the queue. A small piece from outside
+        // is queued too, so that one system call sends many of them.
         if self.state.is_queued() || !self.may_try() || is_small && self.from_outside {
             self.queue_buffer();
             if !bytes.is_empty() {
@@ -149,18 +154,26 @@ impl<S> Connection<'_, S> {
         Ok(self.flow())
     }
 
-    /// Sends shared bytes, as [`write`](Self::write) does. A piece of 1 KiB or more that must be
-    /// queued is not copied.
+    /// Sends `bytes`, as [`write`](Self::write) does, and in most cases does not copy them.
+    ///
+    /// # Cost
+    /// These bytes are copied, and no others:
+    /// - A piece shorter than 1 KiB.
+    /// - A piece shorter than 16 KiB, if a callback of the handler writes it while nothing is
+    ///   queued.
+    /// - The rest of a longer piece that the socket does not take at once, if this rest is shorter
+    ///   than 1 KiB.
     ///
     /// # Errors
-    /// - `BrokenPipe` after [`shutdown`](Self::shutdown) or
-    ///   [`close_after_flush`](Self::close_after_flush).
+    /// - `BrokenPipe` if our write side is closed: after [`shutdown`](Self::shutdown) or a close of
+    ///   the connection, and for a stream that can only be read.
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
-    ///   would be queued.
-    /// - The error of a socket that has failed, if nothing is read.
+    ///   would be queued. In this case no byte of `bytes` was queued, and the connection is
+    ///   unchanged.
+    /// - The error of the socket, if the socket has failed and the connection is not reading.
     ///
-    /// The details are those of [`write`](Self::write).
+    /// [`write`](Self::write) describes these errors in detail.
     pub fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<Flow> {
         let is_small = bytes.len() < BUFFER_MAX;
         if is_small && !self.state.is_queued() && !self.from_outside {
@@ -177,7 +190,7 @@ impl<S> Connection<'_, S> {
         );
         self.expect_room(bytes.len())?;
         self.defer_flush_if(is_small);
-        // A large piece is tried at once only if no bytes are queued that it would overtake.
+        // A large piece is tried at once, unless it would overtake queued bytes.
         if !self.state.is_queued() && !is_small && self.may_try() {
             let sent = self.try_buffer_and(&bytes);
             if let Some(answer) = self.answer_after_failure() {
@@ -202,8 +215,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends the bytes that were queued from outside before their writer is refused for a full
-    /// queue: the peer may be reading.
+    /// Sends the bytes that were queued from outside if `most` bytes or more are queued. Called
+    /// before a write from outside could find the queue full: the peer may be reading.
     fn send_if_beyond(&mut self, most: usize) {
         if self.from_outside
             && self.state.flags.has(Flags::FLUSH_DEFERRED)
@@ -213,13 +226,19 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends the written and queued bytes now, as many as the socket takes.
+    /// Sends now the bytes that this callback has written, and the bytes that were queued before
+    /// them. Sends as many of these bytes as the socket and the rate limits allow, but at most
+    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes of the write
+    /// queue.
     ///
-    /// Use it for a caller [from outside](crate::ConnectionKey::with) that cannot wait for the
-    /// [deferred callbacks](reactor::Registry::defer), and in a callback that runs for long.
+    /// Without this method, the bytes of a callback are sent when the callback returns. The bytes
+    /// of [`ConnectionKey::with`](crate::ConnectionKey::with) are sent with the [deferred
+    /// callbacks](reactor::Registry::defer) of the turn. Call `flush` if the bytes must be sent
+    /// earlier, for example in a callback that runs for long.
     ///
     /// # Cost
-    /// One system call, or none if nothing is queued.
+    /// No system call if there is nothing to send. Otherwise one system call, or several if much is
+    /// queued.
     pub fn flush(&mut self) -> Flow {
         if self.state.writing() != Writing::Failed && self.state.phase() != Phase::Connecting {
             self.send_buffer();
@@ -228,15 +247,15 @@ impl<S> Connection<'_, S> {
         self.flow()
     }
 
-    /// Returns how many bytes were written and not yet taken by the socket.
+    /// Returns the number of written bytes that the socket has not taken yet.
     pub fn queued(&self) -> usize {
         self.state.queued() + self.buffer.len()
     }
 
     /// Returns the result of a write on a socket that has failed, or `None` if the socket has not
-    /// failed. The result is an error for a handler that is not reading. A handler that is reading
-    /// is notified after it has been called with the rest of the input. Until then its writes are
-    /// dropped.
+    /// failed. If the connection is not reading, the result is an error. If it is reading, the
+    /// write is dropped: the handler is notified after it has been called with the rest of the
+    /// input.
     fn answer_after_failure(&self) -> Option<io::Result<Flow>> {
         let is_read = self.state.phase() == Phase::Open
             && !self.state.flags.has(Flags::READ_ENDED.union(Flags::PAUSED));
@@ -280,7 +299,7 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Returns whether a write to an empty queue may be tried without [`flush`](Self::flush).
+    /// Returns `true` if a write to an empty queue may be tried without [`flush`](Self::flush).
     pub(super) fn may_try(&self) -> bool {
         let limited = self
             .state

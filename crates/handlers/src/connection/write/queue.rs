@@ -1,9 +1,9 @@
 //! The write queue: the bytes that a connection must send and its socket has not taken yet.
 //!
-//! The queue is a list of chunks, written by one call as a list of slices. Small pieces are copied
-//! into the open chunk at the end. Large shared pieces are kept as they are. A connection with
-//! nothing to send has no queue: it is created with the first bytes that the socket does not take,
-//! and dropped with the last.
+//! The queue is a list of chunks, which one call writes as a list of slices. Small pieces are
+//! copied into the open chunk at the end. Large shared pieces are kept as they are. A connection
+//! with nothing to send has no queue. The queue is created with the first bytes that the socket
+//! does not take, and dropped with the last.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,12 +12,12 @@ use std::mem::take;
 use bytes::{Buf, Bytes};
 
 /// A piece of at least this length that is already in a `Bytes` is queued without a copy. For a
-/// shorter one, a slice of its own in the list costs the kernel more than the copy.
+/// shorter piece, a slice of its own in the list costs the kernel more than the copy.
 const SHARED_MIN: usize = 1024;
 /// The length at which an open chunk is closed. The memory of sent bytes is freed in pieces of this
 /// size.
 const OPEN_MAX: usize = 32 * 1024;
-/// The maximum number of slices in one call: 64 chunks of 32 KiB are more than a socket buffer
+/// The maximum number of slices in one call. 64 chunks of 32 KiB are more than a socket buffer
 /// takes.
 const SLICES_MAX: usize = 64;
 
@@ -27,7 +27,8 @@ pub(in crate::connection) struct WriteQueue {
     chunks: VecDeque<Bytes>,
     /// The open chunk, after all others.
     open: Vec<u8>,
-    /// The number of bytes of `open` that have been sent. Not 0 only if no chunk is before it.
+    /// The number of bytes of `open` that have been sent. It is 0 if there are chunks before
+    /// `open`.
     open_sent: usize,
     len: usize,
 }
@@ -69,7 +70,7 @@ impl WriteQueue {
     }
 
     /// Writes at most `most` bytes from the front, by one call of `write`. Returns how many bytes
-    /// it took.
+    /// that call took.
     pub(in crate::connection) fn write_to(
         &mut self,
         most: usize,
@@ -91,7 +92,7 @@ impl WriteQueue {
                 break;
             }
         }
-        // If the call fails nothing is removed.
+        // If the call fails, nothing is removed.
         let written = write(&slices[..count])?;
         self.remove(written);
         Ok(written)

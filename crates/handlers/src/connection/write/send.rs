@@ -7,8 +7,8 @@ use crate::connection::state::{Flags, Writing};
 use crate::error::is_nothing_done;
 
 impl<S> Connection<'_, S> {
-    /// Writes the buffer and `bytes` after it. Returns how many of `bytes` were sent. Nothing of
-    /// `bytes` is queued.
+    /// Writes the buffer and `bytes` after it. Returns how many bytes of `bytes` were sent. Does
+    /// not queue the rest of `bytes`.
     pub(super) fn try_buffer_and(&mut self, bytes: &[u8]) -> usize {
         let slices = [IoSlice::new(self.buffer.bytes()), IoSlice::new(bytes)];
         let slices = match (self.buffer.is_empty(), bytes.is_empty()) {
@@ -65,8 +65,8 @@ impl<S> Connection<'_, S> {
         }
     }
 
-    /// Sends the queue, as much as one turn allows. Returns `true` if the queue was full, has room
-    /// again, and the connection can still be written to.
+    /// Sends the queue, as much as one turn allows. Returns `true` if all of these hold: the queue
+    /// was full, it has room again, and the connection can still be written to.
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
         let drained = self.state.flags.has(Flags::QUEUE_FULL)

@@ -1,15 +1,15 @@
 //! Levels: in which slot a timer waits, which slot is next, and which items ended timers have left
 //! in a slot.
 //!
-//! A timer knows its slot, and the list of the slot has the timer's place. To take a timer out of
-//! its slot is to count: its item stays in the list and is *stale* from then on, since the timer in
-//! that place, if any, no longer names this slot. A timer that comes back to the slot has two
-//! items, and the one that is read first counts.
+//! A timer knows its slot, and the list of the slot holds the timer's place. Taking a timer out of
+//! its slot only changes counts. The item stays in the list and is *stale* from then on: the timer
+//! in that place, if any, no longer names this slot. A timer that comes back to the slot has two
+//! items, of which only the one that is read first counts.
 //!
 //! Ground rules:
-//! - A slot that has lost its last timer is empty at once, whatever is left in its list.
-//! - There are no more stale items than places of timers. Before that, the owner of the timers has
-//!   to [`sweep`](Levels::sweep).
+//! - A slot that has lost its last timer is emptied at once, with its stale items.
+//! - There are never more stale items than places of timers. The owner of the timers has to
+//!   [`sweep`](Levels::sweep) in time.
 
 use super::lists::{CHUNKS_MAX, Chunks, List};
 use super::{NEVER, TICK_BITS};
@@ -21,11 +21,11 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 8;
 const _: () = assert!(TICK_BITS + SLOT_BITS * LEVELS as u32 >= u64::BITS);
 
-/// As many timers as the lists have numbers of chunks for, and more than memory has room for. A
-/// power of two, since memory is doubled.
+/// The maximum number of timers. The lists have numbers of chunks for this many, and memory ends
+/// before. It is a power of two, since memory is doubled.
 pub(super) const TIMERS_MAX: usize = 1 << 30;
 const _: () = assert!(Chunks::most(2 * TIMERS_MAX, LISTS_MAX) < CHUNKS_MAX);
-/// No slot without a timer has a list, except the one that was taken.
+/// A slot without a timer has no list. One more list is that of a slot that was taken.
 const LISTS_MAX: usize = LEVELS * SLOTS + 1;
 
 /// A slot of a level.
@@ -78,7 +78,7 @@ impl Filing {
         self.0 = self.0 & !Self::SLOT | slot.0;
     }
 
-    /// Clears the slot. Returns the one that it was in.
+    /// Clears the slot. Returns the slot that the timer was in.
     #[inline]
     pub(super) const fn clear_slot(&mut self) -> SlotId {
         let slot = self.slot();
@@ -136,7 +136,7 @@ pub(super) struct Levels {
     slots: Box<[WheelSlot; LEVELS * SLOTS]>,
     chunks: Chunks,
     /// INVARIANT (occupancy): bit `s` of level `n` is set exactly when that slot has a timer. A bit
-    /// too many wakes the loop for nothing, a bit too few loses a timer.
+    /// set wrongly wakes the loop spuriously. A bit missing loses a timer.
     occupied: [u64; LEVELS],
     /// INVARIANT: bit `n` is set exactly when level `n` has an occupied slot.
     occupied_levels: u8,
@@ -260,7 +260,7 @@ impl Levels {
         self.first_slot().filter(|id| self.begin_of(*id) <= tick)
     }
 
-    /// Returns the first tick of a slot of the present lap of its level.
+    /// Returns the tick at which a slot begins, in the present lap of its level.
     #[inline]
     pub(super) const fn begin_of(&self, id: SlotId) -> u64 {
         let shift = id.level() * SLOT_BITS;

@@ -1,19 +1,20 @@
 //! Lists: many unordered lists of numbers in one store of small chunks.
 //!
-//! To add at the end touches a chunk that is warm. To empty a list is to read it from end to begin.
-//! To forget a list hands over its chain of chunks in one piece. Linked entries would chase a
-//! pointer; here the processor sees many items ahead.
+//! Adding an item touches the last chunk of the list, which is in the cache. A list is emptied from
+//! its end to its beginning. Clearing a list frees its chain of chunks in one step. With linked
+//! entries the processor would follow a pointer for each item. Here it can load many items ahead.
 //!
-//! Ground rule: only the last chunk of a list has room, so `n` items in `k` lists take at most `n /
-//! 15 + k` chunks.
+//! Ground rule: only the last chunk of a list has free words, so `n` items in `k` lists take at
+//! most `n / 15 + k` chunks.
 
-/// Words of a chunk, a line of the cache: its items, and last the link to the chunk before it. The
-/// chunks before it are full. The link of a free chunk is the next free one. Chunks are not aligned
-/// to the cache line: memory that is aligned cannot grow without being copied.
+/// The number of words of a chunk, which is as long as a cache line. A chunk holds items, and as
+/// its last word the link to the chunk before it. The chunks before it are full. The link of a free
+/// chunk is the next free one. Chunks are not aligned to the cache line: memory that is aligned
+/// cannot grow without being copied.
 const WORDS: usize = 1 << OFFSET_BITS;
 const ITEMS: usize = WORDS - 1;
 const OFFSET_BITS: u32 = 4;
-/// Numbers of chunks that an [`End`] can hold, one of which is no chunk's.
+/// The number of chunks that an [`End`] can name. One more number stands for no chunk.
 pub(super) const CHUNKS_MAX: usize = NO_CHUNK as usize;
 /// Ends a chain of chunks.
 const NO_CHUNK: u32 = u32::MAX >> OFFSET_BITS;
@@ -24,7 +25,8 @@ const NO_CHUNK: u32 = u32::MAX >> OFFSET_BITS;
 struct End(u32);
 
 impl End {
-    /// Without a chunk it is the end of an empty list, which has no room either.
+    /// Returns the end of a list whose last chunk is full. With [`NO_CHUNK`] it is the end of an
+    /// empty list, which has no room either.
     const fn of_full(chunk: u32) -> Self {
         Self(chunk << OFFSET_BITS | ITEMS as u32)
     }

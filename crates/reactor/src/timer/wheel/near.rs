@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 
 use crate::slots::Key;
 
-/// The record of a timer that is due soon. It is stale if the timer has been armed anew or
-/// cancelled since. Records are in the order of their rank.
+/// The record of a timer that is due soon. It is stale if the timer has been re-armed or cancelled
+/// since. Records are in the order of their rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Due {
     pub(crate) deadline: u64,
@@ -23,11 +23,11 @@ impl Due {
     }
 }
 
-/// The timers of ticks that have begun: those of a slot, sorted once, and those that were armed
-/// since, in a heap.
+/// The timers of ticks that have begun. The timers of a slot are in a vector that is sorted once.
+/// Timers that were armed since are in a heap.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    /// The first timer that is due is last.
+    /// In reverse order: the timer that is due first is the last item.
     of_slot: Vec<Due>,
     unsorted: bool,
     armed_since: BinaryHeap<Reverse<Due>>,

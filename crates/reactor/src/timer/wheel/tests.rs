@@ -1,4 +1,4 @@
-//! The promises of the wheel, one by one. `model` compares it with a sorted list.
+//! Tests of single guarantees of the wheel. `model` compares the wheel with sorted lists.
 
 mod model;
 
@@ -106,7 +106,7 @@ fn earlier_due_timers_run_before_those_armed_with_a_past_deadline() {
     wheel.expire(3 * MS);
     let first = wheel.pop_due().unwrap().0.key;
     assert_eq!(cancel(&mut wheel, first), Some(1));
-    arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // amid the due timers: for the next turn
+    arm(&mut wheel, 0, 3 * MS, 4).unwrap(); // armed between two pops: due at the next `expire`
     assert!(wheel.has_due());
     assert_eq!(fired(&mut wheel, 3 * MS), [2, 3, 4]);
     assert!(!wheel.has_due());
@@ -127,7 +127,7 @@ fn cancelling_leaves_nothing_behind() {
 #[test]
 fn stale_items_of_cancelled_timers_are_swept_before_they_exceed_the_room() {
     let mut wheel = Wheel::<u64>::new();
-    // So many timers that the lists have room for stale items only because it was reserved.
+    // With this many timers, the lists have room for stale items only because it was reserved.
     let stay: Vec<Key> = (0..0x3fff)
         .map(|name| arm(&mut wheel, 1000 * MS, 0, name).unwrap())
         .collect();
@@ -135,7 +135,7 @@ fn stale_items_of_cancelled_timers_are_swept_before_they_exceed_the_room() {
     for round in 0..20_000 {
         let goes = arm(&mut wheel, 1000 * MS + round % 50, 0, round).unwrap();
         if round % 2 == 0 {
-            wheel.rearm(goes, 999 * MS, 0); // leaves one slot, and is in the other twice
+            wheel.rearm(goes, 999 * MS, 0); // a stale item in the old slot
         }
         wheel.cancel(goes);
         most = most.max(wheel.levels.stale());
@@ -176,7 +176,7 @@ fn a_slot_that_lost_its_last_timer_wakes_no_loop() {
 #[test]
 fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
     let mut wheel = Wheel::<u64>::new();
-    arm(&mut wheel, 1000 * MS, 0, 0).unwrap(); // keeps the slot
+    arm(&mut wheel, 1000 * MS, 0, 0).unwrap(); // the slot keeps a timer
     let mut moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap();
     for _ in 0..3 {
         wheel.rearm(moved, 1000 * MS + 1, 0);
@@ -185,7 +185,7 @@ fn a_timer_that_comes_back_to_the_slot_it_left_is_due_once() {
         wheel.rearm(moved, 50 * MS, 0);
         wheel.verify();
         wheel.cancel(moved);
-        moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap(); // in the same place
+        moved = arm(&mut wheel, 1000 * MS + 2, 0, 1).unwrap(); // reuses the place
         wheel.verify();
     }
     assert_eq!(fired(&mut wheel, 999 * MS), []);
@@ -243,20 +243,20 @@ fn a_timer_that_is_never_due_is_not_waited_for() {
 fn a_timer_is_not_extended_beyond_the_end_of_time() {
     let (mut wheel, now) = (Wheel::<u64>::new(), NEVER / 2);
     let key = arm(&mut wheel, 1000 * MS, 0, 1).unwrap();
-    assert!(wheel.put_off(key, now, NEVER / 2, 0));
+    assert!(wheel.postpone(key, now, NEVER / 2, 0));
     assert_eq!(wheel.deadline(key), Some(NEVER - 1));
-    assert!(!wheel.put_off(key, now, NEVER / 2 + 1, 0));
+    assert!(!wheel.postpone(key, now, NEVER / 2 + 1, 0));
 }
 
 #[test]
 fn ties_run_in_order_of_arming_when_the_low_half_of_the_number_wraps() {
     let mut wheel = Wheel::<u64>::new();
     wheel.armings = u64::from(u32::MAX) - 3;
-    let put_off = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
+    let postponed = arm(&mut wheel, 9 * MS, 0, 0).unwrap();
     for name in 1..=6 {
         arm(&mut wheel, 10 * MS, 0, name).unwrap();
     }
-    wheel.rearm(put_off, 10 * MS, 0);
+    wheel.rearm(postponed, 10 * MS, 0);
     assert_eq!(fired(&mut wheel, 10 * MS), [1, 2, 3, 4, 5, 6, 0]);
 }
 

@@ -1,4 +1,4 @@
-//! Order and times are those of a sorted list, after any operations.
+//! Compares the wheel with sorted lists: the order and times of timers, after random operations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use super::*;
 /// The expected behaviour of the wheel, by sorted lists.
 #[derive(Default)]
 struct Model {
-    /// By deadline and number of arming.
+    /// The key of each timer, by its deadline and the number of its arming.
     timers: BTreeMap<(u64, u64), Key>,
     /// Timers whose deadline had passed when they were armed, since the last `expire`.
     passing: BTreeMap<(u64, u64), Key>,
@@ -68,19 +68,19 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Arms for this long after now, or before.
+    /// Arms a timer for this long after now. A negative number is before now.
     Arm(i64),
     Rearm(usize, i64),
     PushBack(usize, u64),
     Cancel(usize),
-    /// Time passes, and the wheel is not asked for due timers.
+    /// Moves time on, without `expire`.
     Pass(u64),
     Expire,
-    /// Takes at most this many due timers, as a turn does.
+    /// Pops at most this many due timers, as a turn does.
     Pop(usize),
 }
 
-/// From before now to years later, and never.
+/// Returns delays from before now to years later, and one that is never due.
 fn delay() -> impl Strategy<Value = i64> {
     const LONG: i64 = MS as i64;
     prop_oneof![
@@ -107,7 +107,7 @@ fn op() -> impl Strategy<Value = Op> {
             25 => 0..MS,
             25 => 0..MS * 100,
             24 => 0..MS * 100_000,
-            1 => Just(1 << 54), // half a year, rare enough that time does not reach its end
+            1 => Just(1 << 54), // half a year: rare enough that time does not overflow
         ].prop_map(Op::Pass),
         3 => Just(Op::Expire),
         3 => prop_oneof![0..4_usize, Just(usize::MAX)].prop_map(Op::Pop),
@@ -122,11 +122,11 @@ fn deadline_after(now: u64, delay: i64) -> u64 {
     }
 }
 
-/// Runs `operations` on both.
+/// Runs `operations` on the wheel and on the model, and compares the two after each.
 fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(), TestCaseError> {
     let (mut wheel, mut model) = (Wheel::<u64>::new(), Model::default());
     let mut keys = Vec::new();
-    let mut known = None; // the time when a timer will be due, unless the wheel has changed
+    let mut known = None; // the last answer for the next deadline, valid until the wheel changes
     for (name, operation) in (1_u64..).zip(operations) {
         match operation {
             Op::Arm(delay) => {
@@ -201,7 +201,7 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
         };
         prop_assert!(
             first.is_none_or(|first| known.is_some_and(|known| known <= first)),
-            "a change that was not told"
+            "a change that was not reported"
         );
     }
     Ok(())
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// Draws operations one by one: a strategy for each would take most of the time of the test.
+/// Draws one operation. A proptest strategy would take most of the time of the test.
 fn draw(seed: &mut u64) -> Op {
     let mut random = |below: u64| {
         *seed ^= *seed << 13;

@@ -90,10 +90,10 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets the maximum number of handlers that are called in a turn without a new event of the
-    /// kernel. Such a handler is called again because it has, for example, not read everything yet.
-    /// Sources beyond the limit keep their places in the queue, and are called in the next turn.
-    /// Values below 8 are raised to 8.
+    /// Sets the maximum number of handlers that a turn calls although the kernel has reported no
+    /// new event for them. Such a handler is called again because it has, for example, not read
+    /// everything yet. Sources beyond the limit keep their places in the queue, and are called in
+    /// the next turn. Values below 8 are raised to 8.
     ///
     /// If priorities are in use, the limit also covers handlers with new events. It then bounds how
     /// many handlers of lower priority can be called before the handler of a high-priority event:

@@ -22,8 +22,9 @@ pub enum Error {
     Running(Key),
     /// The source or the handler that the key names has another type than the call has requested.
     OtherType(Key),
-    /// The fd is already registered in this reactor (`EEXIST`). Set both interests on the existing
-    /// registration, or register a duplicate made by `try_clone`.
+    /// The fd is already registered in this reactor (`EEXIST`). Extend the interest of the existing
+    /// registration by [`set_interest`](crate::Registry::set_interest), or register a duplicate
+    /// made by `try_clone`.
     AlreadyRegistered {
         /// The fd in question.
         fd: RawFd,

@@ -125,8 +125,8 @@ impl<S> Reactor<S> {
     /// and a turn that has begun is finished. If the deadline has already passed, nothing runs.
     ///
     /// With a [`ManualClock`](crate::ManualClock) the deadline is a time of this clock. A clock of
-    /// [`ManualClock::new`](crate::ManualClock::new) does not move during a wait, so the deadline
-    /// ends no wait.
+    /// [`ManualClock::new`](crate::ManualClock::new) does not move during a wait, so a wait does
+    /// not end at the deadline.
     ///
     /// # Cost
     /// One more clock read per turn than `run`.
@@ -243,8 +243,8 @@ impl<S> Reactor<S> {
     /// - after a [`wake`](crate::Waker::wake);
     /// - after a [`Registry::stop`]. If you call `turn` in a loop of your own, check
     ///   [`Registry::is_stopping`] after each call;
-    /// - without a timeout, if nothing can end the wait: no source is registered, in the foreground
-    ///   or in the [background](Registry::set_background), no timer is armed, and no
+    /// - without a timeout, if nothing can end the wait: no source is registered, not even in the
+    ///   [background](Registry::set_background), no timer is armed, and no
     ///   [`Remote`](crate::Remote), [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive)
     ///   exists.
     ///

@@ -160,8 +160,8 @@ impl Event {
 
     /// Lets waiting threads and loops through, and then resets the event, so that later waits are
     /// not let through. A manual-reset event lets all present waits through, and any other event
-    /// lets one through. A semaphore is not reset but keeps the count that it had, unless its
-    /// greatest count is 1.
+    /// lets one through. A semaphore with a greatest count above 1 is not reset: it keeps the count
+    /// that it had.
     ///
     /// A `pulse` does not let through a wait of
     /// [`wait_all_and_readable`](Self::wait_all_and_readable) or

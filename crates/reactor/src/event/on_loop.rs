@@ -76,8 +76,9 @@ impl<S> Registry<S> {
     /// The loop passes through the event at the moment when the event is set, even if the handler
     /// runs only later. If the event is set when a call of the handler returns, the loop passes
     /// through the event then. While the loop takes no turns or the registration is paused, one
-    /// such call of the handler can be outstanding. It follows when the loop or the registration
-    /// goes on. A [`reset`](Event::reset) does not prevent the outstanding call. If the
+    /// call of the handler can be outstanding, for an event that the loop has already passed
+    /// through. The handler gets this call when the loop takes turns again or the registration is
+    /// resumed. A [`reset`](Event::reset) does not prevent the outstanding call. If the
     /// registration is removed before the outstanding call, the event is set again, unless it has
     /// been reset meanwhile.
     ///

@@ -78,10 +78,9 @@ impl Event {
     /// them. Returns `true` at once if `events` is empty. With a timeout of `None` it waits
     /// forever, and with a timeout of zero it does not wait.
     ///
-    /// If `events` contains an event several times, the wait passes through the event as many
-    /// times. For a semaphore this needs a count of at least as many. A wait that contains an
-    /// auto-reset event twice ends only by its timeout, because an auto-reset event lets one wait
-    /// through once.
+    /// If `events` contains an event n times, the wait passes through the event n times. A
+    /// semaphore must then have a count of at least n. A wait that contains an auto-reset event
+    /// twice ends only by its timeout, because an auto-reset event lets one wait through once.
     ///
     /// Blocks the thread, by [`thread::park`]. On the thread of a loop use
     /// [`Registry::on_all`](crate::Registry::on_all).

@@ -132,9 +132,9 @@ impl<S: 'static> Remote<S> {
     ///
     /// Use it where the number of posts could otherwise grow without bound. A `post`, a
     /// [`call`](Self::call) and a [`stop`](Self::stop) each count as one closure, but are never
-    /// refused because of the limit. A library's answer and a request to stop therefore arrive even
-    /// if the limit is reached. A closure that the loop takes out of its queue during this call may
-    /// be counted twice.
+    /// refused because of the limit. A request to stop, or an answer that a library posts,
+    /// therefore arrives even if the limit is reached. A closure that the loop takes out of its
+    /// queue during this call may be counted twice.
     ///
     /// # Errors
     /// Each error contains the closure.
@@ -240,7 +240,7 @@ impl<S: 'static> Remote<S> {
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which the loop
-    /// receives this request. Closures that the same thread has posted before run first.
+    /// receives this request. Closures that the same thread posted earlier are run first.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. If the reactor still exists and only its registration

@@ -239,17 +239,18 @@ impl<T> Sender<T> {
     /// - Until the callback has run, it holds a [`KeepAlive`](crate::KeepAlive) of the loop of
     ///   `remote`, and [`Registry::reasons_to_run`](crate::Registry::reasons_to_run) shows the line
     ///   of this call.
-    /// - The callback holds a clone of this sender until it has run, so the queue does not end
-    ///   before.
+    /// - The callback holds a clone of this sender, so the queue does not end before the callback
+    ///   has run.
     ///
     /// Waiting senders are callbacks of `on_room` and threads in
     /// [`send_within`](Self::send_within). When the queue has room, the sender that has waited
     /// longest goes on: the callback runs, or the thread wakes. When a callback returns, the next
-    /// waiting sender goes on if there is still room. While the loop of a callback takes no turns,
-    /// one waiting sender fewer can go on. If the capacity is 1, all other waiting senders wait.
+    /// waiting sender goes on if there is still room. A callback whose loop takes no turns does not
+    /// return, so no waiting sender goes on in its place. If the capacity is 1, all other waiting
+    /// senders then wait.
     ///
     /// Room is not reserved for a callback: another sender may be faster, so that `try_send`
-    /// returns `Full` again. The callback then calls `on_room` again. A queue of
+    /// returns `Full` again. In this case let the callback call `on_room` again. A queue of
     /// `Capacity::Bounded(0)` never has room, so its callbacks run only once the receiver is gone.
     ///
     /// # Cost

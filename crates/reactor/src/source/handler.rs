@@ -27,8 +27,8 @@ pub trait Handler<S, T> {
     /// Called on the thread of the loop while the source is ready for the interest of the
     /// registration, at most once a [turn](crate::Reactor::turn). If the
     /// [timeout](crate::Registry::set_timeout) of the source has passed, there may be a second call
-    /// in the turn. The call for the timeout comes after the call for everything that the kernel
-    /// had reported by the deadline.
+    /// in the turn, for the timeout. This call comes after the call for any readiness that the
+    /// source had at the deadline.
     ///
     /// # Errors
     /// The loop treats an error by its kind:

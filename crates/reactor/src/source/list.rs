@@ -28,8 +28,8 @@ pub struct RegistrationInfo<'a> {
     pub kind: Kind,
     /// The interest of the handler.
     pub interest: Interest,
-    /// The facts that are known about the source: facts with which the handler was not called yet,
-    /// and facts that still hold after its last call.
+    /// The known readiness of the source: readiness for which the handler was not called yet, and
+    /// readiness that still holds after the last call of the handler.
     pub readiness: Readiness,
     /// The priority of the source.
     pub priority: Priority,
@@ -80,8 +80,9 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns all registrations, ordered by the first number of their keys as displayed. Use the
-    /// list for a status command, for a log line when the program ends, or to find a leak.
+    /// Returns all registrations. A key displays as `3v1`, for example, and the registrations are
+    /// ordered by the first number of their keys. Use the list for a status command, for a log line
+    /// when the program ends, or to find a leak.
     ///
     /// A registration whose handler is running has the name `(running)`, unless it was given a
     /// name.

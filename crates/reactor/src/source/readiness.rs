@@ -269,7 +269,8 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// The facts that a handler is called for: a mask in user space that can be changed at any time.
+/// The kinds of [`Readiness`] for which a handler is called: a mask in user space that can be
+/// changed at any time.
 ///
 /// A handler with `READABLE` is called when its source is readable, read-closed or in error. A
 /// handler with `WRITABLE` is called when its source is writable, write-closed or in error. A

@@ -12,7 +12,7 @@ use crate::slots::Key;
 use crate::turn::policies::PanicPolicy;
 
 impl<S> Registry<S> {
-    /// Sets the facts that the handler is called for.
+    /// Sets the interest of a registration: the kinds of readiness for which its handler is called.
     ///
     /// If the source is known to be ready for the new interest, the handler is called in this
     /// [turn](crate::Reactor::turn) or the next one.

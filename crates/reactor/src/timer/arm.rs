@@ -106,14 +106,17 @@ impl<S> Registry<S> {
     /// Runs `callback` every `period`, for the first time one period after [this turn's
     /// time](Self::now), until it returns [`Next::Remove`].
     ///
-    /// Except with [`Missed::Delay`], the times of the ticks are multiples of the period, however
-    /// long callbacks take. `missed` decides what happens to ticks that the loop was too busy to
-    /// run. With a period of zero the callback runs every turn.
+    /// `missed` decides what happens to ticks that the loop was too busy to run. With
+    /// [`Missed::Skip`] and [`Missed::Burst`], the ticks are due at multiples of the period,
+    /// counted from this turn's time, however long callbacks take. With [`Missed::Delay`], each
+    /// tick is due one period after the previous tick has run. With a period of zero the callback
+    /// runs every turn.
     ///
     /// - [`set_period`](Self::set_period) changes the period.
-    /// - A [`reset`](Self::reset) moves only the next tick. The ticks after it keep their times. A
-    ///   `reset` by the timer's own callback changes nothing, since the next tick is set when the
-    ///   callback returns.
+    /// - A [`reset`](Self::reset) moves only the next tick. With [`Missed::Skip`] and
+    ///   [`Missed::Burst`], the ticks after it keep their times. With [`Missed::Delay`], they move
+    ///   too. A `reset` by the timer's own callback changes nothing, since the next tick is set
+    ///   when the callback returns.
     /// - If the callback returns `WouldBlock`, the timer waits for the next tick. If it returns
     ///   `Interrupted`, it runs again next turn. Any other error ends the timer and is logged.
     ///
@@ -180,8 +183,9 @@ impl<S> Registry<S> {
     }
 
     /// Changes the period of a timer of [`every`](Self::every). The next tick is one `period` after
-    /// [this turn's time](Self::now). The later ticks follow at two periods after this turn's time,
-    /// at three, and so on. The timer's own callback may call `set_period` too.
+    /// [this turn's time](Self::now). The later ticks follow as described at `every`: with
+    /// [`Missed::Skip`] and [`Missed::Burst`] at two periods after this turn's time, at three, and
+    /// so on. The timer's own callback may call `set_period` too.
     ///
     /// # Cost
     /// O(1).
@@ -300,8 +304,8 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if the timer has ended.
     ///
     /// # Source
-    /// `apply_slack` of the kernel's timers: of the permitted times it takes the one whose binary
-    /// number ends with the most zeros.
+    /// `apply_slack` of the kernel's timers, which takes the permitted time whose binary number
+    /// ends with the most zeros.
     pub fn set_timer_slack(&mut self, timer: TimerKey, slack: Duration) -> Result<(), Error> {
         let armed_for = self
             .timers
@@ -482,15 +486,15 @@ impl<S> Registry<S> {
     /// 1. At the deadline or later, it asks the kernel which sources are ready.
     /// 2. If the source was ready, it calls the handler for that readiness.
     ///
-    /// The peer is therefore not taken for silent because the process was stopped or a callback
-    /// took long. Both steps may delay the timeout. The first step ends at the latest when the
-    /// kernel has reported every source that was ready at its beginning. A source that stays ready
-    /// is called once without the timeout, and after that with the timeout. Until the call with the
-    /// timeout, the timeout can be restarted or ended.
+    /// If the process was stopped or a callback took long, the peer is therefore not mistaken for a
+    /// silent one. Both steps may delay the timeout. The first step ends at the latest when the
+    /// kernel has reported every source that was ready when the step began. If the source stays
+    /// ready, its handler is first called once for the readiness, and then for the timeout. Until
+    /// the call for the timeout, the timeout can be restarted or ended.
     ///
     /// If the turn that sets the timeout takes 50 ms or longer, the timeout counts from the end of
-    /// the turn. The exception is a turn whose end is not known: see
-    /// [`end_of_turn`](Self::end_of_turn).
+    /// the turn. If the end of the turn [is not known](Self::end_of_turn), the timeout counts from
+    /// this turn's time.
     ///
     /// You can call `set_timeout` for every message. A handler may instead note when it last
     /// received bytes, and compute the silence when the timeout comes. It must then count the

@@ -134,9 +134,9 @@ impl<S> Registry<S> {
     }
 
     /// Reports a panic of a registration, and returns its panic [policy](Self::set_panic_policy).
-    /// Use it in a library of handlers that has caught the panic itself, because the loop does not:
-    /// inside of the closure of [`with_handler`](crate::Context::with_handler), or in a deferred
-    /// callback.
+    /// Use it in a library of handlers that catches panics itself. The loop does not apply the
+    /// policy of the registration to a panic inside of the closure of
+    /// [`with_handler`](crate::Context::with_handler) or in a deferred callback.
     ///
     /// - With [`PanicPolicy::RemoveHandler`] the panic is logged and counted, and it ends
     ///   [`Reactor::run`](crate::Reactor::run) if `key` is [essential](Self::set_essential). The

@@ -12,7 +12,7 @@ impl<S> Registry<S> {
     /// [`reasons_to_run`](Self::reasons_to_run) lists the reasons.
     ///
     /// # Cost
-    /// O(1). For a loop with queues: O(number of sources that are ready without a new event).
+    /// O(1). For a loop with queues: O(number of sources that are ready and wait to be called).
     pub fn has_work(&self) -> bool {
         self.sources.foreground > 0
             || self.timers.keep_alive()

@@ -304,9 +304,17 @@ impl State {
 
     /// Returns whether an end now would leave out bytes that were to be sent. The peer must not
     /// take the bytes that it has for the whole.
+    ///
+    /// A socket that has failed is not always dead: `ENOBUFS` and `ENOMEM` leave it open, and a
+    /// plain close would send an end of stream.
     pub(super) const fn would_truncate(&self) -> bool {
-        let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
-        may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))
+        match self.writing {
+            Writing::Open | Writing::Ending => {
+                self.pending_responses > 0 || self.flags.has(Self::TRUNCATES)
+            }
+            Writing::Failed => true,
+            Writing::Ended => false,
+        }
     }
 
     const TRUNCATES: Flags = Flags::QUEUED.union(Flags::CUT).union(Flags::IN_CALLBACK);

@@ -96,8 +96,8 @@ where
 /// - `InvalidInput` if something other than a regular file is at `path`.
 /// - `NotFound` if `path` is a dangling symbolic link.
 ///
-/// The old file is unchanged after an error, with one exception: after an error of `fsync` on the
-/// folder the new file exists, and may not survive a power failure.
+/// The old file is unchanged after an error, with one exception: after an error of `open` or
+/// `fsync` on the folder the new file exists, and may not survive a power failure.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -156,8 +156,8 @@ where
 /// [`Refused`] if the pool accepts no more jobs. It returns `path`, `bytes` and `done`. `done` gets
 /// these errors, with call and path:
 /// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
-/// - If the file was created, the errors of `fsync(2)` on its folder. The file then holds all of
-///   `bytes`, but it may be lost in a power failure.
+/// - If the file was created, the errors of `open(2)` and `fsync(2)` on its folder. The file then
+///   holds all of `bytes`, but it may be lost in a power failure.
 ///
 /// ```
 /// # use handlers::{WorkerPool, files};
@@ -317,7 +317,8 @@ fn folder_of(path: &Path) -> &Path {
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
-        .and_then(|folder| folder.sync_all())
+        .map_err(|error| named("open", folder, error))?
+        .sync_all()
         .map_err(|error| named("fsync", folder, error))
 }
 

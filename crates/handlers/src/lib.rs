@@ -78,7 +78,7 @@ mod listener;
 mod pool;
 #[cfg(feature = "signal")]
 pub mod signal;
-mod socket;
+mod sockets;
 #[cfg(feature = "udp")]
 pub mod udp;
 

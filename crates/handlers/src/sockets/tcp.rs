@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+#[cfg(feature = "simulation")]
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::error::{errno, named};
+#[cfg(feature = "simulation")]
+use crate::simulation;
 
 /// The options of a listening socket that are set before it is bound.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +22,10 @@ pub(crate) struct ListenerOptions {
 
 /// Returns a socket that listens at `address`.
 pub(crate) fn bind(address: SocketAddr, options: ListenerOptions) -> io::Result<TcpListener> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::installed() {
+        return sockets.bind_tcp(address, options.backlog).map(Into::into);
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Lets a server restart while connections of its last run are in TIME_WAIT: tcp(7).
     socket.set_reuse_address(true)?;
@@ -34,6 +42,12 @@ pub(crate) fn bind(address: SocketAddr, options: ListenerOptions) -> io::Result<
 
 /// Accepts one connection.
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(listener.as_fd()) {
+        return sockets
+            .accept(listener.as_fd())
+            .map(|(stream, peer)| (stream.into(), peer));
+    }
     listener.accept()
 }
 
@@ -44,6 +58,10 @@ pub(crate) fn start_connect(
     from: Option<SocketAddr>,
     no_delay: bool,
 ) -> io::Result<TcpStream> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::installed() {
+        return sockets.connect_tcp(to, from).map(Into::into);
+    }
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
     socket.set_tcp_nodelay(no_delay)?;
     if let Some(local) = from {
@@ -62,5 +80,9 @@ pub(crate) fn start_connect(
 
 /// Sets whether the kernel sends small segments without delay.
 pub(crate) fn set_nodelay(stream: &TcpStream, no_delay: bool) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if simulation::owner(stream.as_fd()).is_some() {
+        return Ok(()); // a simulation delays what it likes
+    }
     stream.set_nodelay(no_delay)
 }

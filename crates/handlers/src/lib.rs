@@ -23,8 +23,8 @@
 //!
 //! # Features
 //!
-//! By default everything is compiled. Connections, listeners and relays are always included. With
-//! `default-features = false`, name the other parts that you need:
+//! By default everything but `simulation` is compiled. Connections, listeners and relays are always
+//! included. With `default-features = false`, name the other parts that you need:
 //!
 //! | feature | is for | and compiles |
 //! | --- | --- | --- |
@@ -35,6 +35,7 @@
 //! | `inherited` | [`ListenOptions::inherited`] | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | |
 //! | `signal` | [`signal`] | signal-hook, with a C compiler |
+//! | `simulation` | [`simulation`]: tests over a simulated network | |
 //! | `udp` | [`udp`] | quinn-udp |
 //!
 // A link to an item that is not compiled leads to the table above, which names the feature.
@@ -58,6 +59,7 @@
 )]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
+#![cfg_attr(not(feature = "simulation"), doc = "[`simulation`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -78,7 +80,9 @@ mod listener;
 mod pool;
 #[cfg(feature = "signal")]
 pub mod signal;
-mod socket;
+#[cfg(feature = "simulation")]
+pub mod simulation;
+mod sockets;
 #[cfg(feature = "udp")]
 pub mod udp;
 

@@ -5,18 +5,16 @@
 //! [`close`](super::close).
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-
-use socket2::SockRef;
 
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
 use super::state::{ConnectionMetrics, Flags, State};
 use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
-use crate::socket::plain;
+use crate::sockets::{self, plain};
 
 /// A connection. Its handler gets it in every callback. Other code on the loop gets it by
 /// [`ConnectionKey::with`].
@@ -186,8 +184,7 @@ impl<S> Connection<'_, S> {
     /// - `ENOTCONN` if the peer is gone.
     /// - `InvalidInput` if the stream is not TCP.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let address = SockRef::from(&self.stream.fd()).peer_addr()?;
-        Ok(plain(address.as_socket().ok_or(ErrorKind::InvalidInput)?))
+        sockets::peer_addr(self.stream.fd()).map(plain)
     }
 }
 

@@ -1,11 +1,9 @@
 //! Opening: from a connected stream to a connection on the loop.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::panic::Location;
 
 use reactor::{AddError, Key, Registry};
-use socket2::{SockRef, Type};
 
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
@@ -14,7 +12,7 @@ use super::options::ConnectionOptions;
 use super::registration::Registration;
 use super::stream::Stream;
 use crate::limit::Permit;
-use crate::socket::not_a;
+use crate::sockets::expect_bytes;
 
 impl<S> crate::Connection<'_, S> {
     /// Opens a connection on a connected stream. `on_open` is called later this turn.
@@ -86,22 +84,6 @@ impl<S> crate::Connection<'_, S> {
             permit: None,
         };
         open_by(registry, stream, options, handler, by)
-    }
-}
-
-/// Refuses a socket that does not carry a stream of bytes. An fd that is not a socket is accepted:
-/// it can be anything that is read or written.
-fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let socket = SockRef::from(&fd);
-    let is_other = match socket.r#type() {
-        Ok(Type::STREAM) => socket.is_listener().is_ok_and(|listens| listens),
-        Ok(_) => true,
-        Err(_) => false,
-    };
-    if is_other {
-        Err(not_a("a stream of bytes", fd))
-    } else {
-        Ok(())
     }
 }
 

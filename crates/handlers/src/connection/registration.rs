@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use reactor::{Context, Error, Handler, Interest, Io, Key, Next, PanicPolicy};
 
 use super::buffers::with_buffers;
-use super::close::reset_on_close;
 use super::commands;
 use super::connect::{Attempt, Outcome};
 use super::connection::Connection;
@@ -24,6 +23,7 @@ use super::stream::Stream;
 use super::write::buffer::WriteBuffer;
 use crate::error::{discard, panic_message};
 use crate::limit::Permit;
+use crate::sockets::reset_on_close;
 
 /// A connection and its handler.
 pub(super) struct Registration<H> {

@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use crate::error::errno;
+use crate::sockets;
 use reactor::{Interest, Io};
 use rustix::io::Errno;
-use socket2::SockRef;
 
 /// A source of bytes, a sink of bytes, or both. Implement it for a stream of your own, for example
 /// for TLS.
@@ -75,7 +75,7 @@ pub trait Stream: AsFd + Sized + 'static {
     /// failed while its handler pauses reading. A stream that buffers input must count its buffer
     /// too.
     fn has_unread(io: &Io<Self>) -> bool {
-        unread(io.as_fd()) > 0
+        sockets::unread(io.as_fd()) > 0
     }
 
     /// Closes the write side of the stream. Default: `shutdown(2)`.
@@ -83,7 +83,7 @@ pub trait Stream: AsFd + Sized + 'static {
     /// # Errors
     /// Those of `shutdown(2)`. `ENOTCONN` is not an error: it means that the peer is gone.
     fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
-        match SockRef::from(&*io).shutdown(std::net::Shutdown::Write) {
+        match sockets::shutdown_write(io.as_fd()) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(Shutdown::Done),
             Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(Shutdown::Unsupported),
             other => other.map(|()| Shutdown::Done),
@@ -108,12 +108,6 @@ pub enum Shutdown {
 #[cold]
 pub(super) fn is_end_of_terminal(fd: &impl AsFd, error: &io::Error) -> bool {
     errno(error) == Some(Errno::IO) && fd.as_fd().is_terminal()
-}
-
-/// Returns the number of bytes in the kernel's buffer. Returns 1 if the kernel does not report it,
-/// so that no byte is lost.
-fn unread(fd: BorrowedFd<'_>) -> u64 {
-    rustix::io::ioctl_fionread(fd).unwrap_or(1)
 }
 
 fn write_all_slices<T: Write + AsFd>(io: &mut Io<T>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -190,8 +184,7 @@ impl<T: Stream> DynStream for Io<T> {
     }
 
     fn await_sent(&mut self) -> bool {
-        // tcp(7), TCP_NOTSENT_LOWAT. Only TCP sockets have this option.
-        let is_known = SockRef::from(&*self).set_tcp_notsent_lowat(1).is_ok();
+        let is_known = sockets::await_sent(self.as_fd());
         if is_known {
             // The known readiness is that from before. Forget it, so that the kernel reports it
             // again.

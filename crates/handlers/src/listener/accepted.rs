@@ -12,7 +12,7 @@ use reactor::{Key, Registry};
 use super::unix::UnixSocket;
 use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy};
 use crate::limit::Permit;
-use crate::socket::plain;
+use crate::sockets::{plain, tcp, unix};
 
 /// The peer of an accepted connection.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl Accepted {
         };
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
-                stream.set_nodelay(options.no_delays())?;
+                tcp::set_nodelay(&stream, options.no_delays())?;
                 connection::open_by(registry, stream, options, handler, by)?
             }
             AcceptedStream::Unix(stream) => {
@@ -150,15 +150,14 @@ pub(super) trait Listen: AsFd + 'static {
 
 impl Listen for TcpListener {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        Self::accept(self)
+        tcp::accept(self)
             .map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(plain(peer))))
     }
 }
 
 impl Listen for UnixSocket {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        self.listener
-            .accept()
+        unix::accept(&self.listener)
             .map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
     }
 }

@@ -11,7 +11,6 @@ use reactor::{
     notification_queue,
 };
 use rustix::io::Errno;
-use socket2::SockRef;
 
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
@@ -19,7 +18,7 @@ use super::options::ListenOptions;
 use super::{on_end, stopping};
 use crate::error::errno;
 use crate::limit::{ConnectionLimit, Permit};
-use crate::socket::has_input;
+use crate::sockets::{has_input, listen};
 
 /// The first and the longest pause while resources for another connection are missing. The pause
 /// doubles from the first to the second.
@@ -153,7 +152,7 @@ impl<F> Acceptor<F> {
             self.is_stopping = true;
             // A second listen(2) changes the length of the queue and keeps its entries. With a
             // length of 0, hardly any new connection joins the queue.
-            if let Err(error) = SockRef::from(listener).listen(0) {
+            if let Err(error) = listen(listener.as_fd(), 0) {
                 tracing::debug!(%error, "listen(2) failed: accept queue not shortened");
             }
         }
@@ -200,7 +199,7 @@ where
             }
             // Checked before the limit: with an empty queue, a used-up limit is no reason to keep
             // the listener.
-            if self.is_stopping && !has_input(&*listener) {
+            if self.is_stopping && !has_input(listener.as_fd()) {
                 return Ok(Next::Remove);
             }
             let permit = match self.admission.as_ref().map(Admission::acquire) {

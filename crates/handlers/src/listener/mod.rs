@@ -28,6 +28,7 @@ use self::bind::Socket;
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server::ServerKey;
+use crate::sockets;
 
 /// A listening socket that is not registered on a loop yet.
 ///
@@ -69,9 +70,11 @@ impl Listener {
     /// ```
     pub fn local_addr(&self) -> io::Result<Address> {
         match &self.socket {
-            Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Socket::Unix(socket) => bind::unix_address(&socket.listener.local_addr()?)
-                .ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
+            Socket::Tcp(listener) => sockets::local_addr(listener.as_fd()).map(Address::Tcp),
+            Socket::Unix(socket) => {
+                bind::unix_address(&sockets::unix::local_addr(&socket.listener)?)
+                    .ok_or_else(|| ErrorKind::AddrNotAvailable.into())
+            }
         }
     }
 

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::address::BindOptions;
 use crate::error::named;
+use crate::sockets::{self, unix};
 
 /// The maximum number of attempts to lock a path. A holder keeps the lock for about ten system
 /// calls.
@@ -44,18 +44,12 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
 }
 
 fn bind_locked(path: &Path, options: BindOptions) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    if let Some(mode) = options.mode {
-        // bind(2) makes the file with this mode less the umask, so the file never has more
-        // permissions.
-        fchmod(&socket, Mode::from_raw_mode(mode))?;
-    }
-    let address = SockAddr::unix(path)?;
-    match socket.bind(&address) {
+    let socket = unix::unbound(options.mode)?;
+    match unix::bind(&socket, path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             tracing::info!(path = %path.display(), "replacing a stale socket");
             fs::remove_file(path)?;
-            socket.bind(&address)?;
+            unix::bind(&socket, path)?;
         }
         other => other?,
     }
@@ -67,7 +61,7 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
     if let Some(mode) = options.mode {
         fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
     }
-    SockRef::from(socket).listen(options.backlog)
+    sockets::listen(socket.as_fd(), options.backlog)
 }
 
 /// Returns `true` if `path` is a socket that refuses connections. Any other file of that name is
@@ -76,12 +70,7 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
 fn is_stale(path: &Path) -> bool {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && try_connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-}
-
-fn try_connect(path: &Path) -> io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.connect(&SockAddr::unix(path)?)
+    is_socket && unix::probe(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// A listening Unix socket, and its file if this process has to remove it.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use reactor::{Interest, Io};
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
 use crate::error::errno;
+use crate::sockets;
 
 /// The maximum number of calls that one turn makes to empty the queue, of at most 64 KiB each.
 const SENDS_PER_CALL_MAX: usize = 64;
@@ -242,11 +243,8 @@ fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else {
         return false;
     };
-    let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-    let refusal = probe
-        .and_then(|probe| probe.connect((address, 9)))
-        .map_err(|error| error.kind());
-    refusal == Err(ErrorKind::PermissionDenied)
+    sockets::udp::connect_from_any_port((address, 9).into())
+        .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// The sending side of a socket. Callbacks get it as an argument, and

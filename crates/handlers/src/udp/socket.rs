@@ -1,16 +1,16 @@
 //! The UDP socket, and the datagrams that it receives and sends.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
-use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use socket2::{Domain, SockRef, Type};
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit};
 
 use super::send_queue::Run;
 use crate::error::named;
-use crate::socket::{not_a, plain};
+use crate::sockets::udp::Batches;
+use crate::sockets::{self, plain};
 
 /// A UDP socket that sends and receives many datagrams in one system call.
 ///
@@ -27,7 +27,7 @@ use crate::socket::{not_a, plain};
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: std::net::UdpSocket,
-    state: UdpSocketState,
+    batches: Batches,
     peer: Option<SocketAddr>,
 }
 
@@ -49,7 +49,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let bound = std::net::UdpSocket::bind(address).and_then(Self::from_std);
+        let bound = sockets::udp::bind(address).and_then(Self::from_std);
         bound.map_err(|error| named(format_args!("bind {address}"), error))
     }
 
@@ -72,23 +72,8 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if peer.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let connected = || {
-            let mut socket = std::net::UdpSocket::bind((any, 0))?;
-            socket.connect(peer)?;
-            if socket.local_addr()? == socket.peer_addr()? {
-                // Gets another port, since this one is taken.
-                let other = std::net::UdpSocket::bind((any, 0))?;
-                other.connect(peer)?;
-                socket = other;
-            }
-            Self::from_std(socket)
-        };
-        connected().map_err(|error| named(format_args!("connect {peer}"), error))
+        let connected = sockets::udp::connect(peer).and_then(Self::from_std);
+        connected.map_err(|error| named(format_args!("connect {peer}"), error))
     }
 
     /// Takes over a socket that was created and bound elsewhere, connected or not: for example with
@@ -99,16 +84,11 @@ impl UdpSocket {
     ///   IPv6.
     /// - The errors of `setsockopt(2)`.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let given = SockRef::from(&socket);
-        let is_internet = matches!(given.domain(), Ok(Domain::IPV4 | Domain::IPV6));
-        if !is_internet || !matches!(given.r#type(), Ok(Type::DGRAM)) {
-            return Err(not_a("a datagram socket of IPv4 or IPv6", socket.as_fd()));
-        }
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let peer = socket.peer_addr().ok().map(plain);
+        let batches = Batches::of(&socket)?;
+        let peer = sockets::peer_addr(socket.as_fd()).ok().map(plain);
         Ok(Self {
             socket,
-            state,
+            batches,
             peer,
         })
     }
@@ -118,7 +98,7 @@ impl UdpSocket {
     /// # Errors
     /// The errors of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        sockets::local_addr(self.socket.as_fd())
     }
 
     /// Returns the peer of a connected socket. An IPv4 address is in [plain
@@ -136,7 +116,7 @@ impl UdpSocket {
     /// Returns the maximum number of datagrams per call: 1 if the kernel, or the device as found at
     /// run time, has no segmentation offload.
     pub(super) fn segments_max(&self) -> usize {
-        self.state.max_gso_segments()
+        self.batches.segments_max()
     }
 
     /// Sends a run by one `sendmsg`.
@@ -153,8 +133,7 @@ impl UdpSocket {
             segment_size: (run.datagrams > 1).then_some(run.segment_bytes),
             src_ip: run.route.from,
         };
-        self.state
-            .try_send(UdpSockRef::from(&self.socket), &transmit)
+        self.batches.send(&self.socket, &transmit)
     }
 
     /// Receives a batch by one `recvmmsg`.
@@ -163,8 +142,7 @@ impl UdpSocket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> io::Result<usize> {
-        self.state
-            .recv(UdpSockRef::from(&self.socket), buffers, metas)
+        self.batches.receive(&self.socket, buffers, metas)
     }
 }
 

@@ -6,16 +6,16 @@
 //! wait reports. So the socket is polled.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 
 use reactor::Context;
-use socket2::SockRef;
 
 use crate::connection::dispatch::{Callback, Dispatch};
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::later::{ask_kernel_first, run_later};
 use crate::connection::state::{Flags, Pending, Phase, Writing};
 use crate::connection::stream::Stream;
-use crate::socket::has_input;
+use crate::sockets::{has_input, take_error};
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Ends a connection whose socket takes no more bytes, once the handler was called with the
@@ -78,7 +78,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// the socket failed.
     fn end_if_input_drained(&mut self, cx: &mut Context<'_, S>) {
         match self.state.failing {
-            Pending::Due if has_input(self.io) => {} // its event is still to come
+            Pending::Due if has_input(self.io.as_fd()) => {} // its event is still to come
             Pending::Due => self.state.end_with_failure(),
             Pending::No => {
                 self.state.failing = Pending::Awaited;
@@ -100,7 +100,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if !may_have_failed || !ready.is_error() && !ready.is_write_closed() {
             return None;
         }
-        let error = SockRef::from(&*self.io).take_error().ok()??; // only sockets have one
+        let error = take_error(self.io.as_fd()).ok()??; // only sockets have one
         let is_whole =
             error.kind() == ErrorKind::BrokenPipe && !self.state.flags.has(Flags::READ_ENDED);
         if is_whole { None } else { Some(error) }

@@ -2,6 +2,7 @@
 //! sent.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use reactor::Context;
 
@@ -10,7 +11,7 @@ use crate::connection::handler::ConnectionHandler;
 use crate::connection::later::{ask_kernel_first, run_later};
 use crate::connection::state::{Flags, Pending, Phase};
 use crate::connection::stream::Stream;
-use crate::socket::has_input;
+use crate::sockets::has_input;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Notifies the handler of a graceful close, so that it writes what it still has to send. If
@@ -40,7 +41,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             let is_left = !state.unconsumed.is_empty() && state.flags.has(Flags::REDELIVER);
             is_left
                 || !state.flags.has(Flags::READ_ENDED)
-                    && (self.io.readiness().is_readable() || has_input(self.io))
+                    && (self.io.readiness().is_readable() || has_input(self.io.as_fd()))
         };
         let is_served = || state.flags.has(Flags::PAUSED) || !may_come();
         is_due && state.pending_responses == 0 && !state.flags.has(Flags::QUEUE_FULL) && is_served()

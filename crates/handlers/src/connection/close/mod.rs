@@ -6,15 +6,13 @@
 mod failure;
 mod graceful;
 
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::connection::Connection;
 use super::reason::CloseReason;
 use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
+use crate::sockets::reset_on_close;
 
 impl<S> Connection<'_, S> {
     /// Closes our write side once everything written before has been sent. The peer reads an end of
@@ -292,9 +290,4 @@ impl<S> Connection<'_, S> {
             self.state.end(CloseReason::Finished);
         }
     }
-}
-
-/// Makes the close of the socket a reset. A stream that is not TCP has no reset, and is closed.
-pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
-    let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }

@@ -2,48 +2,29 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use reactor::{Context, Io};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::race::Race;
-use crate::connection::close::reset_on_close;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
 use crate::connection::stream::Stream;
 use crate::connection::times::Timeout;
-use crate::error::{errno, named};
+use crate::sockets::{self, reset_on_close, tcp};
 
 /// Returns a socket that has started to connect.
 pub(super) fn start_connect(
     address: SocketAddr,
     options: &ConnectionOptions,
 ) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        None,
-    )?;
-    socket.set_tcp_nodelay(options.0.no_delay)?;
-    if let Some(local) = options
+    let from = options
         .0
         .local_addr
-        .filter(|local| local.is_ipv4() == address.is_ipv4())
-    {
-        // If a local port is given, all attempts share it.
-        socket.set_reuse_address(local.port() != 0)?;
-        socket
-            .bind(&local.into())
-            .map_err(|error| named(format_args!("bind to {local}"), error))?;
-    }
-    match socket.connect(&address.into()) {
-        // connect(2): after EINTR the connection is still being established.
-        Err(error) if !matches!(errno(&error), Some(Errno::INPROGRESS | Errno::INTR)) => Err(error),
-        _ => Ok(socket.into()),
-    }
+        .filter(|local| local.is_ipv4() == address.is_ipv4());
+    tcp::start_connect(address, from, options.0.no_delay)
 }
 
 /// One attempt, held by its registration.
@@ -69,11 +50,10 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        let socket = SockRef::from(io);
-        let outcome = match socket.take_error() {
-            Ok(None) => match socket.peer_addr() {
+        let outcome = match sockets::take_error(io.as_fd()) {
+            Ok(None) => match sockets::peer_addr(io.as_fd()) {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
-                Ok(peer) if is_itself(&socket, &peer) => {
+                Ok(peer) if is_itself(io.as_fd(), peer) => {
                     reset_on_close(io.as_fd()); // so that the port is free for a listener
                     Err(Errno::CONNREFUSED.into())
                 }
@@ -134,6 +114,6 @@ impl<H> Attempt<H> {
 
 /// Returns whether a socket is connected to itself. The kernel allows that: it chose the port of
 /// the target as the local port, and nothing listens there. RFC 793 calls it a simultaneous open.
-fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> bool {
-    socket.local_addr().is_ok_and(|local| local == *peer)
+fn is_itself(fd: BorrowedFd<'_>, peer: SocketAddr) -> bool {
+    sockets::local_addr(fd).is_ok_and(|local| local == peer)
 }

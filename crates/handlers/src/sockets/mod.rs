@@ -1,0 +1,224 @@
+//! Every call on a socket but the reads and writes of a connection: what the socket is, what it has
+//! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`] and `udp`.
+//!
+//! Ground rule: no other file of this crate makes such a call. So with the feature `simulation`, a
+//! simulation that is installed on this thread answers for all of its sockets in the place of the
+//! kernel. Each function asks it first, except for those of [`unix`].
+
+pub(crate) mod tcp;
+#[cfg(all(test, feature = "simulation"))]
+mod tests;
+#[cfg(feature = "udp")]
+pub(crate) mod udp;
+pub(crate) mod unix;
+
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockRef, Type};
+
+use crate::error::SystemError;
+#[cfg(feature = "simulation")]
+use crate::simulation::{self, Sockets};
+
+/// The protocol family of a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4 or IPv6.
+    Internet,
+    Unix,
+}
+
+/// Returns the family of a stream socket that listens. Refuses any other fd.
+pub(crate) fn expect_listener(fd: BorrowedFd<'_>) -> io::Result<Family> {
+    const WANTED: &str = "a listening stream socket";
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        let listens = sockets.listens(fd);
+        return listens
+            .then_some(Family::Internet)
+            .ok_or_else(|| not_a(WANTED, fd));
+    }
+    let socket = SockRef::from(&fd);
+    let listens = socket.is_listener().is_ok_and(|listens| listens)
+        && matches!(socket.r#type(), Ok(Type::STREAM));
+    match socket.domain() {
+        Ok(Domain::IPV4 | Domain::IPV6) if listens => Ok(Family::Internet),
+        Ok(Domain::UNIX) if listens => Ok(Family::Unix),
+        _ => Err(not_a(WANTED, fd)),
+    }
+}
+
+/// Refuses a socket that does not carry a stream of bytes. An fd that is not a socket is accepted:
+/// it can be anything that is read or written.
+pub(crate) fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if carries_no_bytes(fd) {
+        Err(not_a("a stream of bytes", fd))
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns `true` for a socket that listens, or that is not of the stream type.
+fn carries_no_bytes(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.listens(fd) || sockets.is_datagram(fd);
+    }
+    let socket = SockRef::from(&fd);
+    match socket.r#type() {
+        Ok(Type::STREAM) => socket.is_listener().is_ok_and(|listens| listens),
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
+/// Returns the error for a file descriptor of the wrong type: "fd 4 is a listening stream socket,
+/// not a datagram socket".
+fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return simulated_is_not_a(wanted, fd, &*sockets);
+    }
+    let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
+    let is = match socket.r#type() {
+        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => {
+            "a listening stream socket"
+        }
+        Ok(Type::STREAM) => "a stream socket",
+        Ok(Type::DGRAM) => "a datagram socket",
+        Ok(_) => "a socket of another type",
+        Err(source) => {
+            let call = format!("fd {number} is not a socket, not {wanted}");
+            return io::Error::new(ErrorKind::InvalidInput, SystemError::of(call, source));
+        }
+    };
+    let of = match socket.domain() {
+        Ok(Domain::IPV4 | Domain::IPV6) | Err(_) => "",
+        Ok(Domain::UNIX) => " of the Unix family",
+        Ok(_) => " of another family",
+    };
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("fd {number} is {is}{of}, not {wanted}"),
+    )
+}
+
+/// Returns the same error for a simulated socket.
+#[cfg(feature = "simulation")]
+fn simulated_is_not_a(wanted: &str, fd: BorrowedFd<'_>, sockets: &dyn Sockets) -> io::Error {
+    let is = match (sockets.is_datagram(fd), sockets.listens(fd)) {
+        (true, _) => "a datagram socket",
+        (false, true) => "a listening stream socket",
+        (false, false) => "a stream socket",
+    };
+    let number = fd.as_raw_fd();
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("fd {number} is {is}, not {wanted}"),
+    )
+}
+
+/// Returns the local address of a socket of IPv4 or IPv6.
+pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.local_addr(fd);
+    }
+    let address = SockRef::from(&fd).local_addr()?;
+    Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
+}
+
+/// Returns the peer of a socket of IPv4 or IPv6.
+pub(crate) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.peer_addr(fd);
+    }
+    let address = SockRef::from(&fd).peer_addr()?;
+    Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
+}
+
+/// Returns the IPv4 address for an IPv6 address by which an IPv6 socket shows it
+/// (`::ffff:192.0.2.1`). Other addresses are returned unchanged.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => v6
+            .ip()
+            .to_ipv4_mapped()
+            .map_or(address, |v4| (v4, v6.port()).into()),
+        SocketAddr::V4(_) => address,
+    }
+}
+
+/// Lets a bound socket listen. Changes the length of the queue of a socket that listens already,
+/// and keeps the entries.
+pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.listen(fd, backlog);
+    }
+    SockRef::from(&fd).listen(backlog)
+}
+
+/// Returns whether there is something to read or to accept, or an end of stream. Asks the kernel:
+/// if many sources are ready, its events can report it turns later.
+pub(crate) fn has_input(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.has_input(fd);
+    }
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Returns the number of bytes in the kernel's buffer. Returns 1 if the kernel does not report it,
+/// so that no byte is lost.
+pub(crate) fn unread(fd: BorrowedFd<'_>) -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.unread(fd).unwrap_or(1);
+    }
+    rustix::io::ioctl_fionread(fd).unwrap_or(1)
+}
+
+/// Returns the pending error of a socket and clears it.
+pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.take_error(fd);
+    }
+    SockRef::from(&fd).take_error()
+}
+
+/// Closes the write side of a stream socket.
+pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.shutdown_write(fd);
+    }
+    SockRef::from(&fd).shutdown(Shutdown::Write)
+}
+
+/// Makes the close of the socket a reset. A stream that is not TCP has no reset, and is closed.
+pub(crate) fn reset_on_close(fd: BorrowedFd<'_>) {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.reset_on_close(fd);
+    }
+    let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
+}
+
+/// Makes the socket count as writable only when the kernel has sent all bytes that it was given.
+/// Returns whether the socket supports this.
+pub(crate) fn await_sent(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.await_sent(fd);
+    }
+    // tcp(7), TCP_NOTSENT_LOWAT. Only TCP sockets have this option.
+    SockRef::from(&fd).set_tcp_notsent_lowat(1).is_ok()
+}

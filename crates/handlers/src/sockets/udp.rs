@@ -1,0 +1,158 @@
+//! Calls on UDP sockets: binding, connecting, and batches of datagrams by quinn-udp.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(feature = "simulation")]
+use std::rc::Rc;
+
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+#[cfg(feature = "simulation")]
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Type};
+
+use super::{local_addr, not_a, peer_addr};
+#[cfg(feature = "simulation")]
+use crate::simulation::{self, Sockets};
+
+/// Returns a socket that is bound to `address`.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::installed() {
+        return sockets.bind_udp(address).map(Into::into);
+    }
+    UdpSocket::bind(address)
+}
+
+/// Returns a socket that is connected to `peer`. Its local port is any free one other than the port
+/// of `peer`, since the socket would otherwise be its own peer.
+pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let first = connect_from_any_port(peer)?;
+    if local_addr(first.as_fd())? == peer_addr(first.as_fd())? {
+        connect_from_any_port(peer) // gets another port, since this one is taken
+    } else {
+        Ok(first)
+    }
+}
+
+/// Returns a socket that is connected to `peer`, from a port that the kernel chooses.
+pub(crate) fn connect_from_any_port(peer: SocketAddr) -> io::Result<UdpSocket> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::installed() {
+        return sockets.connect_udp(peer).map(Into::into);
+    }
+    let any: IpAddr = if peer.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
+/// Refuses an fd that is not a datagram socket of IPv4 or IPv6.
+fn expect_datagrams(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if carries_datagrams(fd) {
+        Ok(())
+    } else {
+        Err(not_a("a datagram socket of IPv4 or IPv6", fd))
+    }
+}
+
+fn carries_datagrams(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::owner(fd) {
+        return sockets.is_datagram(fd);
+    }
+    let socket = SockRef::from(&fd);
+    let is_internet = matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6));
+    is_internet && matches!(socket.r#type(), Ok(Type::DGRAM))
+}
+
+/// The state that sending and receiving in batches needs: which offloads the socket has.
+#[derive(Debug)]
+pub(crate) enum Batches {
+    Kernel(UdpSocketState),
+    /// A simulated socket sends and receives each datagram by a call of its own.
+    #[cfg(feature = "simulation")]
+    Simulated,
+}
+
+impl Batches {
+    /// Prepares a datagram socket. Refuses any other fd.
+    pub(crate) fn of(socket: &UdpSocket) -> io::Result<Self> {
+        expect_datagrams(socket.as_fd())?;
+        #[cfg(feature = "simulation")]
+        if simulation::owner(socket.as_fd()).is_some() {
+            return Ok(Self::Simulated);
+        }
+        UdpSocketState::new(UdpSockRef::from(socket)).map(Self::Kernel)
+    }
+
+    /// Returns the maximum number of datagrams per call of [`send`](Self::send): 1 if the kernel,
+    /// or the device as found at run time, has no segmentation offload.
+    pub(crate) fn segments_max(&self) -> usize {
+        match self {
+            Self::Kernel(state) => state.max_gso_segments(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated => 1,
+        }
+    }
+
+    /// Sends datagrams by one `sendmsg`.
+    pub(crate) fn send(&self, socket: &UdpSocket, datagrams: &Transmit<'_>) -> io::Result<()> {
+        match self {
+            Self::Kernel(state) => state.try_send(UdpSockRef::from(socket), datagrams),
+            #[cfg(feature = "simulation")]
+            Self::Simulated => {
+                let fd = socket.as_fd();
+                owner(fd)?.send_to(fd, datagrams.destination, datagrams.contents)
+            }
+        }
+    }
+
+    /// Receives datagrams by one `recvmmsg`. Returns the number of buffers that are filled.
+    pub(crate) fn receive(
+        &self,
+        socket: &UdpSocket,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        match self {
+            Self::Kernel(state) => state.recv(UdpSockRef::from(socket), buffers, metas),
+            #[cfg(feature = "simulation")]
+            Self::Simulated => receive_one_by_one(socket.as_fd(), buffers, metas),
+        }
+    }
+}
+
+/// Returns the simulation of a socket. Once it is uninstalled, the socket is a mere placeholder.
+#[cfg(feature = "simulation")]
+fn owner(fd: BorrowedFd<'_>) -> io::Result<Rc<dyn Sockets>> {
+    simulation::owner(fd).ok_or_else(|| Errno::NOTSOCK.into())
+}
+
+/// Receives datagrams of a simulated socket until none is left or each buffer has one.
+#[cfg(feature = "simulation")]
+fn receive_one_by_one(
+    fd: BorrowedFd<'_>,
+    buffers: &mut [IoSliceMut<'_>],
+    metas: &mut [RecvMeta],
+) -> io::Result<usize> {
+    let sockets = owner(fd)?;
+    let mut received = 0;
+    for (buffer, meta) in buffers.iter_mut().zip(metas) {
+        match sockets.receive_from(fd, buffer) {
+            Ok((len, from, to)) => {
+                *meta = RecvMeta::default();
+                (meta.addr, meta.dst_ip) = (from, to);
+                (meta.len, meta.stride) = (len, len);
+                received += 1;
+            }
+            Err(error) if received == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(received)
+}

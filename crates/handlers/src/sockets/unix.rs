@@ -1,0 +1,50 @@
+//! Calls on Unix sockets: binding, connecting, accepting.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Mode, fchmod};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+/// Returns a stream socket that is not bound yet. [`bind`] creates its file with this mode.
+pub(crate) fn unbound(mode: Option<u32>) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Some(mode) = mode {
+        // bind(2) makes the file with this mode less the umask, so the file never has more
+        // permissions.
+        fchmod(&socket, Mode::from_raw_mode(mode))?;
+    }
+    Ok(socket.into())
+}
+
+/// Binds a socket to a path.
+pub(crate) fn bind(socket: &OwnedFd, path: &Path) -> io::Result<()> {
+    SockRef::from(socket).bind(&SockAddr::unix(path)?)
+}
+
+/// Returns a socket that listens at a name of the abstract namespace.
+pub(crate) fn bind_abstract(name: &[u8], backlog: i32) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    super::listen(listener.as_fd(), backlog)?;
+    Ok(listener)
+}
+
+/// Connects to a path and closes the connection. Does not block: a server with a full queue is
+/// `WouldBlock`.
+pub(crate) fn probe(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+/// Accepts one connection.
+pub(crate) fn accept(listener: &UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
+    listener.accept()
+}
+
+/// Returns the local address.
+pub(crate) fn local_addr(listener: &UnixListener) -> io::Result<SocketAddr> {
+    listener.local_addr()
+}

@@ -6,9 +6,11 @@
 //! It never panics, hangs, spins or is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::program::{CLIENTS, Ended, PATIENCE, Program, Role, Running, Served};
 use crate::{Result, is_installed};
@@ -67,8 +69,7 @@ const CALLS: &[Call] = &[
     ("fstat", &[IO, NOMEM], &["fstat", "console"]),
     ("fsync", &[IO, NOSPC, INTR], &["fsync"]),
     ("getpeername", &[NOBUFS], &["getpeername"]),
-    // The error of `Listener::local_addr` is that of the call alone.
-    ("getsockname", &[NOBUFS], &[""]),
+    ("getsockname", &[NOBUFS], &["getsockname", "bind"]),
     ("inotify_add_watch", &[NOMEM, NOSPC], &["inotify_add_watch"]),
     ("inotify_rm_watch", &[Errno::INVAL], &["inotify_rm_watch"]),
     ("inotify_init1", &[MFILE, NFILE, NOMEM], &["inotify_init1"]),
@@ -300,6 +301,10 @@ fn judge(
     if waits > 3 * undisturbed.calls("epoll_pwait") + 50 {
         return Err(format!("it spins: {waits} waits").into());
     }
+    // A loop that has failed is dropped with its watchers, and the signal meets the default action.
+    if call == "epoll_pwait" && ended.status.signal() == Some(Signal::TERM.as_raw()) {
+        return Ok(());
+    }
     judge_end(program, &ended, names, error)
 }
 
@@ -331,7 +336,7 @@ fn judge_end(program: &Program, ended: &Ended, names: &[&str], error: Errno) -> 
             Err(format!("no {text:?} in {:?}", ended.stdout).into())
         }
         (Some(0), _) => Ok(()),
-        // The second signal has ended it at once.
+        // A later signal has ended it at once.
         (Some(143), _) => Ok(()),
         _ => {
             let number = format!("(os error {})", error.raw_os_error());
@@ -384,6 +389,33 @@ fn inject_all(program: &Program, without: &[&str]) -> Result {
         failed.join("\n")
     );
     Ok(())
+}
+
+/// Runs a program with a call that fails from an occurrence on. Returns the law that is broken.
+/// Clients may be refused or wait.
+fn judge_lasting(
+    program: &Program,
+    undisturbed: &Undisturbed,
+    (call, error, names): (&str, Errno, &[&str]),
+) -> Result {
+    let first = undisturbed.startup(call) + undisturbed.calls(call) / 2 + 1;
+    let options = [
+        "--seccomp-bpf".to_owned(),
+        "-e".to_owned(),
+        format!("trace={call},epoll_pwait"),
+        "-e".to_owned(),
+        format!("inject={call}:error={}:when={first}+", name(error)),
+    ];
+    let running = Running::start(program, &options)?;
+    for _ in 0..CLIENTS {
+        let _ = running.ask_briefly(); // refused, or not answered
+    }
+    let ended = running.end(false)?;
+    let waits = ended.calls.matches("epoll_pwait(").count();
+    if waits > 3 * undisturbed.calls("epoll_pwait") + 50 {
+        return Err(format!("it spins: {waits} waits").into());
+    }
+    judge_end(program, &ended, names, error)
 }
 
 /// Interrupts every second call, also those that are made again after an interruption.
@@ -507,6 +539,31 @@ fn errors_of_the_calls_of_worker_pool() -> Result {
             input: "",
         };
         inject_all(&program, &["read", "write"])?;
+    }
+    Ok(())
+}
+
+/// A `sendto` that fails for ever loses each signal. A wait that fails ends the program.
+#[test]
+fn a_lasting_error_of_any_call_neither_spins_nor_hangs() -> Result {
+    if !is_installed("strace") {
+        return Ok(());
+    }
+    for program in [&ECHO_SERVER, &PROXY] {
+        let undisturbed = Undisturbed::of(program)?;
+        let mut failed = Vec::new();
+        for (call, errors, names) in CALLS {
+            let error = errors.iter().find(|error| **error != INTR);
+            let Some(error) = error.filter(|_| undisturbed.calls(call) > 0) else {
+                continue;
+            };
+            if !matches!(*call, "epoll_pwait" | "sendto")
+                && let Err(law) = judge_lasting(program, &undisturbed, (call, *error, names))
+            {
+                failed.push(format!("{call}: {law}"));
+            }
+        }
+        assert!(failed.is_empty(), "{}: {}", program.name, failed.join("\n"));
     }
     Ok(())
 }

@@ -37,6 +37,25 @@ pub(crate) enum Role {
     Job(&'static str),
 }
 
+impl Role {
+    const fn request(self) -> &'static [u8] {
+        match self {
+            Self::Echo | Self::Services | Self::Job(_) => b"hello",
+            Self::Redis => b"PING\r\n",
+            Self::Http => b"GET / HTTP/1.0\r\n\r\n",
+        }
+    }
+
+    /// Returns the beginning of the answer.
+    const fn answer(self) -> &'static [u8] {
+        match self {
+            Self::Echo | Self::Services | Self::Job(_) => b"hello",
+            Self::Redis => b"+PONG\r\n",
+            Self::Http => b"HTTP/1.1 200 OK\r\n",
+        }
+    }
+}
+
 /// A program of the tests.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -216,6 +235,15 @@ impl Running {
         Ok(stream)
     }
 
+    /// Sends a request to its TCP address, and does not wait long for the answer.
+    pub(crate) fn ask_briefly(&self) -> Result {
+        let mut client = self.connect()?;
+        client.set_read_timeout(Some(Duration::from_millis(20)))?;
+        client.write_all(self.role.request())?;
+        client.read_exact(&mut [0])?;
+        Ok(())
+    }
+
     /// Waits until it has at most `files` open files.
     pub(crate) fn wait_for_open_files(&self, files: usize) -> Result {
         let began = Instant::now();
@@ -233,11 +261,7 @@ impl Running {
 
     /// Has one client served.
     pub(crate) fn serve_client(&self) -> Result<Served> {
-        let (request, answer): (&[u8], &[u8]) = match self.role {
-            Role::Echo | Role::Services | Role::Job(_) => (b"hello", b"hello"),
-            Role::Redis => (b"PING\r\n", b"+PONG\r\n"),
-            Role::Http => (b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
-        };
+        let (request, answer) = (self.role.request(), self.role.answer());
         let served = self.serve_request(request, answer)?;
         if let (Role::Services, Some(datagrams)) = (self.role, self.addresses.get(1)) {
             self.echo_datagram(datagrams)?;
@@ -283,15 +307,19 @@ impl Running {
         Err("a datagram does not come back".into())
     }
 
-    /// Asks it to end, if it does not end by itself, and waits for that. If the first signal may be
-    /// lost, it is sent twice.
+    /// Asks it to end, if it does not end by itself, and waits for that. A signal that may be
+    /// lost is sent again.
     pub(crate) fn end(mut self, signal_may_be_lost: bool) -> Result<Ended> {
         let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
         let is_server = !matches!(self.role, Role::Job(_));
         if is_server && !wait_until_readable(&pidfd, Duration::ZERO)? {
             kill_process(self.pid(), Signal::TERM)?;
-            let brief = Duration::from_millis(300);
-            if signal_may_be_lost && !wait_until_readable(&pidfd, brief)? {
+            // Each thread may lose one.
+            let (began, brief) = (Instant::now(), Duration::from_millis(300));
+            while signal_may_be_lost
+                && began.elapsed() < PATIENCE
+                && !wait_until_readable(&pidfd, brief)?
+            {
                 kill_process(self.pid(), Signal::TERM)?;
             }
         }

@@ -310,7 +310,9 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
     });
 
     let stdout = io::stdout();
-    writeln!(stdout.lock(), "listening on {address}").and_then(|()| stdout.lock().flush())?;
+    writeln!(stdout.lock(), "listening on {address}")
+        .and_then(|()| stdout.lock().flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
     let mut server = Server {
         connections: 0,
         connections_max: options.max_connections,
@@ -329,6 +331,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     let Err(error) = serve(options);
     eprintln!("echo_raw: {error}");

@@ -115,9 +115,11 @@ fn serve(
                 bytes,
                 ..
             } = cx.state;
-            println!(
+            // An error ends this timer and is logged. The server goes on.
+            writeln!(
+                io::stdout(),
                 "loop {number}: {connections} connections, {accepted} accepted, {bytes} bytes"
-            );
+            )?;
             Ok(Next::Keep)
         });
         registry.set_timer_background(stats)?;
@@ -183,8 +185,9 @@ fn run(options: &Options) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     addresses
         .iter()
-        .try_for_each(|address| writeln!(stdout, "listening on {address}"))?;
-    stdout.flush()?;
+        .try_for_each(|address| writeln!(stdout, "listening on {address}"))
+        .and_then(|()| stdout.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
     drop(stdout);
     // Returns after a signal has stopped the listeners and their connections have ended.
     reactor.run(&mut server)?;
@@ -198,6 +201,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -306,7 +306,9 @@ fn run(options: &Options) -> io::Result<()> {
     )?;
 
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    writeln!(stdout, "listening on {address}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
     // Returns after a signal has stopped the listener and its connections have ended.
     reactor.run(&mut ())?;
     Ok(())
@@ -318,6 +320,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,

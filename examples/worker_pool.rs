@@ -5,9 +5,10 @@
 //! Run: cargo run --release --example worker_pool
 //! Try: -- --spike 1000000, then with --method eventfd
 
-use std::io::{self, ErrorKind};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
-use std::sync::Barrier;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,9 +92,12 @@ impl Worker {
 }
 
 fn main() -> ExitCode {
+    // A task that fails is logged as a warning by the loop of its worker.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
+        .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,28 +126,37 @@ fn run(options: &Options) -> io::Result<()> {
     }
 
     let issued = AtomicU64::new(0);
-    let start = Barrier::new(usize::from(options.producers) + 1);
+    // Locked until all producers are there. They do nothing if one of them cannot be started.
+    let complete = Mutex::new(false);
     let mut began = Instant::now();
-    thread::scope(|scope| {
-        let producers: Vec<_> = (0..u64::from(options.producers))
-            .map(|producer| {
-                let (senders, issued, start) = (senders.clone(), &issued, &start);
-                scope.spawn(move || {
-                    start.wait();
-                    produce(options, producer, &senders, issued)
-                })
-            })
-            .collect();
-        start.wait();
+    let produced = thread::scope(|scope| {
+        let mut all_started = complete.lock().map_err(|_| ErrorKind::Other)?;
+        let mut producers = Vec::new();
+        for producer in 0..u64::from(options.producers) {
+            let (senders, issued, complete) = (senders.clone(), &issued, &complete);
+            let work = move || match complete.lock().map(|complete| *complete) {
+                Ok(true) => produce(options, producer, &senders, issued),
+                _ => Ok(()),
+            };
+            let started = thread::Builder::new().spawn_scoped(scope, work);
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("the thread of a producer: {error}"))
+            };
+            producers.push(started.map_err(named)?);
+        }
         began = Instant::now();
+        *all_started = true;
+        drop(all_started);
         drop(senders); // so that the queues end with their producers
         producers.into_iter().try_for_each(|producer| {
             producer
                 .join()
                 .map_err(|_| io::Error::other("a producer panicked"))?
         })
-    })?;
+    });
+    // The error of a worker says why a producer could not reach it.
     let workers = pool.join()?;
+    produced?;
     report(options, issued.into_inner(), began, &workers)
 }
 
@@ -242,11 +255,17 @@ fn raise_open_files_limit(quiet: bool) -> io::Result<()> {
         },
     )?;
     if let (false, Some(current), Some(maximum)) = (quiet, current, maximum) {
-        println!(
+        say(format_args!(
             "up to {maximum} tasks at a time, an open file each (ulimit -n; it was {current})"
-        );
+        ))?;
     }
     Ok(())
+}
+
+/// Writes a line to standard output.
+fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))
 }
 
 fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> io::Result<()> {
@@ -285,25 +304,23 @@ fn report(options: &Options, tasks: u64, began: Instant, workers: &[Worker]) -> 
             .iter()
             .map(|worker| worker.done.to_string())
             .collect();
-        println!(
+        return say(format_args!(
             "{{\"method\": \"{method}\", \"tasks\": {tasks}, \"workers\": {}, \"producers\": {}, \"seconds\": {seconds:.6}, \
              \"ns_per_task\": {ns_per_task:.1}, \"wakeups\": {wakeups}, \"eventfd_writes\": {writes}, \"per_worker\": [{}]}}",
             workers.len(),
             options.producers,
             per_worker.join(", "),
-        );
-        return Ok(());
+        ));
     }
     for (number, worker) in workers.iter().enumerate() {
-        println!("worker-{number}: {} tasks", worker.done);
+        say(format_args!("worker-{number}: {} tasks", worker.done))?;
     }
     let each = if options.spike.is_some() {
         format!(": {ns_per_task:.0} ns each")
     } else {
         String::new()
     };
-    println!(
+    say(format_args!(
         "{tasks} tasks by {method} in {seconds:.3} s{each}, {wakeups} wakeups, {writes} eventfd writes"
-    );
-    Ok(())
+    ))
 }

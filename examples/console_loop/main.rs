@@ -58,6 +58,7 @@ impl Shell {
     /// Writes a line. If that fails, the program ends.
     fn say(&mut self, line: impl std::fmt::Display) {
         if let Err(error) = writeln!(io::stdout(), "{line}") {
+            let error = io::Error::new(error.kind(), format!("standard output: {error}"));
             self.failure.get_or_insert(error);
             self.exit.set();
         }
@@ -323,6 +324,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

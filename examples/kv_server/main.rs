@@ -70,7 +70,9 @@ fn run(options: Options) -> io::Result<()> {
         },
     )?;
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
+    writeln!(stdout, "listening on {address}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
     let mut state = Server::new(options.limits, limit);
     state.listener = Some((server, connections));
     let exit = reactor.run(&mut state)?;
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
     if let Err(error) = run(options) {
         eprintln!("kv_server: {error}");

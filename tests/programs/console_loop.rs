@@ -10,10 +10,10 @@ use std::thread;
 use rustix::fs::fcntl_getfl;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetattr;
-use support::{file_with, terminal};
+use support::{example, file_with, terminal};
 
 use crate::Result;
-use crate::server::{PATIENCE, example, insist};
+use crate::server::{PATIENCE, insist};
 use crate::tracer::{Tracee, WAITS};
 
 /// The program, with a keyboard.

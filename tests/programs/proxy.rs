@@ -99,6 +99,30 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() -> Result {
 }
 
 #[test]
+fn bytes_sent_during_a_stop_longer_than_the_idle_timeout_arrive() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let target = listener.local_addr()?.to_string();
+    let to = ["--to", &target, "--idle-timeout", "1"];
+    let proxy = Server::start("proxy", &[&["--listen", "127.0.0.1:0"], &to[..]].concat())?;
+    let mut client = proxy.connect()?;
+    let (mut server, _) = listener.accept()?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    client.write_all(b"before")?;
+    server.read_exact(&mut [0; 6])?;
+    proxy.signal(Signal::STOP)?;
+    client.write_all(b"question")?;
+    server.write_all(b"answer")?;
+    // The program uses the system's clock.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    proxy.signal(Signal::CONT)?;
+    let (mut question, mut answer) = ([0; 8], [0; 6]);
+    server.read_exact(&mut question)?;
+    client.read_exact(&mut answer)?;
+    assert_eq!((&question, &answer), (b"question", b"answer"));
+    Ok(())
+}
+
+#[test]
 fn the_client_is_reset_when_no_server_listens() -> Result {
     let refusing = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let proxy = start_to(&refusing)?;

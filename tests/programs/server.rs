@@ -2,34 +2,18 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit,
 };
-use support::wait_until_readable;
+use support::{example, wait_until_readable};
 
 use crate::Result;
 
 /// The time after which a wait for a server fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Returns the path of an example, next to this test.
-pub(crate) fn example(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .ok_or("target/PROFILE/deps")?;
-    let example = profile.join("examples").join(name);
-    if example.exists() {
-        Ok(example)
-    } else {
-        Err(format!("{example:?}: build it by `cargo build --examples`").into())
-    }
-}
 
 /// Runs an example that is expected to end by itself.
 pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<Output> {

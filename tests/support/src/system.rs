@@ -1,14 +1,17 @@
-//! Terminals, files and waits.
+//! Terminals, files, waits and programs.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use crate::Result;
 
 /// Returns both ends of a new terminal: the keyboard, and the end that a program has.
 ///
@@ -47,4 +50,22 @@ pub fn wait_until_readable(fd: impl AsFd, timeout: Duration) -> io::Result<bool>
     // poll(2) is not restarted after a signal: children of other tests end, and tests watch
     // signals.
     Ok(retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)))? > 0)
+}
+
+/// Returns the path of an example, next to the test that calls.
+///
+/// # Errors
+/// The text of the error says how to build the example if it is missing.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .ok_or("target/PROFILE/deps")?;
+    let example = profile.join("examples").join(name);
+    if example.exists() {
+        Ok(example)
+    } else {
+        Err(format!("{example:?}: build it by `cargo build --examples`").into())
+    }
 }

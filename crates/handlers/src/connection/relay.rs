@@ -265,6 +265,17 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     }
 }
 
+/// A side whose connection was never opened, because the socket was refused, ends here. Without
+/// this, the other side would wait for it for ever.
+impl<S> Drop for Relay<S> {
+    fn drop(&mut self) {
+        let own = self.own();
+        if matches!(own.stage, Stage::NotOpen) {
+            self.set_own(Stage::Closed, own.is_whole);
+        }
+    }
+}
+
 impl<S> fmt::Debug for Relay<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")

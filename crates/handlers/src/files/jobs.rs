@@ -105,8 +105,8 @@ where
 /// - `InvalidInput` if something other than a regular file is at `path`.
 /// - `NotFound` if `path` is a dangling symbolic link.
 ///
-/// After an error the old file is unchanged, with one exception: if `fsync` fails on the folder,
-/// the new file is already at the path, but may be lost in a power failure.
+/// After an error the old file is unchanged, with one exception: if `open` or `fsync` fails on the
+/// folder, the new file is already at the path, but may be lost in a power failure.
 ///
 /// # Source
 /// `rename(2)`, `fsync(2)`.
@@ -168,8 +168,8 @@ where
 ///
 /// If the job fails, `done` gets one of these errors, with the call and the path:
 /// - The errors of `open(2)`, `write(2)` and `fdatasync(2)`.
-/// - If the file was created, the errors of `fsync(2)` on its folder. The file then holds all of
-///   `bytes`, but it may be lost in a power failure.
+/// - If the file was created, the errors of `open(2)` and `fsync(2)` on its folder. The file then
+///   holds all of `bytes`, but it may be lost in a power failure.
 ///
 /// ```
 /// # use handlers::{WorkerPool, files};
@@ -332,7 +332,8 @@ fn folder_of(path: &Path) -> &Path {
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
-        .and_then(|folder| folder.sync_all())
+        .map_err(|error| named("open", folder, error))?
+        .sync_all()
         .map_err(|error| named("fsync", folder, error))
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Type};
 
-use crate::error::SystemError;
+use crate::error::{SystemError, named};
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};
 
@@ -128,7 +128,8 @@ pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     if let Some(sockets) = simulation::owner(fd) {
         return sockets.local_addr(fd);
     }
-    let address = SockRef::from(&fd).local_addr()?;
+    let named = |error| named(format_args!("getsockname on fd {}", fd.as_raw_fd()), error);
+    let address = SockRef::from(&fd).local_addr().map_err(named)?;
     Ok(address.as_socket().ok_or(ErrorKind::InvalidInput)?)
 }
 

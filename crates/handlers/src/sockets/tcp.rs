@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 #[cfg(feature = "simulation")]
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
@@ -84,5 +85,8 @@ pub(crate) fn set_nodelay(stream: &TcpStream, no_delay: bool) -> io::Result<()> 
     if simulation::owner(stream.as_fd()).is_some() {
         return Ok(()); // a simulation delays what it likes
     }
-    stream.set_nodelay(no_delay)
+    let call = || format!("setsockopt(TCP_NODELAY) on fd {}", stream.as_raw_fd());
+    stream
+        .set_nodelay(no_delay)
+        .map_err(|error| named(call(), error))
 }

@@ -1,13 +1,15 @@
 //! Calls on Unix sockets: binding, connecting, accepting.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::error::named;
 
 /// Returns a stream socket that is not bound yet. [`bind`] creates its file with this mode.
 pub(crate) fn unbound(mode: Option<u32>) -> io::Result<OwnedFd> {
@@ -46,5 +48,11 @@ pub(crate) fn accept(listener: &UnixListener) -> io::Result<(UnixStream, SocketA
 
 /// Returns the local address.
 pub(crate) fn local_addr(listener: &UnixListener) -> io::Result<SocketAddr> {
-    listener.local_addr()
+    let named = |error| {
+        named(
+            format_args!("getsockname on fd {}", listener.as_raw_fd()),
+            error,
+        )
+    };
+    listener.local_addr().map_err(named)
 }

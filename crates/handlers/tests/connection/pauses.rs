@@ -1,6 +1,7 @@
 //! Timeouts after a pause: bytes that the kernel has by then count first.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -94,6 +95,41 @@ fn after_a_pause_a_peer_that_has_read_the_queue_is_not_slow() -> Result {
     bench.turn();
     bench.run_until_idle();
     assert!(!bench.world.has("timeout Write"), "{:?}", bench.world.log);
+    Ok(())
+}
+
+#[test]
+fn after_a_pause_a_peer_that_has_ended_has_kept_the_deadline_of_a_close() -> Result {
+    for gracefully in [false, true] {
+        let (mut bench, mut slow) = slow(1, true)?;
+        let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+        bench.run_until_idle();
+        bench.with(key, move |connection| {
+            if gracefully {
+                connection.begin_response(); // so that the close waits for what follows
+                connection.close_gracefully(secs(10));
+            } else {
+                connection.close_after_flush(secs(10));
+            }
+        });
+        bench.run_until_idle();
+        slow.write_all(b"x")?;
+        far.write_all(b"in time")?;
+        far.shutdown(Shutdown::Write)?;
+        bench.turn();
+        if gracefully {
+            bench.run_until_idle();
+            assert_eq!(
+                bench.world.count("data in time"),
+                1,
+                "{:?}",
+                bench.world.log
+            );
+        } else {
+            bench.run_until_idle();
+            assert!(bench.world.has("close Finished"), "{:?}", bench.world.log);
+        }
+    }
     Ok(())
 }
 

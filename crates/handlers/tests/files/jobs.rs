@@ -97,7 +97,7 @@ fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
         let (real, link) = (folder.join("real"), folder.join("link"));
         fs::create_dir(&real)?;
         symlink(real.join("conf"), &link)?;
-        set_mode(&real, 0o300)?; // a file that may not be opened for reading cannot be synced
+        set_mode(&real, 0o300)?; // a folder that may not be opened for reading cannot be synced
         let append = |bytes: &'static str| -> Result<io::Result<()>> {
             let (mut reactor, pool) = with_pool(1)?;
             files::append(&pool, &link, bytes, |appended, cx| cx.state.push(appended))?;
@@ -108,7 +108,7 @@ fn an_append_that_makes_its_file_syncs_the_folder_too_and_no_other_does() {
         expect_error(
             append("new, ")?,
             ErrorKind::PermissionDenied,
-            &format!("fsync({})", real.display()),
+            &format!("open({})", real.display()),
         );
         append("and more")??;
         assert_eq!(read(&real.join("conf"), 100)??, b"new, and more");

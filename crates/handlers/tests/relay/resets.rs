@@ -10,8 +10,8 @@ use reactor::{ManualClock, Reactor};
 use support::reset;
 
 use crate::{
-    HIGH, PATIENCE, Piped, Result, begin, fill, options, pair, pipe, read_out, run_out, send_many,
-    turn_until_quiet,
+    HIGH, PATIENCE, Piped, Result, begin, fill, options, pair, patient, pipe, read_out, run_out,
+    send_many, turn_until_quiet,
 };
 
 #[test]
@@ -140,6 +140,27 @@ fn a_client_whose_server_refuses_is_reset() -> Result {
         (0, Some(ErrorKind::ConnectionReset)),
         "an empty answer would look like one"
     );
+    Ok(())
+}
+
+/// A listener drops the handler of a connection that epoll refuses, for example.
+#[test]
+fn a_server_is_closed_if_the_connection_of_its_client_is_never_opened() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut reactor = Reactor::new()?;
+    let (client_side, server_side) = Relay::pair();
+    let address = listener.local_addr()?;
+    client_side.gives_up(Connection::connect(
+        &mut reactor,
+        [address],
+        &options(),
+        server_side,
+    ));
+    drop(client_side);
+    let (server, _) = listener.accept()?;
+    patient(&server)?;
+    run_out(&mut reactor, &mut ())?;
+    assert_eq!(read_out(&server), (0, Some(ErrorKind::ConnectionReset)));
     Ok(())
 }
 

@@ -81,10 +81,7 @@ impl Sys {
 
     /// Makes the [`Wake`] that ends the waits of this loop from any thread. May be called once.
     pub(crate) fn wake(&mut self) -> Result<Wake, Error> {
-        let event = EventFd::counter(0).map_err(|source| Error::Loop {
-            call: "eventfd",
-            source,
-        })?;
+        let event = EventFd::for_loop()?;
         self.poller.watch_own(&event, Key::NULL)?;
         Ok(Wake {
             event,

@@ -307,9 +307,17 @@ impl State {
 
     /// Returns `true` if an end now would leave out bytes that were to be sent. Then the connection
     /// is reset, so that the peer does not mistake the bytes that it has for the whole stream.
+    ///
+    /// A socket that has failed is not always dead: `ENOBUFS` and `ENOMEM` leave it open, and a
+    /// plain close would send an end of stream.
     pub(super) const fn would_truncate(&self) -> bool {
-        let may_send = matches!(self.writing, Writing::Open | Writing::Ending);
-        may_send && (self.pending_responses > 0 || self.flags.has(Self::TRUNCATES))
+        match self.writing {
+            Writing::Open | Writing::Ending => {
+                self.pending_responses > 0 || self.flags.has(Self::TRUNCATES)
+            }
+            Writing::Failed => true,
+            Writing::Ended => false,
+        }
     }
 
     const TRUNCATES: Flags = Flags::QUEUED.union(Flags::CUT).union(Flags::IN_CALLBACK);

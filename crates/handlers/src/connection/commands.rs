@@ -15,6 +15,7 @@ use reactor::{Context, Error, Key, Registry};
 use super::connection::Connection;
 use super::key::ConnectionKey;
 use super::reason::CloseReason;
+use super::state::Writing;
 use super::write::Flow;
 
 pub(super) enum Command {
@@ -96,8 +97,9 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
 ///
 /// Inside that callback, and inside a closure of [`with`](Self::with) for the same connection,
 /// commands wait. When the callback returns they are applied in order, after everything that the
-/// callback has written and before the next callback. If the callback has closed the connection,
-/// commands that have no effect any more are dropped.
+/// callback has written and before the next callback. Writes are sent even if the callback has
+/// meanwhile closed its connection. Commands that have no effect any more are dropped: for example
+/// writes after a command that closes the connection, or if the write side was closed before.
 impl<S> ConnectionKey<S> {
     /// Sends `bytes` after everything that was written before, with [`Connection::write`] inside
     /// [`with`](Self::with).
@@ -257,6 +259,15 @@ impl<S> Connection<'_, S> {
             // Any other error has causes with effects of their own: the connection's callback has
             // closed the write side, or the socket has failed.
             Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Sends bytes that were accepted before [`close`](Self::close). As with other writes before
+    /// it, the connection is reset if the socket does not take them at once.
+    pub(super) fn write_closed(&mut self, bytes: Bytes) {
+        if self.state.writing() == Writing::Open && !bytes.is_empty() {
+            self.state.queue_or_new().push_shared(bytes);
+            self.send_queued();
         }
     }
 }

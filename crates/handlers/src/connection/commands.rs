@@ -15,6 +15,7 @@ use reactor::{Context, Error, Key, Registry};
 use super::connection::Connection;
 use super::key::ConnectionKey;
 use super::reason::CloseReason;
+use super::state::Writing;
 use super::write::Flow;
 
 pub(super) enum Command {
@@ -97,8 +98,10 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
 /// the callback or the closure returns.
 ///
 /// Several waiting commands are applied in the order of their calls: after everything that the
-/// callback or closure has written, and before the next callback. If the callback or closure has
-/// closed the connection, the waiting commands that can have no effect any more are dropped.
+/// callback or closure has written, and before the next callback. Writes are sent even if the
+/// callback or closure has closed the connection meanwhile. Waiting commands that can have no effect
+/// any more are dropped: for example writes after a command that closes the connection, or writes
+/// after the write side was closed.
 impl<S> ConnectionKey<S> {
     /// Sends `bytes` after all bytes that were written earlier, as [`Connection::write`] does
     /// inside [`with`](Self::with).
@@ -262,6 +265,15 @@ impl<S> Connection<'_, S> {
             // No other error needs handling, because its cause has an effect of its own: the
             // connection's callback has closed the write side, or the socket has failed.
             Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Sends bytes that were accepted before [`close`](Self::close). As with other writes before
+    /// it, the connection is reset if the socket does not take them at once.
+    pub(super) fn write_closed(&mut self, bytes: Bytes) {
+        if self.state.writing() == Writing::Open && !bytes.is_empty() {
+            self.state.queue_or_new().push_shared(bytes);
+            self.send_queued();
         }
     }
 }

@@ -12,13 +12,13 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use reactor::{Context, Io, Next};
 
-use super::commands;
+use super::commands::{self, Command};
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
 use super::later::run_later;
 use super::reason::CloseReason;
-use super::state::{Flags, Phase, State};
+use super::state::{Flags, Phase, State, Writing};
 use super::stream::Stream;
 use super::times::Timeout;
 use super::write::buffer::WriteBuffer;
@@ -314,8 +314,22 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     fn apply_commands(&mut self, cx: &mut Context<'_, S>) {
-        for command in commands::take(cx.registry, self.key.key()) {
-            self.connection().apply(command);
+        let commands = commands::take(cx.registry, self.key.key());
+        // The callback may have closed the write side by its connection, after it was told that
+        // these writes are queued. No end has been sent yet, so they come before it.
+        let is_ending = self.state.writing() == Writing::Ending;
+        if is_ending {
+            self.state.set_writing(Writing::Open);
+        }
+        let is_closed = matches!(self.state.reason, Some(CloseReason::Closed));
+        for command in commands {
+            match command {
+                Command::Write(bytes) if is_closed => self.connection().write_closed(bytes),
+                command => self.connection().apply(command),
+            }
+        }
+        if is_ending {
+            self.connection().shutdown();
         }
     }
 

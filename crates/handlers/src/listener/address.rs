@@ -1,8 +1,9 @@
 //! Addresses of listeners, and the options that a socket is made with.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +13,9 @@ use std::str::FromStr;
 /// - `unix:PATH`, a Unix socket at a path.
 /// - `unix:@NAME`, a Unix socket with a name in Linux's abstract namespace. Such a name is not a
 ///   file.
+///
+/// Displays in this form too, on one line: control characters, and bytes that are not UTF-8, are
+/// escaped. Any other address is parsed back from its display.
 ///
 /// ```
 /// use handlers::Address;
@@ -104,10 +108,32 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+            Self::Unix(path) => {
+                f.write_str("unix:")?;
+                write_name(path.as_os_str().as_bytes(), f)
+            }
+            Self::Abstract(name) => {
+                f.write_str("unix:@")?;
+                write_name(name, f)
+            }
         }
     }
+}
+
+/// Writes a name as it is read, with escapes for control characters and for bytes that are not
+/// text.
+fn write_name(name: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_debug())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        write!(f, "{}", chunk.invalid().escape_ascii())?;
+    }
+    Ok(())
 }
 
 /// The part of [`ListenOptions`](super::ListenOptions) that is needed to make a socket.
@@ -154,9 +180,23 @@ mod tests {
             "unix:/run/x.sock",
             "unix:relative",
             "unix:@name",
+            "unix:@it's a \\ \"näme\"",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_on_one_line() {
+        let shown = |bytes: &[u8]| {
+            let path = Address::Unix(std::ffi::OsStr::from_bytes(bytes).into());
+            [path, Address::Abstract(bytes.to_owned())].map(|address| address.to_string())
+        };
+        assert_eq!(
+            shown(b"a\nb\x1b"),
+            ["unix:a\\nb\\u{1b}", "unix:@a\\nb\\u{1b}"]
+        );
+        assert_eq!(shown(b"a\xffb"), ["unix:a\\xffb", "unix:@a\\xffb"]);
     }
 
     #[test]

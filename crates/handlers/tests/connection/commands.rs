@@ -139,6 +139,47 @@ fn a_connection_closed_through_its_own_key_sends_earlier_writes() -> Result {
     Ok(())
 }
 
+/// The bytes were accepted before.
+#[test]
+fn a_write_through_the_own_key_is_sent_although_the_callback_closes() -> Result {
+    let closes: [Act; 3] = [
+        |_, connection, _| connection.shutdown(),
+        |_, connection, _| connection.close_after_flush(secs(5)),
+        |_, connection, _| connection.close(),
+    ];
+    for close in closes {
+        let mut bench = Bench::new()?;
+        let handler = probe(move |event, connection, cx| {
+            if matches!(event, Event::Data(_)) {
+                let _ = connection.key().write(cx, b"message")?;
+                let _ = connection.write(b"answer ")?;
+                close(connection.key(), connection, cx);
+            }
+            Ok(default(&event, connection, cx))
+        });
+        let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+        far.write_all(b"x")?;
+        assert_eq!(bench.receive_all(&mut far)?, b"answer message");
+    }
+    Ok(())
+}
+
+/// They were accepted, so the stream is not whole.
+#[test]
+fn a_close_resets_if_bytes_written_through_the_own_key_do_not_fit() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = acts(|key, connection, cx| {
+        let _ = key.write(cx, &[7; 16_000_000]).unwrap();
+        connection.close();
+    });
+    let (_, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"x")?;
+    assert_eq!(bench.until_closed(), "close Closed");
+    let end = bench.receive_all(&mut far).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    Ok(())
+}
+
 #[test]
 fn a_direction_is_shut_down_by_ones_own_key() -> Result {
     let mut bench = Bench::new()?;

@@ -3,6 +3,7 @@
 mod asked;
 mod changed;
 mod clock;
+mod drawn;
 mod due;
 mod model;
 mod periodic;

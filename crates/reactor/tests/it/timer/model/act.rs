@@ -1,19 +1,19 @@
 //! The operations: on the registry and on the list, between turns and within callbacks.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Context, Interest, Missed, Next, Reactor, Registry, Then};
+use support::Result;
 
 use super::{
     Bomb, How, Id, Listed, NEVER, Nanos, OnPurpose, Op, Outcome, SOURCES, Slack, Step, World,
     duration,
 };
-use crate::{Result, readable};
 
 impl Outcome {
     fn leave<T>(self, again: T, done: T) -> io::Result<T> {
@@ -302,7 +302,8 @@ pub(super) fn step(reactor: &mut Reactor<World>, world: &mut World, step: Step) 
 
 /// Adds a source that is always ready. Its handler runs before the timers of its turn.
 pub(super) fn add_driver(reactor: &mut Reactor<World>) -> Result<UnixStream> {
-    let (near, far) = readable()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
     let driver = reactor.add(near, Interest::READABLE, |_, cx| {
         cx.state
             .begin_turn((cx.now() - cx.state.began.0).as_nanos() as Nanos);

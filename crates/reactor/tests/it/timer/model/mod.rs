@@ -1,12 +1,11 @@
 //! Timers and timeouts compared with a list that is searched from end to end, after any operations
 //! from any place.
 //!
-//! The operations are drawn: between turns, before the timers of a turn, in the callbacks of timers
+//! The operations come between turns, before the timers of a turn, and in the callbacks of timers
 //! and of sources. Each is applied to the registry and to the list. Each callback asks the list
 //! whether its time has come, and everything that the registry reports is compared.
 
 mod act;
-mod draw;
 mod list;
 
 use std::cell::Cell;
@@ -18,20 +17,18 @@ use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proptest::prelude::*;
 use reactor::{Key, ManualClock, Missed, PanicPolicy, Reactor, TimerKey};
+use support::Result;
 
 use self::act::{add_driver, step};
-use self::draw::{callback, steps};
-use crate::Result;
 
 /// Nanoseconds: delays, and times since the beginning.
-type Nanos = u64;
-const NEVER: Nanos = Nanos::MAX;
-const MS: Nanos = 1_000_000;
+pub(crate) type Nanos = u64;
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+pub(crate) const MS: Nanos = 1_000_000;
 /// A turn of this length counts for the timeouts that were set in it.
 const LONG: Nanos = 50 * MS;
-const SOURCES: usize = 3;
+pub(crate) const SOURCES: usize = 3;
 
 const fn duration(nanos: Nanos) -> Duration {
     if nanos == NEVER {
@@ -44,7 +41,7 @@ const fn duration(nanos: Nanos) -> Duration {
 /// An operation on timers or sources. A `usize` chooses a timer that exists or existed, or a
 /// source.
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     /// Arms a timer. With `true`, it captures a value that may panic when it is dropped.
     Arm(How, bool),
     Reset(usize, Nanos),
@@ -61,7 +58,7 @@ enum Op {
 
 /// How a timer is armed.
 #[derive(Clone, Copy, Debug)]
-enum How {
+pub(crate) enum How {
     After(Nanos),
     /// This long after now, or before.
     At(i64),
@@ -71,7 +68,7 @@ enum How {
 
 /// A step between turns.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Do(Op),
     Turn(Nanos),
     Advance(Nanos),
@@ -80,7 +77,7 @@ enum Step {
 
 /// The end of a callback.
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     Again(Nanos),
     AtWall(i64),
     Done,
@@ -184,7 +181,11 @@ struct Counts {
     deferred: u64,
 }
 
-fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPolicy) -> Result {
+pub(crate) fn compare(
+    steps: Vec<Step>,
+    callbacks: Vec<(Vec<Op>, Outcome)>,
+    policy: PanicPolicy,
+) -> Result {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<World>::builder()
         .clock(clock.clone())
@@ -238,16 +239,4 @@ fn compare(steps: Vec<Step>, callbacks: Vec<(Vec<Op>, Outcome)>, policy: PanicPo
         [world.counts.ran, world.counts.failures, panics]
     );
     Ok(())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-    #[test]
-    fn each_timer_runs_at_its_time_and_in_order_after_any_operations(
-        steps in steps(),
-        callbacks in prop::collection::vec(callback(), 0..60),
-        policy in prop_oneof![Just(PanicPolicy::Propagate), Just(PanicPolicy::RemoveHandler)],
-    ) {
-        compare(steps, callbacks, policy).unwrap();
-    }
 }

@@ -1,11 +1,11 @@
-//! The strategies that draw steps and operations.
+//! Drawn operations on timers and timeouts, compared with the list of [`model`](super::model).
 
 use std::io::ErrorKind;
 
 use proptest::prelude::*;
-use reactor::Missed;
+use reactor::{Missed, PanicPolicy};
 
-use super::{How, MS, NEVER, Nanos, Op, Outcome, SOURCES, Step};
+use super::model::{How, MS, NEVER, Nanos, Op, Outcome, SOURCES, Step, compare};
 
 fn delay() -> impl Strategy<Value = Nanos> {
     prop_oneof![
@@ -55,7 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-pub(super) fn callback() -> impl Strategy<Value = (Vec<Op>, Outcome)> {
+fn callback() -> impl Strategy<Value = (Vec<Op>, Outcome)> {
     let kind = prop_oneof![
         Just(ErrorKind::Interrupted),
         Just(ErrorKind::WouldBlock),
@@ -71,7 +71,7 @@ pub(super) fn callback() -> impl Strategy<Value = (Vec<Op>, Outcome)> {
     (prop::collection::vec(op(), 0..5), outcome)
 }
 
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => op().prop_map(Step::Do),
         3 => pass().prop_map(Step::Turn),
@@ -79,4 +79,16 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Run),
     ];
     prop::collection::vec(step, 1..100)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn each_timer_runs_at_its_time_and_in_order_after_any_operations(
+        steps in steps(),
+        callbacks in prop::collection::vec(callback(), 0..60),
+        policy in prop_oneof![Just(PanicPolicy::Propagate), Just(PanicPolicy::RemoveHandler)],
+    ) {
+        compare(steps, callbacks, policy).unwrap();
+    }
 }

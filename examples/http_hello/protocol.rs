@@ -1,52 +1,22 @@
-//! HTTP/1 server that says hello. Shows: a protocol on a buffered connection, keep-alive,
-//! pipelining, limits on the size and the time of a request, responses to bad requests. Leaves out:
-//! bodies (they are skipped), chunked ones (refused), TLS.
-//!
-//! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080
-//! Try: curl -v http://127.0.0.1:8080/
+//! HTTP/1: the requests of one connection, and the answers to them.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use handlers::signal::{self, Signal};
-use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit,
-    ConnectionOptions, ListenOptions,
-};
+use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey};
 use httparse::{EMPTY_HEADER, Request, Status};
-use reactor::{Context, PanicPolicy, Reactor, Then, TimerKey};
-use tracing_subscriber::EnvFilter;
+use reactor::{Context, Then, TimerKey};
 
 /// The time that connections have to end: to send their queued data, and for the client to read it.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// The maximum length of a request line and its headers.
 const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
 const HELLO: &str = "Hello, world!\n";
 
-/// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it gracefully, another one a
-/// second later at once.
-#[derive(Parser)]
-struct Options {
-    /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: Address,
-    /// Maximum number of open connections; more wait in the kernel's queue
-    #[arg(long, value_name = "N")]
-    max_connections: Option<usize>,
-    /// Close connections that have been silent for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    idle_timeout: u64,
-    /// Close connections whose request, its body included, is incomplete for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    request_timeout: u64,
-}
-
 /// One connection.
-struct Http {
+pub(crate) struct Http {
     /// The rest of the body of a request that was answered.
     body_left: u64,
     request_timeout: Duration,
@@ -187,7 +157,7 @@ fn answer<S>(
 }
 
 impl Http {
-    const fn new(request_timeout: Duration) -> Self {
+    pub(crate) const fn new(request_timeout: Duration) -> Self {
         Self {
             body_left: 0,
             request_timeout,
@@ -281,52 +251,6 @@ impl<S: 'static> ConnectionHandler<S> for Http {
     fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(deadline) = self.deadline.take() {
             let _ = cx.registry.cancel(deadline); // a timer that has run has ended
-        }
-    }
-}
-
-fn run(options: &Options) -> io::Result<()> {
-    let mut reactor = Reactor::<()>::builder()
-        .on_panic(PanicPolicy::RemoveHandler)
-        .build()?;
-    let listener = ListenOptions::new()
-        .limit(options.max_connections.map(ConnectionLimit::new))
-        .bind(&options.listen)?;
-    let address = listener.local_addr()?;
-    let connections =
-        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
-    let request_timeout = Duration::from_secs(options.request_timeout);
-    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| {
-        Ok(Http::new(request_timeout))
-    })?;
-    signal::shutdown_on(
-        &mut reactor,
-        [Signal::INT, Signal::TERM],
-        move |_arrival, cx| server.stop(cx.registry, GRACE),
-    )?;
-
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on {address}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
-    // Returns after a signal has stopped the listener and its connections have ended.
-    reactor.run(&mut ())?;
-    Ok(())
-}
-
-fn main() -> ExitCode {
-    let options = Options::parse(); // exits with 2 on bad arguments, and names them
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .log_internal_errors(false) // else a panic when standard error is on a full disk
-        .init();
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("http_hello: {error}");
-            ExitCode::FAILURE
         }
     }
 }

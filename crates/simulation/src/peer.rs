@@ -118,8 +118,7 @@ impl Peer {
         })
     }
 
-    /// Makes two ends of a connection: one for a daemon, which is connected already, and one for its
-    /// peer.
+    /// Makes the two ends of an open connection. Returns the end of the daemon and that of its peer.
     ///
     /// ```
     /// use std::io::{Read, Write};

@@ -99,9 +99,9 @@ fn drop_stale<S>(registry: &mut Registry<S>) {
 ///
 /// Several waiting commands are applied in the order of their calls: after everything that the
 /// callback or closure has written, and before the next callback. Writes are sent even if the
-/// callback or closure has closed the connection meanwhile. Waiting commands that can have no effect
-/// any more are dropped: for example writes after a command that closes the connection, or writes
-/// after the write side was closed.
+/// callback or closure has closed the connection meanwhile. Waiting commands that can have no
+/// effect any more are dropped: for example writes after a command that closes the connection, or
+/// writes after the write side was closed.
 impl<S> ConnectionKey<S> {
     /// Sends `bytes` after all bytes that were written earlier, as [`Connection::write`] does
     /// inside [`with`](Self::with).

@@ -41,8 +41,8 @@ pub trait Handler<S, T> {
     ///
     /// The log level is WARN, or DEBUG for the kinds of error that any peer can cause:
     /// `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`,
-    /// `HostUnreachable`, `NetworkUnreachable`, `InvalidData`, `UnexpectedEof`, and `QuotaExceeded`
-    /// unless it is an [`Error`](crate::Error) of the loop.
+    /// `HostUnreachable`, `NetworkUnreachable`, `ConnectionRefused`, `EHOSTDOWN`, `InvalidData`,
+    /// `UnexpectedEof`, and `QuotaExceeded` unless it is an [`Error`](crate::Error) of the loop.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
     /// Called just before the source is closed, whatever ends the registration, the drop of the

@@ -13,6 +13,7 @@ mod bind;
 mod inherited;
 mod on_end;
 mod options;
+mod reports;
 mod server;
 mod stopping;
 mod unix;
@@ -80,8 +81,8 @@ impl Listener {
 
     /// Accepts connections and passes each to `accept`, which opens it on this loop or on
     /// [another](Accepted), or refuses it by dropping it. An error of `accept` drops that
-    /// connection and no other. To pause the listener, and for the ways in which it ends by itself,
-    /// see [`serve`](Self::serve).
+    /// connection and no other. It is logged as a warning, at most once a minute. To pause the
+    /// listener, and for the ways in which it ends by itself, see [`serve`](Self::serve).
     ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener

@@ -114,8 +114,8 @@ impl ListenOptions {
         self
     }
 
-    /// Sets the limit on open connections. Further clients wait in the kernel's accept queue.
-    /// Default: no limit.
+    /// Sets the limit on open connections. Further clients wait in the kernel's accept queue. A
+    /// reached limit is logged at INFO, at most once a minute. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};

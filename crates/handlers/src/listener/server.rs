@@ -24,7 +24,8 @@ struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
     /// Accepts connections and opens each with the handler that `handler` returns. An error of
-    /// `handler` drops that connection and no other.
+    /// `handler` drops that connection and no other. It is logged as a warning, at most once a
+    /// minute.
     ///
     /// The listener keeps [`Reactor::run`](reactor::Reactor::run) alive until it is
     /// [stopped](ServerKey::stop). If its socket stops listening, the listener ends with

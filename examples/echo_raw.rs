@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::replace;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ struct Server {
     /// The timer that ends a pause of the listener.
     retry: TimerKey,
     idle_timeout: Option<Duration>,
+    /// Set after the first report: any client can cause the trouble again and again.
+    out_of_resources_reported: bool,
     scratch: Vec<u8>,
 }
 
@@ -119,7 +122,8 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, Server>) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_CALL_MAX {
             if cx.state.connections >= cx.state.connections_max {
-                tracing::info!(
+                // At DEBUG, since any client can cause it again and again.
+                tracing::debug!(
                     connections = cx.state.connections,
                     "connection limit reached: accepting paused"
                 );
@@ -137,12 +141,14 @@ impl<L: Accept> Handler<Server, L> for Acceptor {
                             cx.state.connections += 1;
                             tracing::debug!(%key, connections = cx.state.connections, "accepted");
                         }
-                        Err(refused) => tracing::warn!(%refused, "connection dropped"),
+                        Err(refused) => tracing::debug!(%refused, "connection dropped"),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if out_of_resources(&error) => {
-                    tracing::warn!(%error, "accepting paused");
+                    if !replace(&mut cx.state.out_of_resources_reported, true) {
+                        tracing::warn!(%error, "accepting paused; this is not reported again");
+                    }
                     cx.registry.set_interest(cx.key(), Interest::NONE)?;
                     cx.registry.reset(cx.state.retry, ACCEPT_PAUSE)?;
                     break;
@@ -319,6 +325,7 @@ fn serve(options: Options) -> Result<Infallible, Box<dyn std::error::Error>> {
         listener,
         retry,
         idle_timeout: options.idle_timeout.map(Duration::from_secs),
+        out_of_resources_reported: false,
         scratch: vec![0; READ_MAX],
     };
     reactor.run(&mut server)?;

@@ -36,6 +36,9 @@ struct Options {
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_connections: usize,
+    /// Close clients that have been silent for this long; CONFIG SET timeout changes it
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout: Option<u64>,
     /// Poll for up to this long before sleeping, while that finds work; 0 disables it
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
     spin: u64,
@@ -57,6 +60,7 @@ fn run(options: Options) -> io::Result<()> {
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
     let connections = ConnectionOptions::new()
+        .idle_timeout(options.idle_timeout.map(Duration::from_secs))
         .max_buffered_input(COMMAND_MAX)
         .max_write_queue(2 * REPLY_MAX);
     let server = listener.serve(&mut reactor, &connections, |_peer, cx| {

@@ -182,6 +182,15 @@ fn a_subscriber_that_does_not_read_costs_bounded_memory_and_is_closed() -> Resul
 }
 
 #[test]
+fn a_client_that_never_ends_its_command_is_closed_when_it_is_silent() -> Result {
+    let server = start(&["--idle-timeout", "1"])?;
+    let mut client = server.connect()?;
+    client.write_all(b"*1\r\n$4\r\nPI")?;
+    assert_eq!(client.read(&mut [0; 16])?, 0);
+    Ok(())
+}
+
+#[test]
 fn a_message_is_kept_once_for_all_clients_that_have_not_read_it() -> Result {
     let server = start(&[])?;
     let mut subscribers = (0..50)

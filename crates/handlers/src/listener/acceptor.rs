@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
 use super::options::ListenOptions;
+use super::reports::Reports;
 use super::{on_end, stopping};
 use crate::error::errno;
 use crate::limit::{ConnectionLimit, Permit};
@@ -58,6 +59,7 @@ where
         admission,
         pause: BACK_OFF.0,
         is_stopping: false,
+        reports: Reports::default(),
     };
     let added = match socket {
         Socket::Tcp(listener) => registry
@@ -103,11 +105,7 @@ impl Admission {
     /// Returns a permit for one more connection. At the limit, returns `None`, and this listener is
     /// notified once there is room.
     fn acquire(&self) -> Option<Permit> {
-        let permit = self.limit.acquire_or_wait(&self.wake);
-        if permit.is_none() {
-            tracing::info!(limit = ?self.limit, "connection limit reached: accepting paused");
-        }
-        permit
+        self.limit.acquire_or_wait(&self.wake)
     }
 }
 
@@ -120,6 +118,7 @@ struct Acceptor<F> {
     /// `true` while the server stops: connections that are already queued are accepted, then the
     /// listener ends.
     is_stopping: bool,
+    reports: Reports,
 }
 
 impl<F> Acceptor<F> {
@@ -203,15 +202,21 @@ where
             if self.is_stopping && !has_input(listener.as_fd()) {
                 return Ok(Next::Remove);
             }
-            let permit = match self.admission.as_ref().map(Admission::acquire) {
-                Some(None) => return self.back_off(None, cx),
-                permit => permit.flatten(),
+            let permit = match &self.admission {
+                Some(admission) => match admission.acquire() {
+                    None => {
+                        self.reports.at_limit(&admission.limit, cx.now());
+                        return self.back_off(None, cx);
+                    }
+                    permit => permit,
+                },
+                None => None,
             };
             match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
                     self.pause = BACK_OFF.0;
                     if let Err(error) = (self.accept)(Accepted::new(accepted, permit), cx) {
-                        tracing::warn!(%error, "connection dropped");
+                        self.reports.dropped(&error, cx.now());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => {
@@ -226,8 +231,8 @@ where
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if is_out_of_resources(&error) => {
-                    tracing::warn!(%error, pause = ?self.pause, "out of resources for another connection: accepting paused");
                     let pause = self.pause;
+                    self.reports.out_of_resources(&error, pause, cx.now());
                     self.pause = (pause * 2).min(BACK_OFF.1);
                     return self.back_off(Some(pause), cx);
                 }

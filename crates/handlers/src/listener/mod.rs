@@ -13,6 +13,7 @@ mod bind;
 mod inherited;
 mod on_end;
 mod options;
+mod reports;
 mod server;
 mod stopping;
 mod unix;
@@ -83,7 +84,8 @@ impl Listener {
 
     /// Accepts connections, and passes each connection to the callback `accept`. The callback opens
     /// the connection on this loop or on [another loop](Accepted), or drops the connection to
-    /// refuse it. If the callback returns an error, only this connection is dropped.
+    /// refuse it. If the callback returns an error, only this connection is dropped. The error is
+    /// logged at WARN, at most once a minute.
     ///
     /// The returned key identifies the listener. To stop accepting, [remove](Registry::remove) it.
     /// [`serve`](Self::serve) describes how to pause the listener, and how it ends by itself.

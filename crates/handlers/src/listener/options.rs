@@ -121,7 +121,8 @@ impl ListenOptions {
     }
 
     /// Sets the limit on open connections. While the limit is reached, further clients wait in the
-    /// kernel's accept queue. Default: no limit.
+    /// kernel's accept queue. A reached limit is logged at INFO, at most once a minute. Default: no
+    /// limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};

@@ -24,7 +24,8 @@ struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
 
 impl Listener {
     /// Accepts connections, and opens each connection with the handler that the closure `handler`
-    /// returns. If `handler` returns an error, only this connection is dropped.
+    /// returns. If `handler` returns an error, only this connection is dropped. The error is logged
+    /// at WARN, at most once a minute.
     ///
     /// The listener keeps [`Reactor::run`](reactor::Reactor::run) alive until it is
     /// [stopped](ServerKey::stop). If its socket stops listening, the listener ends with

@@ -217,6 +217,38 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
 }
 
 #[test]
+fn a_half_closed_peer_that_never_reads_ends_by_the_write_timeout() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| match event {
+        Event::Data(question) => connection.write(&pattern(MUCH)).map(|_flow| question.len()),
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (_, mut far) =
+        bench.open_unix(&ConnectionOptions::new().write_timeout(secs(10)), handler)?;
+    far.write_all(b"a question")?;
+    far.shutdown(std::net::Shutdown::Write)?;
+    bench.run_until_idle();
+    bench.advance(ms(9999));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Write)");
+    Ok(())
+}
+
+#[test]
+fn without_timeouts_silent_peers_and_peers_that_do_not_read_stay() -> Result {
+    let mut bench = Bench::new()?;
+    let (_, _silent) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    let (key, _deaf) = bench.open_unix(&ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
+    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
+    bench.run_until_idle();
+    bench.advance(secs(365 * 24 * 3600));
+    assert_eq!(bench.world.log, ["open", "open"]);
+    Ok(())
+}
+
+#[test]
 fn bytes_held_by_our_own_rate_do_not_time_out_the_peer() -> Result {
     let mut bench = Bench::new()?;
     let slow = RateLimit::new(1, 80);

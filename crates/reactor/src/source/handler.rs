@@ -44,9 +44,9 @@ pub trait Handler<S, T> {
     ///
     /// The log level is WARN, but DEBUG for the kinds of error that any peer can cause:
     /// `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, `TimedOut`,
-    /// `HostUnreachable`, `NetworkUnreachable`, `InvalidData`, `UnexpectedEof` and `QuotaExceeded`.
-    /// An [`io::Error`] that was converted from an [`Error`](crate::Error) of this crate is logged
-    /// at WARN, whatever its kind.
+    /// `HostUnreachable`, `NetworkUnreachable`, `ConnectionRefused`, `InvalidData`, `UnexpectedEof`
+    /// and `QuotaExceeded`, and the errno `EHOSTDOWN`. An [`io::Error`] that was converted from an
+    /// [`Error`](crate::Error) of this crate is logged at WARN, whatever its kind.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
     /// Called just before the source is closed, whatever ends the registration, even when the

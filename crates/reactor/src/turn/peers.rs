@@ -2,7 +2,9 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::error::Error;
+use rustix::io::Errno;
+
+use crate::error::{Error, errno};
 
 /// Returns `true` if peers cause this error regularly: they vanish, cannot be reached, break off,
 /// or send invalid data. A warning for each such error would let any peer fill the log. An error of
@@ -15,10 +17,14 @@ pub(crate) fn is_of_a_peer(error: &io::Error) -> bool {
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected
     );
+    // A firewall in front of a peer that has vanished answers by "refused" or "host down".
     let is_out_of_reach = matches!(
         error.kind(),
-        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
-    );
+        ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::ConnectionRefused
+    ) || errno(error) == Some(Errno::HOSTDOWN.raw_os_error());
     let makes_no_sense = matches!(
         error.kind(),
         ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::QuotaExceeded
@@ -38,6 +44,7 @@ mod tests {
             ErrorKind::InvalidData,
             ErrorKind::QuotaExceeded,
             ErrorKind::TimedOut,
+            ErrorKind::ConnectionRefused,
         ] {
             assert!(
                 is_of_a_peer(&kind.into()) && is_of_a_peer(&io::Error::new(kind, "with a text")),
@@ -52,6 +59,7 @@ mod tests {
         ] {
             assert!(!is_of_a_peer(&kind.into()), "{kind}");
         }
+        assert!(is_of_a_peer(&Errno::HOSTDOWN.into()));
         let full = io::Error::from(Error::Full {
             fd: 7,
             max_registrations: 1,

@@ -1,0 +1,252 @@
+//! The log of a server whose clients misbehave: no client can fill it.
+
+#![cfg(feature = "framing")]
+
+use std::fmt::{Debug, Write as _};
+use std::io::{self, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use handlers::{
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, Lines,
+    ListenOptions, Listener, on_data, on_frames,
+};
+use reactor::{Context, ManualClock, Reactor};
+use support::{PATIENCE, Result, reset, turn_until};
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber, subscriber};
+
+/// The clients of each test. Each of them would be a line.
+const CLIENTS: usize = 50;
+
+/// A subscriber that keeps the level and the fields of each event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Log {
+    /// Returns the lines that a daemon shows: those of INFO and above.
+    fn shown(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = lines.iter().filter(|(level, _)| *level <= Level::INFO);
+        shown.map(|(_, line)| line.clone()).collect()
+    }
+
+    /// Returns how many lines of any level contain `text`.
+    fn count(&self, text: &str) -> usize {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|(_, line)| line.contains(text)).count()
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            let _ = write!(line, "{field}={value:?} ");
+        });
+        let entry = (*event.metadata().level(), line);
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push(entry);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The counts of a test.
+#[derive(Debug, Default)]
+struct Seen {
+    opened: usize,
+    closed: usize,
+    refused: usize,
+}
+
+struct Counted;
+
+impl ConnectionHandler<Seen> for Counted {
+    fn on_open(
+        &mut self,
+        _: &mut Connection<'_, Seen>,
+        cx: &mut Context<'_, Seen>,
+    ) -> io::Result<()> {
+        cx.state.opened += 1;
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _: &mut Connection<'_, Seen>,
+        _: &mut Context<'_, Seen>,
+    ) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, _: CloseReason, cx: &mut Context<'_, Seen>) {
+        cx.state.closed += 1;
+    }
+}
+
+fn reactor() -> Result<Reactor<Seen>> {
+    Ok(Reactor::builder().clock(ManualClock::new()).build()?)
+}
+
+fn bind(limit: impl Into<Option<ConnectionLimit>>) -> Result<(Listener, SocketAddr)> {
+    let listener = ListenOptions::new()
+        .limit(limit)
+        .bind(&"127.0.0.1:0".parse()?)?;
+    match listener.local_addr()? {
+        Address::Tcp(address) => Ok((listener, address)),
+        other => Err(format!("{other} is not TCP").into()),
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let client = TcpStream::connect_timeout(&address, PATIENCE)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    Ok(client)
+}
+
+#[test]
+fn clients_that_come_and_go_at_the_limit_are_one_line_a_minute() -> Result {
+    let log = Log::default();
+    let _guard = subscriber::set_default(log.clone());
+    let (mut reactor, mut seen) = (reactor()?, Seen::default());
+    let (listener, address) = bind(ConnectionLimit::new(1))?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_, _| Ok(Counted))?;
+    for minute in 1..=2 {
+        for _ in 0..CLIENTS {
+            let client = connect(address)?;
+            let opened = seen.opened;
+            turn_until(&mut reactor, &mut seen, |seen| seen.opened > opened)?;
+            drop(client);
+            turn_until(&mut reactor, &mut seen, |seen| seen.closed > opened)?;
+        }
+        let shown = log.shown();
+        assert_eq!(shown.len(), minute, "{shown:#?}");
+        assert!(shown.iter().all(|line| line.contains("limit reached")));
+        reactor.advance(&mut seen, Duration::from_secs(60))?;
+    }
+    let second = log.shown().pop().unwrap_or_default();
+    assert!(
+        second.contains(&format!("suppressed={}", CLIENTS - 1)),
+        "{second}"
+    );
+    Ok(())
+}
+
+#[test]
+fn clients_that_are_refused_are_one_warning_a_minute() -> Result {
+    let log = Log::default();
+    let _guard = subscriber::set_default(log.clone());
+    let (mut reactor, mut seen) = (reactor()?, Seen::default());
+    let (listener, address) = bind(None)?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_, cx| {
+        cx.state.refused += 1;
+        Err::<Counted, _>(io::Error::other("not on the list"))
+    })?;
+    for minute in 1..=2 {
+        let clients = (0..CLIENTS)
+            .map(|_| connect(address))
+            .collect::<Result<Vec<_>>>()?;
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.refused == minute * CLIENTS
+        })?;
+        drop(clients);
+        assert_eq!(log.shown().len(), minute, "{:#?}", log.shown());
+        reactor.advance(&mut seen, Duration::from_secs(60))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_that_a_full_loop_drops_are_one_warning() -> Result {
+    let log = Log::default();
+    let _guard = subscriber::set_default(log.clone());
+    let mut reactor = Reactor::<Seen>::builder()
+        .clock(ManualClock::new())
+        .max_registrations(1) // for the listener
+        .build()?;
+    let mut seen = Seen::default();
+    let (listener, address) = bind(None)?;
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_, cx| {
+        cx.state.refused += 1;
+        Ok(Counted)
+    })?;
+    let clients = (0..CLIENTS)
+        .map(|_| connect(address))
+        .collect::<Result<Vec<_>>>()?;
+    turn_until(&mut reactor, &mut seen, |seen| seen.refused == CLIENTS)?;
+    for mut client in clients {
+        assert_eq!(client.read(&mut [0])?, 0, "it is closed");
+    }
+    assert_eq!(
+        (seen.opened, log.shown().len()),
+        (0, 1),
+        "{:#?}",
+        log.shown()
+    );
+    Ok(())
+}
+
+#[test]
+fn garbage_resets_and_half_messages_are_no_warnings() -> Result {
+    let log = Log::default();
+    let _guard = subscriber::set_default(log.clone());
+    let (mut reactor, mut seen) = (reactor()?, Seen::default());
+    let open = ConnectionLimit::new(usize::MAX);
+    let (lines, lines_address) = bind(open.clone())?;
+    lines.serve(&mut reactor, &ConnectionOptions::new(), |_, cx| {
+        cx.state.opened += 1;
+        Ok(on_frames(Lines::new(8), |_line, connection, _cx| {
+            connection.write(b"pong\n").map(|_flow| ())
+        }))
+    })?;
+    let (hoards, hoards_address) = bind(open.clone())?;
+    let small = ConnectionOptions::new().max_buffered_input(8);
+    hoards.serve(&mut reactor, &small, |_, cx| {
+        cx.state.opened += 1;
+        Ok(on_data(|_data, _connection, _cx| Ok(0)))
+    })?;
+    for number in 0..CLIENTS {
+        let mut client = connect(if number % 5 == 0 {
+            hoards_address
+        } else {
+            lines_address
+        })?;
+        match number % 5 {
+            0 | 1 => client.write_all(b"\0\xff much too long for it")?,
+            2 => reset(client)?,
+            3 => {
+                client.write_all(b"ping\nping\nping\n")?; // gone before it reads
+                reset(client)?;
+            }
+            _ => {
+                client.write_all(b"half")?;
+                drop(client);
+            }
+        }
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.opened > number && open.open() == 0
+        })?;
+    }
+    assert_eq!(log.shown(), [""; 0]);
+    assert!(
+        log.count("a peer failed") >= CLIENTS / 5,
+        "each is a line of DEBUG"
+    );
+    assert_eq!(log.count("much too long"), 0, "no line quotes a peer");
+    Ok(())
+}

@@ -72,8 +72,8 @@ use self::watch::{ExitCallback, spawn_watched, watch_child};
 pub struct Exit {
     /// The process id that the child had. Another process may have this id by now.
     pub pid: u32,
-    /// The exit code of the child. If a signal has ended the child,
-    /// [`ExitStatusExt::signal`](std::os::unix::process::ExitStatusExt::signal) returns it.
+    /// The exit code of the child, or the signal that has ended it.
+    /// [`ExitStatusExt::signal`](std::os::unix::process::ExitStatusExt::signal) returns the signal.
     pub status: ExitStatus,
     /// The resources that the child has used.
     pub usage: Usage,
@@ -87,9 +87,11 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Processor time in user mode, summed over the child and its children that are included.
+    /// Processor time in user mode, summed over the child and those of its own children that it has
+    /// waited for.
     pub user: Duration,
-    /// Processor time in the kernel, summed over the child and its children that are included.
+    /// Processor time in the kernel, summed over the child and those of its own children that it
+    /// has waited for.
     pub system: Duration,
     /// The maximum resident memory, in bytes, of a single process: the child or one of its own
     /// children. The process with the largest maximum counts, so the value is not a sum.

@@ -148,8 +148,8 @@ impl From<SupervisorKey> for Key {
     }
 }
 
-/// Formats the [`Key`] that this key converts to, such as `7v0` for the seventh supervisor of its
-/// loop.
+/// Displays as the [`Key`] that this key converts to, for example `7v0`. The number before the `v`
+/// is 7 for the seventh supervisor that was started on the loop. The number after it is always 0.
 impl fmt::Display for SupervisorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Key::from(*self).fmt(f)

@@ -106,12 +106,12 @@ impl<S> ConnectionKey<S> {
     /// Sends `bytes` after all bytes that were written earlier, as [`Connection::write`] does
     /// inside [`with`](Self::with).
     ///
-    /// This also works while a callback of the connection itself is running. So you can send a
-    /// message to all subscribers, even to the subscriber whose callback publishes it. In this case
-    /// the bytes are sent when the running callback returns, after that callback's own writes, and
-    /// this method returns [`Flow::Open`]. If the queue then has no room for the bytes, the
-    /// connection ends with an error of kind `QuotaExceeded`, so that the peer does not miss a part
-    /// of the stream without notice.
+    /// You can call this method even while a callback of the connection itself is running. So you
+    /// can send a message to all subscribers, even to the subscriber whose callback publishes it.
+    /// While such a callback is running, this method returns [`Flow::Open`], and the bytes are sent
+    /// when the callback returns, after the callback's own writes. If the write queue has no room
+    /// for the bytes at that time, the connection ends with an error of kind `QuotaExceeded`.
+    /// Otherwise a part of the stream would be missing, and the peer would not notice.
     ///
     /// ```
     /// use handlers::ConnectionKey;
@@ -136,7 +136,9 @@ impl<S> ConnectionKey<S> {
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of the socket, if the socket has failed and the connection is not reading.
+    /// - The error of the socket, if the socket has failed and the connection is not reading. If it
+    ///   is reading, this call returns no error, and
+    ///   [`on_close`](crate::ConnectionHandler::on_close) reports the failure later.
     ///
     /// [`Connection::write`] describes these errors in detail.
     pub fn write(self, cx: &mut Context<'_, S>, bytes: &[u8]) -> io::Result<Flow> {
@@ -173,7 +175,9 @@ impl<S> ConnectionKey<S> {
     /// - `QuotaExceeded` if more than
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued.
-    /// - The error of the socket, if the socket has failed and the connection is not reading.
+    /// - The error of the socket, if the socket has failed and the connection is not reading. If it
+    ///   is reading, this call returns no error, and
+    ///   [`on_close`](crate::ConnectionHandler::on_close) reports the failure later.
     ///
     /// [`Connection::write`] describes these errors in detail.
     pub fn write_bytes(self, cx: &mut Context<'_, S>, bytes: Bytes) -> io::Result<Flow> {

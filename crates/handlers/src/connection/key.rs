@@ -53,9 +53,9 @@ impl<S> ConnectionKey<S> {
     /// before `access`.
     ///
     /// The writes of `access` are sent with the [deferred callbacks](reactor::Registry::defer) of
-    /// the turn. All writes of a turn are sent by one system call. If the deferred callbacks of
-    /// this turn have already run, the writes are sent in the next turn. In three cases writes are
-    /// sent earlier:
+    /// the turn. All writes of a turn to this connection are usually sent by one system call. If
+    /// the deferred callbacks of this turn have already run, the writes are sent in the next turn.
+    /// In three cases writes are sent earlier:
     /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So if
     ///   `write` returns [`Flow::Full`](crate::Flow::Full), it has already tried to send, and the
     ///   peer has not taken the queued bytes.

@@ -194,7 +194,7 @@ impl ConnectionOptions {
 
     /// Sets the local address that the sockets of
     /// [`Connection::connect`](crate::Connection::connect) are bound to. For a target of another
-    /// address family this option has no effect. Default: chosen by the kernel.
+    /// address family this option has no effect. By default the kernel chooses the address.
     #[must_use]
     pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_addr = address.into())

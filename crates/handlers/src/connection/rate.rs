@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A rate limit in bytes a second, which allows bursts. It is a token bucket: the bucket fills at
-/// the rate, holds at most the bytes of a burst, and each byte read or written is taken out of it.
+/// the rate, holds at most the bytes of a burst, and each byte that is read or written is taken
+/// out of it.
 ///
 /// Clones share one bucket. [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate) and
 /// [`shared_write_rate`](crate::ConnectionOptions::shared_write_rate) use this bucket: all

@@ -132,7 +132,8 @@ impl Console {
     /// [`Interest::READABLE`] again.
     ///
     /// Call this method on the loop's thread. Open only one console at a time. If there were two,
-    /// each would get only a part of the lines.
+    /// each would get only a part of the lines. Do not read from [`std::io::stdin`] before this
+    /// call: it buffers ahead, and the lines in its buffer never reach the console.
     ///
     /// The console keeps [`Reactor::run`](reactor::Reactor::run) alive until the end of the input,
     /// which may never come at a terminal. To let `run` return before the end of the input, pass
@@ -144,15 +145,17 @@ impl Console {
     /// terminal must be in canonical (line) mode, which is its default. The console reads in a way
     /// that depends on the input:
     /// - A terminal or a pipe is opened a second time, through `/proc`, so that its open file
-    ///   description is not shared. This is not possible if `/proc` is not mounted, or if the
-    ///   terminal belongs to another user after `su`. In these cases the input is polled before
-    ///   each read. If another process takes the input between the poll and the read, the read
-    ///   blocks the loop until there is more input.
+    ///   description is not shared. The console does not do this if `/proc` is not mounted, if the
+    ///   terminal or the pipe belongs to another user, for example after `su`, or if all writers of
+    ///   the pipe have closed it. In these cases the input is polled before each read. If another
+    ///   process takes the input between the poll and the read, the read blocks the loop until
+    ///   there is more input or the input ends.
     /// - A socket is read by `recv(2)` with `MSG_DONTWAIT`.
     /// - A file is read from its current position.
     ///
-    /// The console reads more bytes than it has reported as lines. Therefore, if another program
-    /// reads the same file or pipe afterwards, it misses some bytes after the last reported line.
+    /// The console reads ahead: it may have read more bytes than it has reported as lines.
+    /// Therefore, if another program reads the same file or pipe afterwards, it may miss some bytes
+    /// after the last reported line.
     ///
     /// If this process is a background process of a shell and reads from the terminal, the kernel
     /// stops it by `SIGTTIN`. If this process ignores `SIGTTIN`, or has no parent left that could
@@ -170,8 +173,9 @@ impl Console {
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
     ///
     /// # Source
-    /// `fcntl(2)`, `F_SETFL`, on the shared flags; `proc(5)`, `/proc/pid/fd`; `termios(3)`,
-    /// canonical mode.
+    /// - The shared flags: `F_SETFL` in `fcntl(2)`.
+    /// - The second open: `/proc/pid/fd` in `proc(5)`.
+    /// - The canonical mode: `termios(3)`.
     #[track_caller]
     pub fn open<S, F>(&self, registry: &mut Registry<S>, callback: F) -> io::Result<Key>
     where

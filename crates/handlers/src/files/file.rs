@@ -51,8 +51,9 @@ pub enum Change {
 ///   the file, the write is not reported. A write through `mmap(2)` and a `truncate(2)` by path are
 ///   not reported either. A new file may be reported twice: when it is created, and when it is
 ///   written.
-/// - `chmod`, `touch` and a new hard link to the file are reported as [`Change::Changed`]. They may
-///   make the file readable, or may be meant as a sign to read the file again.
+/// - `chmod`, `touch` and a new hard link to the file are reported as [`Change::Changed`]. The
+///   reasons are that `chmod` may make the file readable, and that `touch` may be meant as a sign
+///   to read the file again.
 /// - If a folder is at the path, it counts as an existing file, but changes of the folder's entries
 ///   are not reported. To watch the entries, use [`watch_folder`](super::watch_folder).
 /// - If a file system is mounted on a folder on the way, this is not reported. An unmount is

@@ -29,14 +29,14 @@ pub enum FolderChange {
     Created(OsString),
     /// An entry was moved here from another folder, by `rename(2)`. A file that a program delivers
     /// in this way is complete, and [`Written`](Self::Written) does not follow. If another entry
-    /// had that name before, that entry is gone.
+    /// had this name before, the other entry is gone.
     MovedIn(OsString),
     /// A file was closed that a program had opened for writing, so the content of the file may have
     /// changed.
     Written(OsString),
     /// An entry was deleted, or moved to another folder.
     Removed(OsString),
-    /// An entry was renamed. If another entry had the new name before, that entry is gone.
+    /// An entry was renamed. If another entry had the new name before, the other entry is gone.
     Renamed {
         /// The old name.
         from: OsString,

@@ -1,11 +1,12 @@
 //! Files: watchers that report the changes at a path, and functions that read and write files
 //! without blocking the loop.
 //!
-//! Ground rule of the watches: *a path is watched, not a file*. A watcher first watches each folder
-//! on the way to the file, and then looks up the name in this folder. It also watches the folders
-//! on the way of symbolic links. Therefore any change after the lookup causes an event. All watches
-//! are set up again before the callback runs. So the callback reads the present content, and each
-//! later change leads to another call.
+//! Ground rule of the watches: *a path is watched, not a file*. For each folder on the way to the
+//! file, a watcher first watches the folder, and then looks up the next name of the path in it. If
+//! the name is a symbolic link, the folders on the way to the target of the link are watched too.
+//! Therefore any change after the lookup causes an event. All watches are set up again before the
+//! callback runs. So the callback reads the present content, and each later change leads to another
+//! call.
 //!
 //! inotify itself watches inodes, and not paths. Therefore a plain inotify watch of a configuration
 //! file ends when an editor renames another file over the configuration file. Source: `inotify(7)`,

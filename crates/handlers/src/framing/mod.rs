@@ -21,8 +21,8 @@ pub use self::length::{LengthPrefix, LengthPrefixed};
 pub use self::lines::Lines;
 
 /// A format that separates the messages of a stream. It finds messages in received bytes, and
-/// encodes messages into bytes to send. A message is also called a *frame* here. The bytes that
-/// mark the end or the length of a frame are its framing.
+/// encodes messages into bytes to send. A message is also called a *frame*. The bytes that mark
+/// the end or the length of a frame are its framing.
 ///
 /// Use one framing value for one direction of one stream. A framing copies nothing: the returned
 /// messages are parts of the bytes that you pass in. After the first error no further frame can be
@@ -209,8 +209,9 @@ enum Expected {
 }
 
 impl<F> Frames<'_, '_, F> {
-    /// Returns how many bytes the frames returned so far take, including their framing. A
-    /// [`ConnectionHandler`](crate::ConnectionHandler) returns this number from its `on_data`.
+    /// Returns the length of all frames that the iterator has returned so far, in bytes and
+    /// including their framing. A [`ConnectionHandler`](crate::ConnectionHandler) returns this
+    /// number from its `on_data`.
     pub fn consumed(&self) -> usize {
         self.consumed
     }

@@ -20,12 +20,14 @@ struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 ///   listener is paused or at its limit, it ends only when it accepts again.
 /// - [`CloseReason::Panicked`]: its callback panicked, and the policy is
 ///   [`PanicPolicy::RemoveHandler`](reactor::PanicPolicy::RemoveHandler).
-/// - [`CloseReason::ByHandler`]: the server was [stopped](crate::ServerKey::stop).
+/// - [`CloseReason::ByHandler`]: the server was [stopped](crate::ServerKey::stop) with a grace
+///   period above zero.
 /// - [`CloseReason::ByKey`]: the listener was [removed](Registry::remove), or its server was
-///   stopped without a grace period or [without reading](crate::ServerKey::stop_without_reading).
+///   stopped with a grace period of zero, or by
+///   [`stop_without_reading`](crate::ServerKey::stop_without_reading).
 ///
-/// In each case the accepted connections stay open, unless the server was stopped, which also
-/// closes its connections.
+/// If the server was stopped, its connections are closed too. In all other cases the accepted
+/// connections stay open.
 ///
 /// The callback runs in the turn in which the listener ends or in the next turn, like a callback of
 /// [`Registry::consume`]. If the listener was the last thing that kept

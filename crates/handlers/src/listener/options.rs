@@ -147,9 +147,10 @@ impl ListenOptions {
     /// If several servers of this library start at one path at the same time, one of them listens,
     /// and the others fail with `AddrInUse`. If a server starts while another server ends, the new
     /// server either listens or fails with `AddrInUse`. To ensure this, each server locks a file
-    /// beside the socket (`.handlers-NAME.lock`) while it starts or ends, and then removes the lock
-    /// file. If another process holds the lock and is stopped, for example by `SIGSTOP`, this call
-    /// waits for up to a second, and then fails with `AddrInUse`.
+    /// beside the socket while it starts or ends, and then removes this lock file. Its name is
+    /// `.handlers-NAME.lock`, where `NAME` is the file name of the socket. If another process
+    /// holds the lock and is stopped, for example by `SIGSTOP`, this call waits for up to a second,
+    /// and then fails with `AddrInUse`.
     ///
     /// # Errors
     /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,

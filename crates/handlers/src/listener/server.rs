@@ -129,9 +129,9 @@ impl Listener {
     }
 }
 
-/// The key of a listener that [`Listener::serve`] has started, and of the connections that the
-/// listener has accepted. A key is `Copy`. Every use checks the key, as for a [`Key`], so it never
-/// refers to another listener.
+/// Identifies a listener that [`Listener::serve`] has started, together with the connections that
+/// the listener has accepted. The key is `Copy`. Like a [`Key`], it is checked at each use, so it
+/// never refers to another listener.
 pub struct ServerKey<S> {
     key: Key,
     /// Gracefully closes all connections that the listener has accepted.

@@ -46,8 +46,8 @@ impl<S: 'static> UdpKey<S> {
     /// # Errors
     /// - [`Error::StaleKey`] if the socket has ended.
     /// - [`Error::Running`] in the socket's own callbacks.
-    /// - [`Error::Os`] if the kernel refuses to watch the socket for room. In this case `act` has
-    ///   already run.
+    /// - [`Error::Os`] if epoll refuses to report when the socket has room again. In this case
+    ///   `act` has already run.
     ///
     /// ```
     /// use std::time::Duration;

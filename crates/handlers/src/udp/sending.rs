@@ -41,7 +41,7 @@ pub struct UdpMetrics {
     /// Errors of datagrams. The kernel refused to send a datagram, or reported an error of a
     /// datagram that was sent earlier. The errors are also passed to
     /// [`DatagramHandler::on_failure`](super::DatagramHandler::on_failure). If more than 64 errors
-    /// wait for this call, the further errors are only counted.
+    /// wait to be passed to `on_failure`, the further errors are only counted.
     pub failed: u64,
 }
 

@@ -171,7 +171,9 @@ impl<S> Connection<'_, S> {
     ///   [`ConnectionOptions::max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes
     ///   would be queued. In this case no byte of `bytes` was queued, and the connection is
     ///   unchanged.
-    /// - The error of the socket, if the socket has failed and the connection is not reading.
+    /// - The error of the socket, if the socket has failed and the connection is not reading. If it
+    ///   is reading, this call returns no error, and
+    ///   [`on_close`](crate::ConnectionHandler::on_close) reports the failure later.
     ///
     /// [`write`](Self::write) describes these errors in detail.
     pub fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<Flow> {
@@ -227,12 +229,13 @@ impl<S> Connection<'_, S> {
     }
 
     /// Sends now the bytes that this callback has written, and the bytes that were queued before
-    /// them. Sends as many of these bytes as the socket and the rate limits allow, but at most
-    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes of the write
-    /// queue.
+    /// them. Sends as many of these bytes as the socket and the rate limits allow. At most
+    /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes are taken from
+    /// the write queue. Bytes that are sent without being queued first do not count.
     ///
-    /// Without this method, the bytes of a callback are sent when the callback returns. The bytes
-    /// of [`ConnectionKey::with`](crate::ConnectionKey::with) are sent with the [deferred
+    /// Without this method, the bytes that a callback has written are sent when the callback
+    /// returns. Bytes that are written in the closure of
+    /// [`ConnectionKey::with`](crate::ConnectionKey::with) are usually sent with the [deferred
     /// callbacks](reactor::Registry::defer) of the turn. Call `flush` if the bytes must be sent
     /// earlier, for example in a callback that runs for long.
     ///

@@ -293,7 +293,7 @@ impl<S: Send + 'static> LoopPool<S> {
     /// - The error of `set_up`.
     /// - An error of building the reactor: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - An error of starting the thread: `EAGAIN`, `ENOMEM`.
-    /// - The message of a panic of a closure, as an error.
+    /// - The message of a panic of `set_up`, as an error.
     pub fn spawn<F>(loops: usize, name: &str, set_up: F) -> io::Result<Self>
     where
         F: Fn(usize, &mut Registry<S>) -> io::Result<S> + Clone + Send + 'static,
@@ -311,7 +311,7 @@ impl<S: Send + 'static> LoopPool<S> {
     /// - The error of `set_up`.
     /// - An error of building the reactor: `EMFILE`, `ENFILE`, `ENOMEM`.
     /// - An error of starting the thread: `EAGAIN`, `ENOMEM`.
-    /// - The message of a panic of a closure, as an error.
+    /// - The message of a panic of `builder` or `set_up`, as an error.
     pub fn spawn_with<B, F>(loops: usize, name: &str, builder: B, set_up: F) -> io::Result<Self>
     where
         B: Fn() -> Builder<S> + Clone + Send + 'static,

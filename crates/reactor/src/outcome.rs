@@ -32,8 +32,8 @@ pub enum Next {
 }
 
 /// The reason why a registration has ended, passed to [`Handler::closed`](crate::Handler::closed).
-/// Displays as “removed by its key”, or “failed: ” with the error. Build one for the unit test of a
-/// handler:
+/// Displays, for example, as “removed by its key”, or as “failed: ” and the error. Build one for
+/// the unit test of a handler:
 ///
 /// ```
 /// use reactor::CloseReason;

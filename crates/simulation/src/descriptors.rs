@@ -1,8 +1,8 @@
 //! The descriptors of simulated sockets.
 //!
-//! A simulated socket is named by a real descriptor, one end of a pipe. So it is closed, duplicated
-//! and dropped as any other, and the kernel says when the last duplicate is gone: the other end of
-//! the pipe then has an error. A call that bypasses the simulation fails, since a pipe is not a
+//! A simulated socket is named by a real descriptor, one end of a pipe. The descriptor can
+//! therefore be closed and duplicated as any other. The other end of the pipe has an error once the
+//! last duplicate is closed. A call that bypasses the simulation fails, since a pipe is not a
 //! socket.
 
 use std::collections::BTreeMap;

@@ -3,9 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// How often each fault happens, and how slow everything is.
+/// The faults of a simulation: how often each of them happens, and how slow everything is.
 ///
-/// A field of type `u32` is a chance: 20 means once in 20 times on average, 0 never.
+/// A field of type `u32` is a chance: 20 means once in 20 times on average, and 0 means never. A
+/// field of type `Range` holds the values from which the simulation draws. An empty range always
+/// gives its start. Durations are drawn by their order of magnitude, so short ones are about as
+/// likely as long ones.
 ///
 /// ```
 /// use std::time::Duration;
@@ -18,43 +21,49 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Faults {
-    /// The time that a packet takes to the other side. Each connection has its own latency in this
-    /// range, and each packet varies by up to half of it.
+    /// The time that a packet takes to the other side. A connection draws one such time, and each
+    /// of its packets takes up to 50% longer. Each datagram draws a time of its own.
     pub latency: Range<Duration>,
-    /// The bytes in a second that a connection carries.
+    /// The number of bytes that a connection carries in a second. It is drawn for each direction of
+    /// each connection.
     pub bandwidth: Range<u64>,
-    /// The bytes that the kernel's send and receive buffers hold. Small buffers lead to short
-    /// writes.
+    /// The size of a buffer in bytes. It is drawn for the send buffer and for the receive buffer of
+    /// each end of a connection. Small buffers lead to short writes.
     pub buffer_bytes: Range<u64>,
-    /// The bytes in one packet.
+    /// The size of a packet in bytes, drawn for each packet. The packet is smaller if fewer bytes
+    /// are to be sent, or if the receive buffer has less room.
     pub packet_bytes: Range<u64>,
-    /// The chance that a wait is interrupted by a signal (`EINTR`).
+    /// The chance that a signal interrupts the wait of a loop (`EINTR`). A wait that has something
+    /// to report at once is never interrupted.
     pub interrupts: u32,
-    /// The chance that a thread loses the processor at a system call, for less than 10 ms. Other
-    /// threads run meanwhile.
+    /// The chance that a thread loses the processor at a system call. It gets the processor back in
+    /// less than 10 ms. Meanwhile other threads run.
     pub preemptions: u32,
-    /// The chance that a whole process stops at a system call, as by `SIGSTOP`.
+    /// The chance that a system call of a thread stops the whole process, as `SIGSTOP` does.
     pub stops: u32,
-    /// How long a stopped process stands still.
+    /// The time after which a process that was stopped by [`stops`](Self::stops) goes on.
     pub stop_time: Range<Duration>,
-    /// The chance that the network resets a connection when it carries a packet.
+    /// The chance, at each packet of a connection, that the network resets the connection instead
+    /// of carrying the packet.
     pub resets: u32,
-    /// The chance that a connection is refused although something listens.
+    /// The chance that an attempt to connect is refused although there is a listener.
     pub refusals: u32,
-    /// The chance that an attempt to connect has no answer, until `ETIMEDOUT` after 127 s.
+    /// The chance that an attempt to connect gets no answer. It then fails with `ETIMEDOUT` after
+    /// 127 s.
     pub hangs: u32,
-    /// The chance that a call that makes a descriptor fails with `EMFILE`.
+    /// The chance that a daemon cannot make a socket or accept a connection (`EMFILE`).
+    /// [`PeerListener::accept`](crate::PeerListener::accept) may fail too.
     pub out_of_descriptors: u32,
     /// The chance that a datagram is lost.
     pub lost_datagrams: u32,
     /// The chance that a datagram arrives twice.
     pub doubled_datagrams: u32,
-    /// The time that a job takes on a worker before its closure runs.
+    /// The time that passes on a worker of a pool before it runs the closure of a job.
     pub job_time: Range<Duration>,
 }
 
 impl Faults {
-    /// Returns a fast network without any fault. The order of events is still drawn.
+    /// Returns a fast network without faults. The order of events is still drawn.
     pub fn none() -> Self {
         let us = Duration::from_micros;
         Self {
@@ -76,8 +85,9 @@ impl Faults {
         }
     }
 
-    /// Returns a network in which nothing is lost, but nothing is reliable in time: slow packets of
-    /// any size, small buffers, interrupted waits, stopped processes.
+    /// Returns a network in which nothing is lost, but everything may take long: packets are slow
+    /// and of any size, buffers are small, waits are interrupted, threads lose the processor, and
+    /// processes stop.
     pub fn slow() -> Self {
         let us = Duration::from_micros;
         Self {
@@ -94,7 +104,9 @@ impl Faults {
         }
     }
 
-    /// Returns a network in which everything goes wrong now and then.
+    /// Returns the faults of [`slow`](Self::slow) and all others: connections are reset, attempts
+    /// to connect are refused or get no answer, descriptors are missing, and datagrams are lost or
+    /// arrive twice.
     pub fn all() -> Self {
         Self {
             resets: 500,

@@ -3,10 +3,10 @@
 //!
 //! The code of the daemon stays as it is. Loops, timers, listeners, connections, UDP sockets,
 //! queues, events and worker pools that are made within [`Simulation::run`] belong to the
-//! simulation. Their network is in memory, their time passes only when nothing is left to do, and
-//! everything that the kernel or the network decides is drawn from the seed: latencies, the sizes
-//! of packets and buffers, the order of events, the order of threads, faults. The same seed leads
-//! to the same run, to the last callback.
+//! simulation. Their network is in memory. Their time is virtual: when all threads wait, it jumps
+//! to the next time at which something happens. Everything that the kernel or the network decides
+//! is drawn from the seed: latencies, the sizes of packets and buffers, the order of events, the
+//! order of threads, faults. The same seed leads to the same run, to the last callback.
 //!
 //! ```
 //! use std::cell::RefCell;
@@ -56,30 +56,38 @@
 //! ```
 //!
 //! # Checks of a run
-//! A run fails if a thread panics, for example by an assertion of yours. It also fails if
-//! - nothing will ever happen again, and threads still wait: a lost wake, a deadlock;
-//! - a loop takes turns and does nothing in them;
-//! - a socket is left open when all threads have ended;
-//! - the run takes longer than its [greatest time](Simulation::time_max).
+//! A run fails if one of these is true:
 //!
-//! [`Seeds::check`] reports the seed of a run that has failed, with the end of its timeline. The
-//! environment variable `SIMULATION_SEED` runs that seed alone.
+//! - A thread panics, for example by an assertion of yours.
+//! - Threads wait, and nothing will ever happen again: a wake was lost, or there is a deadlock.
+//! - A loop spins: it has waited more than 200 times in a row without sleeping, and nothing has
+//!   happened in between.
+//! - A socket with a file descriptor is still open when all threads have ended. The sockets of
+//!   peers have no descriptor.
+//! - The run takes longer than its [greatest time](Simulation::time_max), a day by default.
+//! - The simulation has resumed threads more than 10 million times, and some threads have not
+//!   ended.
+//!
+//! If a run fails, [`Seeds::check`] reports its seed and the end of its timeline. To run this seed
+//! alone, set the environment variable `SIMULATION_SEED` to it.
 //!
 //! # Parts of the simulation
-//! - **Sockets** that `handlers` makes: TCP and UDP. Each has a real file descriptor, one end of a
-//!   pipe, which is only its name. A call on it that bypasses `handlers` and
-//!   [`Io`](reactor::Io), such as `TcpStream::peer_addr`, fails with `ENOTSOCK`.
-//! - **Time**: the clocks of the loops, and [`now`]. `Instant::now` is that of the system.
-//! - **Threads** that a loop starts: workers of a pool, [`LoopThread`](reactor::LoopThread). A job
-//!   begins after a drawn [time](Faults::job_time). `std::thread::spawn` starts a thread outside of
-//!   the simulation.
+//! - **Sockets** that `handlers` makes, TCP and UDP, are simulated. The file descriptor of such a
+//!   socket is real, but it is one end of a pipe. Calls on the descriptor must go through
+//!   `handlers` or [`Io`](reactor::Io). A call that bypasses both, such as `TcpStream::peer_addr`,
+//!   fails with `ENOTSOCK`. A type of your own that wraps a `TcpStream` and reads from it gets
+//!   `ENOTSOCK` too, even within an `Io`.
+//! - **Time** is simulated for the clocks of the loops and for [`now`]. A call on a socket takes at
+//!   least 100 ns. `Instant::now` returns the real time.
+//! - **Threads** that `reactor` and `handlers` start are simulated: the workers of a pool, and
+//!   [`LoopThread`](reactor::LoopThread). A worker begins a job after a drawn
+//!   [time](Faults::job_time). `std::thread::spawn` starts a thread outside of the simulation.
 //! - **Other descriptors** are real, for example pipes and Unix sockets. Use them only if both ends
-//!   are within the simulation.
-//! - Signals, child processes, files and the console are real.
+//!   are within the simulation, because the simulation does not wait for anything outside of it.
+//! - **Signals**, child processes, files and the console are real.
 //! - [`FdSet`](reactor::FdSet) and
 //!   [`Registry::on_all_and_readable`](reactor::Registry::on_all_and_readable) wait for real
 //!   descriptors only.
-//! - A type of your own that wraps a `TcpStream` and reads from it directly gets `ENOTSOCK` too.
 //!
 //! A blocking call of the standard library, such as `Receiver::recv`, blocks the whole simulation.
 //! Use [`wait_until`] instead.

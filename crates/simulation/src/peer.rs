@@ -13,7 +13,7 @@ use crate::network::{Network, SocketId};
 use crate::simulation::world;
 use crate::world::World;
 
-/// A socket that belongs to the simulation alone, without a descriptor. Dropping it closes it.
+/// A socket of the simulation without a descriptor. Dropping an `Owned` closes the socket.
 pub(crate) struct Owned {
     world: Rc<World>,
     pub(crate) id: SocketId,
@@ -73,8 +73,9 @@ impl Drop for Owned {
     }
 }
 
-/// A connection of a peer, whose reads and writes block. Dropping it closes it, as `close(2)` does:
-/// by a reset if bytes have arrived that were not read.
+/// The peer's end of a connection to a daemon. Its reads and writes block. Dropping a `Peer` closes
+/// the connection as `close(2)` does. If bytes have arrived that were not read, the daemon then
+/// sees a reset.
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -94,11 +95,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects to `address`, and blocks until the connection is made.
+    /// Connects to `address`, and blocks until the attempt has succeeded or failed.
     ///
     /// # Errors
-    /// - `ECONNREFUSED` if nothing listens there.
-    /// - `ETIMEDOUT` if there is no answer.
+    /// - `ECONNREFUSED` if nothing listens there, or with the chance
+    ///   [`Faults::refusals`](crate::Faults::refusals).
+    /// - `ETIMEDOUT` after 127 s without an answer: the queue of the listener stays full, or, with
+    ///   the chance [`Faults::hangs`](crate::Faults::hangs), nothing answers.
     ///
     /// # Panics
     /// Outside of a simulation.
@@ -118,7 +121,7 @@ impl Peer {
         })
     }
 
-    /// Makes the two ends of an open connection. Returns the end of the daemon and that of its peer.
+    /// Makes a connection, and returns its two ends: a connected stream for a daemon, and the peer.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -169,16 +172,17 @@ impl Peer {
         ))
     }
 
-    /// Sets how long a read or write may block. Afterwards it fails with `TimedOut`. Default: for
-    /// ever.
+    /// Sets how long a read or write may block before it fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut). With `None` it blocks forever. Default: `None`.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
 
-    /// Ends the direction to the daemon.
+    /// Ends the direction to the daemon. The daemon reads the bytes that were written before this
+    /// call, and then an end of stream.
     ///
     /// # Errors
-    /// `ENOTCONN` if the connection is reset.
+    /// `ENOTCONN` if the connection has been reset.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.socket.call(Network::shutdown_write)
     }
@@ -192,15 +196,15 @@ impl Peer {
         let _ = self.socket.call(reset); // it never fails
     }
 
-    /// Returns the address of this end.
+    /// Returns the address of this end of the connection.
     ///
     /// # Errors
-    /// None while the connection is open.
+    /// None. The address stays known after a reset.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.call(|network, id| network.local_addr(id))
     }
 
-    /// Returns how many bytes have arrived that are not read.
+    /// Returns the number of bytes that have arrived and have not been read.
     pub fn unread(&self) -> u64 {
         self.socket.call(Network::unread).unwrap_or(0)
     }
@@ -243,10 +247,11 @@ pub struct PeerListener {
 }
 
 impl PeerListener {
-    /// Listens at `address`. With port 0, the simulation chooses the port.
+    /// Listens at `address`. If the port is 0, the simulation chooses a port.
     ///
     /// # Errors
-    /// `EADDRINUSE`.
+    /// `EADDRINUSE` if a socket of the simulation listens at this address already, or at this port
+    /// of all addresses.
     ///
     /// # Panics
     /// Outside of a simulation.
@@ -257,15 +262,19 @@ impl PeerListener {
         Ok(Self { socket, address })
     }
 
-    /// Returns the address, with its port.
+    /// Returns the address at which this socket listens. If [`bind`](Self::bind) was called with
+    /// port 0, the address has the chosen port.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Blocks until a connection is accepted.
+    /// Accepts a connection, and returns it with the address of the daemon. Blocks until there is a
+    /// connection.
     ///
     /// # Errors
-    /// `EMFILE` by the faults of the simulation; `ECONNABORTED`.
+    /// - `EMFILE` with the chance
+    ///   [`Faults::out_of_descriptors`](crate::Faults::out_of_descriptors).
+    /// - `ECONNABORTED` if the connection has ended before it is accepted.
     pub fn accept(&self) -> io::Result<(Peer, SocketAddr)> {
         let accepted = self.socket.block("peer accepts", None, Network::accept);
         let (id, address) = accepted?;

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use crate::peer::Owned;
 
-/// A UDP socket of a peer, whose receives block.
+/// A UDP socket of a peer. Receiving blocks, and sending does not.
 pub struct PeerDatagrams {
     socket: Owned,
 }
 
 impl PeerDatagrams {
-    /// Binds a socket. With port 0, the simulation chooses the port.
+    /// Binds a socket to `address`. If the port is 0, the simulation chooses a port.
     ///
     /// # Errors
-    /// `EADDRINUSE`.
+    /// `EADDRINUSE` if a UDP socket of the simulation is bound to this address already, or to this
+    /// port of all addresses.
     ///
     /// # Panics
     /// Outside of a simulation.
@@ -26,7 +27,7 @@ impl PeerDatagrams {
         Ok(Self { socket })
     }
 
-    /// Returns the address of this socket.
+    /// Returns the address to which this socket is bound.
     ///
     /// # Errors
     /// None.
@@ -34,7 +35,8 @@ impl PeerDatagrams {
         self.socket.call(|network, id| network.local_addr(id))
     }
 
-    /// Sends a datagram.
+    /// Sends a datagram to `to`. A socket keeps up to 256 datagrams that it has not received yet.
+    /// Further datagrams to it are dropped.
     ///
     /// # Errors
     /// `EMSGSIZE` for more than 65 507 bytes.
@@ -43,10 +45,12 @@ impl PeerDatagrams {
             .call(|network, id| network.send_datagram(id, to, bytes))
     }
 
-    /// Blocks until a datagram arrives, at most for `timeout`. Returns its length and its sender.
+    /// Receives a datagram into `buf`, and returns the number of bytes and the address of the
+    /// sender. The bytes that do not fit into `buf` are lost. Blocks until a datagram arrives, but
+    /// no longer than `timeout`. With a timeout of `None` it blocks forever.
     ///
     /// # Errors
-    /// `TimedOut`.
+    /// [`TimedOut`](io::ErrorKind::TimedOut) if no datagram arrives within `timeout`.
     pub fn receive_from(
         &self,
         buf: &mut [u8],

@@ -14,12 +14,12 @@ use crate::simulation::{Report, Simulation};
 const ONE: &str = "SIMULATION_SEED";
 /// The variable that sets how many seeds are run.
 const COUNT: &str = "SIMULATION_SEEDS";
-/// One in so many seeds is run twice, and must have the same trace.
+/// A seed that is a multiple of this is run twice, and both runs must have the same trace.
 const REPEATED: u64 = 64;
 /// The lines of a timeline that a failure shows.
 const LINES_SHOWN: usize = 80;
 
-/// Runs a simulation with many seeds, on all processors, until one fails.
+/// A check that runs a simulation with many seeds, on all processors, until one run fails.
 ///
 /// ```
 /// use simulation::{Faults, Seeds};
@@ -32,8 +32,8 @@ const LINES_SHOWN: usize = 80;
 /// ```
 ///
 /// Two environment variables change what is run:
-/// - `SIMULATION_SEED=17` runs this seed alone, and prints its whole timeline.
-/// - `SIMULATION_SEEDS=1000000` runs so many seeds, from the first one on.
+/// - `SIMULATION_SEED=17` runs the seed 17 alone, and prints its whole timeline.
+/// - `SIMULATION_SEEDS=1000000` runs a million seeds, from the first seed of [`new`](Self::new) on.
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `check`"]
 pub struct Seeds {
@@ -43,7 +43,7 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// Makes a check of these seeds.
+    /// Makes a check that runs each seed of `seeds` once.
     pub fn new(seeds: Range<u64>) -> Self {
         Self {
             seeds,
@@ -52,25 +52,28 @@ impl Seeds {
         }
     }
 
-    /// Sets what goes wrong. Default: [`Faults::slow`].
+    /// Sets the faults of every run. Default: [`Faults::slow`].
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Sets the longest time that one run may take, in its own time. Default: a day.
+    /// Sets the longest virtual time that a run may take. A run that would take longer fails.
+    /// Default: a day.
     pub const fn time_max(mut self, time: Duration) -> Self {
         self.time_max = Some(time);
         self
     }
 
-    /// Runs `body` once for each seed. One seed in 64 is run twice, to see that the run depends on
-    /// its seed alone.
+    /// Runs `body` once for each seed. To find a run that does not depend on its seed alone, runs
+    /// each seed that is a multiple of 64 twice, and compares the [hashes](Report::hash).
     ///
     /// # Panics
-    /// If a run fails, with the seed, the reason, the end of its timeline, and the command that
-    /// runs it again. If a run that is repeated has another trace. If an environment variable is
-    /// no number.
+    /// - If a run fails. The message has the seed, the reason, the last 80 lines of the timeline,
+    ///   and the environment variable that runs the seed again.
+    /// - If the two runs of a seed differ. The message has the first line of the timelines that
+    ///   differs.
+    /// - If an environment variable is not a number.
     #[track_caller]
     pub fn check(self, body: impl Fn() + Clone + Send + Sync + 'static) {
         if let Some(seed) = number(ONE) {

@@ -29,7 +29,7 @@ pub(crate) fn world() -> Rc<World> {
     current.expect("no simulation runs on this thread: call this from within `Simulation::run`")
 }
 
-/// A simulation that has not run yet.
+/// A simulation of one seed, before its run.
 ///
 /// ```
 /// use simulation::Simulation;
@@ -49,27 +49,29 @@ pub struct Simulation {
     keeps_timeline: bool,
 }
 
-/// The outcome of a run.
+/// The result of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// `Ok` if all threads have ended by themselves. Otherwise the reason: a thread has panicked or
-    /// spins, nothing will ever happen again, the time is over, or sockets are left open.
+    /// `Ok` if the run has passed all [checks](crate#checks-of-a-run). Otherwise the reason why the
+    /// run has failed.
     pub outcome: Result<(), String>,
     /// A hash of everything that has happened. Two runs of the same seed have the same hash, unless
-    /// the program depends on something else than the simulation: the time of the system, addresses
-    /// in memory, the order of a `HashMap`, another thread, a file.
+    /// the program depends on something outside of the simulation: the time of the system,
+    /// addresses in memory, the order of a `HashMap`, another thread, a file. The hash covers the
+    /// number of bytes that are sent, but not their contents.
     pub hash: u64,
-    /// The number of things that have happened.
+    /// The number of events of the run, for example calls, packets and wakes.
     pub events: u64,
-    /// The time that has passed in the simulation.
+    /// The virtual time that has passed in the simulation.
     pub time: Duration,
-    /// A line for each event of the run, if they were [kept](Simulation::keep_timeline).
+    /// The timeline: a line for each event of the run. `None` without
+    /// [`Simulation::keep_timeline`].
     pub timeline: Option<String>,
 }
 
 impl Simulation {
-    /// Makes a simulation whose chances are drawn from `seed`.
+    /// Makes a simulation that draws everything from `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -79,32 +81,36 @@ impl Simulation {
         }
     }
 
-    /// Sets what goes wrong. Default: [`Faults::slow`].
+    /// Sets the faults. Default: [`Faults::slow`].
     #[must_use]
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Sets the longest time that the run may take, in its own time. Default: a day.
+    /// Sets the longest virtual time that the run may take. A run that would take longer fails.
+    /// Default: a day.
     #[must_use]
     pub const fn time_max(mut self, time: Duration) -> Self {
         self.time_max = time;
         self
     }
 
-    /// Keeps a line for each event in the [report](Report::timeline). Default: only their hash.
+    /// Makes the [report](Report::timeline) contain a line for each event. Default: the report has
+    /// only the hash of the events.
     #[must_use]
     pub const fn keep_timeline(mut self) -> Self {
         self.keeps_timeline = true;
         self
     }
 
-    /// Runs `body` as the first thread, until all threads have ended. Loops, connections and pools
-    /// that are made meanwhile on this thread belong to the simulation.
+    /// Runs `body` as the first simulated thread, until all simulated threads have ended. Loops,
+    /// connections and pools that are made meanwhile on this thread belong to the simulation. If
+    /// the run fails, the threads that have not ended are unwound.
     ///
     /// # Panics
-    /// From within another simulation. If the process has no descriptor for an epoll instance.
+    /// If called from within another simulation, or if the process has no descriptor left for an
+    /// epoll instance.
     pub fn run(self, body: impl FnOnce() + 'static) -> Report {
         let trace = Trace::new(self.keeps_timeline);
         let network = Network::new(Draw::new(self.seed), self.faults, trace);
@@ -142,17 +148,19 @@ impl Simulation {
     }
 }
 
-/// A thread or process of the simulation, whose body returns an `R`.
+/// The handle of a simulated thread, made by [`process`] or [`thread`]. `R` is the type that the
+/// body of the thread returns. Dropping the handle leaves the thread running.
 pub struct Handle<R> {
     process: ProcessNumber,
     result: Rc<RefCell<Option<R>>>,
 }
 
 impl<R: 'static> Handle<R> {
-    /// Blocks until the thread has ended, and returns what its body returned.
+    /// Blocks until the body of the thread has returned, and returns its result. If the process of
+    /// the thread is killed before that, this call blocks forever.
     ///
     /// # Panics
-    /// If the simulation ends first.
+    /// Outside of a simulation, and if the simulation ends first.
     pub fn join(self) -> R {
         wait_until(|| self.is_over());
         #[expect(clippy::expect_used, reason = "documented")]
@@ -161,11 +169,12 @@ impl<R: 'static> Handle<R> {
             .expect("the simulation ended before the thread")
     }
 
-    /// Kills the process of the thread, as `SIGKILL` does. Its threads are unwound and its sockets
-    /// closed. Nothing is sent that its destructors write.
+    /// Kills the process of the thread, as `SIGKILL` does. All threads of the process are unwound,
+    /// and its sockets are closed. The bytes that destructors write to a socket meanwhile are not
+    /// sent.
     ///
     /// # Panics
-    /// Outside of a simulation, and in the process itself.
+    /// Outside of a simulation, and if called by a thread of the same process.
     pub fn kill(self) {
         world().with(|state| {
             let current = state.threads[state.current as usize].process;
@@ -193,7 +202,8 @@ impl<R: 'static> Handle<R> {
         });
     }
 
-    /// Returns `true` if the thread has ended.
+    /// Returns `true` if the body of the thread has returned. If the process of the thread was
+    /// killed before that, returns `false` forever.
     pub fn is_over(&self) -> bool {
         self.result.borrow().is_some()
     }
@@ -228,7 +238,9 @@ fn start<R: 'static>(
     Handle { process, result }
 }
 
-/// Starts a process: a thread that is stopped apart from the others.
+/// Starts a process: a thread, named `name`, which runs `body`. The threads that it starts belong
+/// to the same process. [`Handle::kill`] and [`Handle::stop`] act on a whole process, and the other
+/// processes go on.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -255,7 +267,8 @@ pub fn process<R: 'static>(name: &str, body: impl FnOnce() -> R + 'static) -> Ha
     start(name, true, body)
 }
 
-/// Starts a thread of the present process.
+/// Starts a thread, named `name`, which runs `body`. The thread belongs to the process of the
+/// calling thread.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -264,7 +277,7 @@ pub fn thread<R: 'static>(name: &str, body: impl FnOnce() -> R + 'static) -> Han
     start(name, false, body)
 }
 
-/// Returns the time of the simulation.
+/// Returns the virtual time of the simulation.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -273,7 +286,7 @@ pub fn now() -> Instant {
     world().with(|state| state.now())
 }
 
-/// Suspends the present thread for `time`.
+/// Suspends the calling thread for `time`. Meanwhile other threads run.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -291,8 +304,8 @@ pub fn sleep(time: Duration) {
     suspend();
 }
 
-/// Lets `time` pass while the present thread keeps the processor, as a handler that blocks or
-/// computes. No other thread of this process runs meanwhile.
+/// Lets `time` pass while the calling thread is busy, as in a handler that computes or blocks.
+/// Meanwhile no other thread of this process runs.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -312,8 +325,8 @@ pub fn compute(time: Duration) {
     debug_assert!(is_unwinding() || world.with(|state| state.network.now >= end));
 }
 
-/// Suspends the present thread until `is_over` returns `true`. It is asked each time that another
-/// thread has done something.
+/// Suspends the calling thread until `is_over` returns `true`. Calls `is_over` again each time that
+/// another thread or the network has done something.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -323,7 +336,7 @@ pub fn wait_until(is_over: impl FnMut() -> bool) {
     seam::block_until(None, is_over);
 }
 
-/// Returns a number below `end`, drawn from the seed, and 0 if `end` is 0.
+/// Draws a number below `end` from the seed. Returns 0 if `end` is 0.
 ///
 /// # Panics
 /// Outside of a simulation.
@@ -332,7 +345,7 @@ pub fn random(end: u64) -> u64 {
     world().with(|state| state.network.draw.below(end))
 }
 
-/// Adds a remark to the timeline and to the hash of the run.
+/// Adds the remark `text` to the timeline and to the hash of the run.
 ///
 /// # Panics
 /// Outside of a simulation.

@@ -32,7 +32,7 @@ pub(crate) type ProcessNumber = usize;
 pub(crate) struct Process {
     /// No thread of a stopped process runs before this time.
     pub(crate) stopped_until: u64,
-    /// Its calls have no effect any more, and its threads are about to end.
+    /// The calls of the process have no effect any more, and its threads are about to end.
     pub(crate) is_killed: bool,
 }
 
@@ -145,7 +145,7 @@ impl World {
 }
 
 impl State {
-    /// Lets time pass, and everything happen that was to happen meanwhile.
+    /// Lets `time` pass, and lets everything happen that is due by then.
     pub(crate) fn pass(&mut self, time: u64) {
         self.network.now += time;
         if self.network.run_due() {
@@ -233,7 +233,8 @@ impl State {
         self.descriptors.len()
     }
 
-    /// Suspends the present thread under `condition`. The caller suspends it after that.
+    /// Sets the condition under which the present thread goes on. The caller then suspends the
+    /// thread.
     pub(crate) fn set_condition(&mut self, condition: Condition) {
         let current = self.current as usize;
         if let Some(thread) = self.threads.get_mut(current) {

@@ -118,9 +118,9 @@ impl Event {
     }
 
     /// Sets the event, and adds one to the count of a semaphore. If threads or loops wait for the
-    /// event, lets the oldest of these waits through. A wait for all of several events is passed
-    /// over while another of its events is not set. A manual-reset event lets all waits through,
-    /// not only the oldest.
+    /// event, lets the oldest of these waits through. A wait for all of several events is skipped
+    /// while another of its events is not set. A manual-reset event lets all waits through, not
+    /// only the oldest.
     ///
     /// Any thread may call this method. A signal handler must not, because `set` is not
     /// async-signal-safe.

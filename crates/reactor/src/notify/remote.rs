@@ -89,8 +89,8 @@ impl<S: 'static> Remote<S> {
     /// Posts `callback` as [`post`](Self::post) does. Logs and lists show `origin` as the place
     /// where the closure was posted.
     ///
-    /// Use it in a library of handlers that posts a closure because of an earlier call of its user.
-    /// Pass the location of that earlier call.
+    /// Use it in a library that posts a closure on behalf of its user: the user has called the
+    /// library earlier, and the post follows from that call. Pass the location of the user's call.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. The closure has been dropped.
@@ -134,7 +134,8 @@ impl<S: 'static> Remote<S> {
     /// [`call`](Self::call) and a [`stop`](Self::stop) each count as one closure, but are never
     /// refused because of the limit. A request to stop, or an answer that a library posts,
     /// therefore arrives even if the limit is reached. A closure that the loop takes out of its
-    /// queue during this call may be counted twice.
+    /// queue during this call may be counted twice. The call may then return [`TryPostError::Full`]
+    /// although the limit is not reached.
     ///
     /// # Errors
     /// Each error contains the closure.

@@ -44,9 +44,10 @@ impl Waker {
         Self { hub }
     }
 
-    /// Wakes the loop so that it takes one more [turn](crate::Reactor::turn). All
-    /// [hooks](crate::Registry::before_wait) of this turn begin after the call. Call `wake` after
-    /// you have changed state that a hook reads: the hook then sees the change.
+    /// Wakes the loop so that it takes one more [turn](crate::Reactor::turn). The
+    /// [hooks](crate::Registry::before_wait) of that further turn all begin after the call of
+    /// `wake`. So if you change state that a hook reads and then call `wake`, the hook sees the
+    /// change.
     ///
     /// If the loop sleeps, it ends its sleep. If the loop is in the middle of a turn, it takes
     /// another turn without sleeping, even if one of its own callbacks has called `wake`. Several

@@ -45,7 +45,7 @@ pub struct RegistrationInfo<'a> {
     pub origin: &'static Location<'static>,
     /// The number of calls of the handler. For a queue, each value is one call. For the queue named
     /// "remote", each posted closure is one call. For a registration of [`Event`](crate::Event)s,
-    /// each time that its condition held is one call.
+    /// each call of its handler is one call, however many events the registration waits for.
     pub calls: u64,
 }
 
@@ -80,9 +80,9 @@ impl fmt::Display for RegistrationInfo<'_> {
 }
 
 impl<S> Registry<S> {
-    /// Returns all registrations. A key displays as `3v1`, for example, and the registrations are
-    /// ordered by the first number of their keys. Use the list for a status command, for a log line
-    /// when the program ends, or to find a leak.
+    /// Returns all registrations. They are ordered by the first number of their keys, which is the
+    /// 3 of a key that displays as `3v1`. Use the list for a status command, for a log line when
+    /// the program ends, or to find a leak.
     ///
     /// A registration whose handler is running has the name `(running)`, unless it was given a
     /// name.

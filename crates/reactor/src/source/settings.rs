@@ -240,8 +240,9 @@ impl<S> Registry<S> {
     }
 
     /// Sets the source location of a registration, which logs and
-    /// [`registrations`](Self::registrations) show. Use it in a library of handlers that registers
-    /// a source because of an earlier call of its user. Pass the location of that earlier call.
+    /// [`registrations`](Self::registrations) show. Use it in a library that registers a source on
+    /// behalf of its user: the user has called the library earlier, and the registration follows
+    /// from that call. Pass the location of the user's call.
     ///
     /// Default: the line that called [`add`](Self::add), by `#[track_caller]`.
     ///

@@ -1,5 +1,5 @@
-//! The system of a simulation: stands in for the kernel, the clock and the threads below the loops
-//! of one thread.
+//! The system of a simulation: it answers the loops of one thread in place of the kernel, the clock
+//! and real threads.
 //!
 //! Nothing outside of this folder asks whether a loop is simulated. A loop that is built while a
 //! [`System`] is installed on its thread belongs to that system.
@@ -27,13 +27,17 @@ use crate::source::readiness::Interest;
 /// The number of a simulated thread.
 pub type ThreadNumber = u64;
 
-/// The answers of a simulation, in the place of those of the kernel.
+/// A simulation that answers the loops of a thread in place of the kernel, the clock and real
+/// threads.
 ///
-/// A descriptor is *simulated* if [`owns`](Self::owns) returns `true` for it. All its calls go to
-/// the system. Every other descriptor is real: the loop asks the kernel about it, without waiting.
+/// A descriptor is *simulated* if [`owns`](Self::owns) returns `true` for it. The loop makes all
+/// calls on such a descriptor through this trait. Every other descriptor is real: the kernel
+/// answers the calls on it. A [`wait`](Self::wait) includes the real descriptors by
+/// [`Reports::collect_real`].
 ///
-/// Flags are those of `epoll_ctl(2)`. All methods are called on the thread of the simulation. A
-/// method that blocks runs the other simulated threads meanwhile.
+/// An argument `flags` is a set of the bits of `epoll_ctl(2)`, for example `EPOLLIN`. All methods
+/// are called on the thread of the simulation. While a method blocks, the other simulated threads
+/// run.
 pub trait System {
     /// Returns the monotonic time.
     fn now(&self) -> Instant;
@@ -50,26 +54,28 @@ pub trait System {
     /// Closes an epoll instance.
     fn close_epoll(&self, epoll: u64);
 
-    /// Watches a descriptor, edge-triggered. Reports at once what is ready.
+    /// Watches a descriptor, edge-triggered. If it is ready already, the next [`wait`](Self::wait)
+    /// reports it.
     ///
     /// # Errors
-    /// `EEXIST` if it is watched already.
+    /// `EEXIST` if the descriptor is watched already.
     fn watch(&self, epoll: u64, fd: RawFd, flags: u32, token: u64) -> io::Result<()>;
 
-    /// Changes the flags of a watched descriptor. Reports again what is ready.
+    /// Changes the flags and the token of a watched descriptor. If it is ready, the next
+    /// [`wait`](Self::wait) reports it again.
     ///
     /// # Errors
-    /// `ENOENT` if it is not watched.
+    /// `ENOENT` if the descriptor is not watched.
     fn rewatch(&self, epoll: u64, fd: RawFd, flags: u32, token: u64) -> io::Result<()>;
 
     /// Ends the watch of a descriptor.
     ///
     /// # Errors
-    /// `ENOENT` if it is not watched.
+    /// `ENOENT` if the descriptor is not watched.
     fn unwatch(&self, epoll: u64, fd: RawFd) -> io::Result<()>;
 
-    /// Waits until there is something to report, until a [`wake`](Self::wake) or until `deadline`;
-    /// with `None` for ever.
+    /// Waits until there is something to report, until a [`wake`](Self::wake), or until `deadline`.
+    /// With a deadline of `None` it waits forever. Adds what there is to report to `reports`.
     ///
     /// # Errors
     /// `EINTR` if a signal came first.
@@ -80,7 +86,8 @@ pub trait System {
         reports: &mut Reports<'_>,
     ) -> io::Result<()>;
 
-    /// Ends the present wait of an epoll instance, or the next one, with a report of `token`.
+    /// Ends the present wait of an epoll instance with a report of `token`. If no wait is in
+    /// progress, ends the next wait.
     fn wake(&self, epoll: u64, token: u64);
 
     /// Returns which of `flags` hold for a simulated descriptor.
@@ -89,25 +96,25 @@ pub trait System {
     /// Returns the kind of a simulated descriptor.
     fn kind(&self, fd: RawFd) -> Kind;
 
-    /// Returns `true` for a simulated socket without an address.
+    /// Returns `true` if a simulated socket has no address.
     fn is_unnamed(&self, fd: RawFd) -> bool;
 
     /// Reads from a simulated descriptor.
     ///
     /// # Errors
-    /// Those of `read(2)`.
+    /// The errors of `read(2)`.
     fn read(&self, fd: RawFd, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 
     /// Writes to a simulated descriptor.
     ///
     /// # Errors
-    /// Those of `write(2)`.
+    /// The errors of `write(2)`.
     fn write(&self, fd: RawFd, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Starts a thread.
+    /// Starts a simulated thread named `name`, which runs `body`. Returns its number.
     ///
     /// # Errors
-    /// `EAGAIN` if there can be no more of them. `body` is dropped then.
+    /// `EAGAIN` at a limit of threads. On an error `body` is dropped.
     fn spawn(&self, name: &str, body: Box<dyn FnOnce()>) -> io::Result<ThreadNumber>;
 
     /// Blocks the present thread for the time that a job of a pool takes.
@@ -116,25 +123,29 @@ pub trait System {
     /// Returns the number of the thread that runs now.
     fn thread(&self) -> ThreadNumber;
 
-    /// Blocks the present thread until another thread has run, or until `deadline`. The caller then
-    /// looks whether what it waits for has come about, and if not, blocks again with `again`.
-    /// Returns `false` after the deadline.
+    /// Blocks the present thread until another thread has run, or until `deadline`. Returns `false`
+    /// after the deadline.
+    ///
+    /// The caller waits for a condition, and checks it after each call. While the condition is not
+    /// true, the caller calls `block` again, with `again` set to `true`. A call with `again` does
+    /// not count as a run of the thread: otherwise two waiting threads would let each other run
+    /// forever.
     fn block(&self, deadline: Option<Instant>, again: bool) -> bool;
 }
 
-/// The reports of one wait, which a [`System`] adds to.
+/// The reports of one [`wait`](System::wait). The [`System`] adds to them.
 pub struct Reports<'a> {
     list: &'a mut Vec<epoll::Event>,
     real: BorrowedFd<'a>,
 }
 
 impl Reports<'_> {
-    /// Returns how many more reports fit.
+    /// Returns the number of reports for which there is room.
     pub fn room(&self) -> usize {
         self.list.capacity() - self.list.len()
     }
 
-    /// Returns how many reports there are.
+    /// Returns the number of reports.
     pub fn len(&self) -> usize {
         self.list.len()
     }
@@ -144,7 +155,7 @@ impl Reports<'_> {
         self.list.is_empty()
     }
 
-    /// Adds a report, if it fits.
+    /// Adds a report. Does nothing if there is no [room](Self::room).
     pub fn push(&mut self, flags: u32, token: u64) {
         if self.room() > 0 {
             self.list.push(epoll::Event {
@@ -154,10 +165,11 @@ impl Reports<'_> {
         }
     }
 
-    /// Adds what the kernel has to report of real descriptors.
+    /// Adds the reports of the kernel about real descriptors, as far as there is
+    /// [room](Self::room). Does not wait.
     ///
     /// # Errors
-    /// Those of `epoll_wait(2)`.
+    /// The errors of `epoll_wait(2)`, but not `EINTR`.
     pub fn collect_real(&mut self) -> io::Result<()> {
         if self.room() == 0 {
             return Ok(()); // the kernel refuses an empty list
@@ -185,14 +197,15 @@ thread_local! {
     static INSTALLED: RefCell<Option<Rc<dyn System>>> = const { RefCell::new(None) };
 }
 
-/// Installs a system on this thread until the returned guard is dropped. Loops, pools and threads
-/// that are made meanwhile belong to it.
+/// Installs `system` on this thread until the returned guard is dropped. The loops, worker pools
+/// and threads that this library makes on this thread meanwhile use the system in place of the
+/// kernel, the clock and real threads.
 #[must_use = "dropping the guard uninstalls the system"]
 pub fn install(system: Rc<dyn System>) -> Installed {
     Installed(INSTALLED.replace(Some(system)))
 }
 
-/// Returns the system that is installed on this thread.
+/// Returns the system that is installed on this thread, or `None`.
 pub fn installed() -> Option<Rc<dyn System>> {
     // During the destruction of the thread there is none.
     INSTALLED
@@ -221,7 +234,8 @@ pub(crate) fn owner(fd: BorrowedFd<'_>) -> Option<Rc<dyn System>> {
     installed().filter(|system| system.owns(fd.as_raw_fd()))
 }
 
-/// Keeps a [`System`] installed. Dropping it restores the one that was installed before.
+/// A guard that keeps a [`System`] installed. Dropping the guard restores the system that was
+/// installed before, if there was one.
 pub struct Installed(Option<Rc<dyn System>>);
 
 impl Drop for Installed {
@@ -236,8 +250,9 @@ impl fmt::Debug for Installed {
     }
 }
 
-/// Blocks the present thread until `is_over` returns `true`, or until `deadline`. Returns the last
-/// answer of `is_over`. Returns `None` if no system is installed.
+/// Blocks the present thread of a simulation until `is_over` returns `true`, or until `deadline`.
+/// Returns the last answer of `is_over`. If no system is installed, returns `None` at once, without
+/// calling `is_over`.
 pub fn block_until(deadline: Option<Instant>, mut is_over: impl FnMut() -> bool) -> Option<bool> {
     let system = installed()?;
     let mut again = false;

@@ -452,9 +452,10 @@ impl<S> Registry<S> {
         self.timers.set_mark(timer, mark::ESSENTIAL, true).map(drop)
     }
 
-    /// Sets the source location of a timer, which logs and lists show. Use it in a library of
-    /// handlers that arms a timer because of an earlier call of its user. Pass the location of that
-    /// earlier call. Default: the caller of [`after`](Self::after), by `#[track_caller]`.
+    /// Sets the source location of a timer, which logs and lists show. Use it in a library that
+    /// arms a timer on behalf of its user: the user has called the library earlier, and the timer
+    /// follows from that call. Pass the location of the user's call. Default: the caller of
+    /// [`after`](Self::after), by `#[track_caller]`.
     ///
     /// # Cost
     /// O(1).

@@ -85,8 +85,9 @@ impl<S> Registry<S> {
     /// Defers `callback` as [`defer`](Self::defer) does. Logs and lists show `origin` as the source
     /// location of the callback.
     ///
-    /// Use it in a library of handlers that defers a callback because of an earlier call of its
-    /// user. Pass the location of that earlier call.
+    /// Use it in a library that defers a callback on behalf of its user: the user has called the
+    /// library earlier, and the callback follows from that call. Pass the location of the user's
+    /// call.
     #[inline]
     pub fn defer_from(
         &mut self,

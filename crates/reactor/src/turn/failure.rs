@@ -53,8 +53,8 @@ impl<S> Registry<S> {
     /// [`Exit::Stopped`](crate::Exit::Stopped) show `origin` as the line that has requested the
     /// stop.
     ///
-    /// Use it in a library of handlers that stops the loop because of an earlier call of its user.
-    /// Pass the location of that earlier call.
+    /// Use it in a library that stops the loop on behalf of its user: the user has called the
+    /// library earlier, and the stop follows from that call. Pass the location of the user's call.
     pub fn stop_from(&mut self, origin: &'static Location<'static>) {
         tracing::debug!(%origin, "the loop is asked to stop");
         self.turn.stopping = true;

@@ -35,10 +35,13 @@ pub struct Metrics {
     /// `timers`, `deferred` and `idle` is the sum of all numbers that
     /// [`Reactor::turn`](crate::Reactor::turn) has returned.
     pub idle: u64,
-    /// The number of `epoll_ctl` calls. The loop makes one for each registration, and one when the
-    /// registration ends. It makes another when a direction is wanted for the first time, when
-    /// reports that caused spurious wakeups are to stop, and when the kernel is asked again which
-    /// directions are ready.
+    /// The number of `epoll_ctl` calls for sources. The loop makes one each time that it:
+    ///
+    /// - registers a source with an fd;
+    /// - ends such a registration, unless the source is [always ready](crate::Io::is_always_ready);
+    /// - starts to watch a further direction of a source;
+    /// - stops watching a direction whose reports caused spurious wakeups;
+    /// - asks the kernel again which directions of a source are ready.
     pub kernel_updates: u64,
     /// The number of times that another thread has ended a sleep of the loop. Each time costs that
     /// thread one `write` to an eventfd.

@@ -185,8 +185,8 @@ impl Network {
         self.trace.record(self.now, who, what, object, number);
     }
 
-    /// Returns which of the facts of `epoll_ctl(2)` hold for a socket. The kernel promises to
-    /// report room for a socket that was looked at while it had none.
+    /// Returns the bits of `epoll_ctl(2)` that hold for a socket. If the socket has no room for
+    /// writes now, the network reports the room later.
     pub(crate) fn readiness(&mut self, socket: SocketId) -> EventFlags {
         match self.sockets.get_mut(&socket) {
             Some(Socket::Listener(listener)) => listener.readiness(),
@@ -234,12 +234,12 @@ impl Network {
         }
     }
 
-    /// Returns `true` if the chance of a missing descriptor says so.
+    /// Draws whether no descriptor is left, with the chance [`Faults::out_of_descriptors`].
     pub(crate) fn is_out_of_descriptors(&mut self) -> bool {
         self.draw.once_in(self.faults.out_of_descriptors)
     }
 
-    /// Returns the address that a socket gets: with a free port if it asks for none.
+    /// Returns the address that a socket gets. If the port of `wanted` is 0, chooses a port.
     fn chosen_address(&mut self, wanted: SocketAddr) -> SocketAddr {
         let mut chosen = wanted;
         if chosen.port() == 0 {

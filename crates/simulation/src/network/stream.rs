@@ -1,8 +1,8 @@
 //! Stream sockets: bytes in order, windows, half-closes and resets.
 //!
-//! The facts that a socket reports are those of `tcp_poll` in the kernel, and the room for writes
-//! is reported as by its `write_space`: only to a socket that has been without room, and once
-//! a third of its buffer is free.
+//! A socket reports the facts that `tcp_poll` of the kernel reports. Room for writes is reported as
+//! by `sk_stream_write_space` of the kernel: only for a socket that has been without room, and once
+//! a third of its send buffer is free.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -347,7 +347,7 @@ impl Network {
         );
     }
 
-    /// Returns when a packet of `count` bytes arrives that is sent now.
+    /// Returns the time at which a packet of `count` bytes arrives if it is sent now.
     fn arrival(&mut self, socket: SocketId, count: usize) -> u64 {
         let now = self.now;
         let Ok(stream) = self.stream(socket) else {

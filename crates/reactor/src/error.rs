@@ -190,9 +190,9 @@ impl Error {
 /// Returns the errno of an error, however deep it is wrapped, or `None` if no system call has
 /// failed.
 ///
-/// An [`io::Error`] holds either an errno or another error. An `io::Error` that names the failed
-/// call, with its fd or address, holds another error, so its
-/// [`raw_os_error`](io::Error::raw_os_error) is `None`. This function looks at the error itself, at
+/// An [`io::Error`] holds either an errno or an inner error. With an inner error, its
+/// [`raw_os_error`](io::Error::raw_os_error) is `None`. Each `io::Error` of this library that names
+/// the failed call has an inner error. This function looks at the error itself, at
 /// the inner error of each `io::Error`, and at each [`source`](std::error::Error::source).
 ///
 /// # Cost

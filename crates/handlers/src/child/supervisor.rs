@@ -58,7 +58,8 @@ pub enum SupervisorEvent {
 ///
 /// An error of `command` counts as a failed start. The supervision ends early in these cases:
 /// - `on_event` returns an error. A running child is killed, and the error is logged.
-/// - You remove the watch of the child by [`ChildKey::key`]. No event is reported.
+/// - You [remove](Registry::remove) the child's registration, whose key [`ChildKey::key`] returns.
+///   The child continues to run, and no event is reported.
 /// - `command` panics, or `on_event` panics at any event but [`SupervisorEvent::Started`]. No event
 ///   is reported. A panic at `Started` does not end the supervision.
 ///

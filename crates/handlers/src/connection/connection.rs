@@ -106,7 +106,8 @@ impl<S> Connection<'_, S> {
         self.state.flags.has(Flags::PAUSED)
     }
 
-    /// Returns `true` if the peer has closed its write side, or if the stream cannot be read.
+    /// Returns `true` once the connection has read the end of the stream: the peer has closed its
+    /// write side. For a stream that can only be written, it always returns `true`.
     pub const fn is_read_ended(&self) -> bool {
         self.state.flags.has(Flags::READ_ENDED)
     }
@@ -174,8 +175,8 @@ impl<S> Connection<'_, S> {
         self.stream.as_any_mut().downcast_mut()
     }
 
-    /// Returns the address of the peer of a TCP connection. An IPv4 address is returned in [plain
-    /// form](crate::Peer::Tcp).
+    /// Returns the address of the peer of a TCP connection. An IPv4 address is in [plain
+    /// form](crate::Peer::Tcp): `192.0.2.1`, never `::ffff:192.0.2.1`.
     ///
     /// ```
     /// use handlers::{Connection, on_data};

@@ -56,9 +56,9 @@ impl<S> ConnectionKey<S> {
     /// the turn. All writes of a turn to this connection are usually sent by one system call. If
     /// the deferred callbacks of this turn have already run, the writes are sent in the next turn.
     /// In three cases writes are sent earlier:
-    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So if
-    ///   `write` returns [`Flow::Full`](crate::Flow::Full), it has already tried to send, and the
-    ///   peer has not taken the queued bytes.
+    /// - The queue has reached the [high watermark](crate::ConnectionOptions::watermarks). So
+    ///   `write` returns [`Flow::Full`](crate::Flow::Full) only if the bytes could not be sent at
+    ///   once.
     /// - [`Connection::flush`] is called.
     /// - A piece of 16 KiB or more is written while nothing is queued.
     ///

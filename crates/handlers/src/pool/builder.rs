@@ -88,8 +88,8 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     ///   again.
     /// - If a job panics, the state that it has borrowed is dropped, since the job may have changed
     ///   only a part of it. The next job gets a new state.
-    /// - A job can itself replace the state through its `&mut W`, for example if the database has
-    ///   closed the connection.
+    /// - A job gets the state as a `&mut` reference. So it can replace the state, for example if
+    ///   the database has closed the connection.
     /// - The state is dropped when the worker ends. After the pool was
     ///   [drained](super::WorkerPool::drain), [shut down](super::WorkerPool::shutdown_now) or
     ///   dropped, a worker ends as soon as its last job is done.

@@ -21,9 +21,10 @@ pub enum TryPostError<F> {
     Gone(F),
 }
 
-/// The error of a post to a loop that is *gone*. A loop is gone when its reactor has been dropped,
-/// or when the registration named "remote" was removed from the reactor. The closure that was to be
-/// posted has been dropped.
+/// The error of a post to a loop that is *gone*. A loop is gone when its reactor has been dropped.
+/// It is also gone when the registration "remote" was removed, which
+/// [`Registry::remote`](crate::Registry::remote) makes for the posted closures. The closure that was
+/// to be posted has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
 

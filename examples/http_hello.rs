@@ -13,10 +13,10 @@ use clap::Parser;
 use handlers::signal::{self, Signal};
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit,
-    ConnectionOptions, ListenOptions,
+    ConnectionOptions, ListenOptions, Listener, ServerKey,
 };
 use httparse::{EMPTY_HEADER, Request, Status};
-use reactor::{Context, PanicPolicy, Reactor, Then, TimerKey};
+use reactor::{Context, PanicPolicy, Reactor, Registry, Then, TimerKey};
 use tracing_subscriber::EnvFilter;
 
 /// The time that connections have to end: to send their queued data, and for the client to read it.
@@ -30,7 +30,7 @@ const HELLO: &str = "Hello, world!\n";
 /// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it gracefully, another one a
 /// second later at once.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: Address,
@@ -285,6 +285,20 @@ impl<S: 'static> ConnectionHandler<S> for Http {
     }
 }
 
+/// Answers the requests of a listener's clients.
+pub(crate) fn serve(
+    registry: &mut Registry<()>,
+    listener: Listener,
+    options: &Options,
+) -> io::Result<ServerKey<()>> {
+    let connections =
+        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
+    let request_timeout = Duration::from_secs(options.request_timeout);
+    listener.serve(registry, &connections, move |_peer, _cx| {
+        Ok(Http::new(request_timeout))
+    })
+}
+
 fn run(options: &Options) -> io::Result<()> {
     let mut reactor = Reactor::<()>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
@@ -293,12 +307,7 @@ fn run(options: &Options) -> io::Result<()> {
         .limit(options.max_connections.map(ConnectionLimit::new))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections =
-        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
-    let request_timeout = Duration::from_secs(options.request_timeout);
-    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| {
-        Ok(Http::new(request_timeout))
-    })?;
+    let server = serve(&mut reactor, listener, options)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

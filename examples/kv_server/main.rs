@@ -7,7 +7,7 @@
 
 mod handshake;
 mod protocol;
-mod server;
+pub(crate) mod server;
 mod store;
 
 use std::io::{self, Write};
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions};
-use reactor::{PanicPolicy, Reactor, Spin};
+use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, ServerKey};
+use reactor::{PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
 
 use self::protocol::Limits;
@@ -29,18 +29,36 @@ const COMMAND_MAX: usize = 64 << 20;
 /// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it gracefully, another one a
 /// second later at once.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6400")]
     listen: Address,
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Look for work for up to this long before sleeping, if that pays; 0 disables it
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
     spin: u64,
     #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// Serves the clients of a listener. Returns the state of the loop that they share.
+pub(crate) fn serve(
+    registry: &mut Registry<Server>,
+    listener: Listener,
     limits: Limits,
+    clients: ConnectionLimit,
+) -> io::Result<(Server, ServerKey<Server>)> {
+    let connections = ConnectionOptions::new()
+        .max_buffered_input(COMMAND_MAX)
+        .max_write_queue(2 * REPLY_MAX);
+    let server = listener.serve(registry, &connections, |_peer, cx| {
+        Ok(Client::new(cx.state))
+    })?;
+    let mut state = Server::new(limits, clients);
+    state.listener = Some((server, connections));
+    Ok((state, server))
 }
 
 fn run(options: Options) -> io::Result<()> {
@@ -56,12 +74,7 @@ fn run(options: Options) -> io::Result<()> {
         .limit(limit.clone())
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections = ConnectionOptions::new()
-        .max_buffered_input(COMMAND_MAX)
-        .max_write_queue(2 * REPLY_MAX);
-    let server = listener.serve(&mut reactor, &connections, |_peer, cx| {
-        Ok(Client::new(cx.state))
-    })?;
+    let (mut state, server) = serve(&mut reactor, listener, options.limits, limit)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],
@@ -71,8 +84,6 @@ fn run(options: Options) -> io::Result<()> {
     )?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush())?;
-    let mut state = Server::new(options.limits, limit);
-    state.listener = Some((server, connections));
     let exit = reactor.run(&mut state)?;
     tracing::info!(%exit, "ended");
     Ok(())

@@ -34,11 +34,13 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// end of stream follows. Otherwise a reset follows:
 /// - if the sender reset its connection,
 /// - if its side was closed by a timeout or by its key,
-/// - at the end of the grace period of its [server](crate::ServerKey::stop). Until then both
-///   streams go on.
+/// - at the end of the grace period of its [server](crate::ServerKey::stop), or at the deadline of
+///   any other [graceful close](Connection::close_gracefully). Until then both streams go on. The
+///   deadline of one side is that of both: bytes that are still queued then are dropped.
 ///
-/// A peer that takes no byte for five minutes is not waited for any longer, and is reset. A Unix
-/// socket has no reset, so a stream that breaks off there ends like any other.
+/// Once a side has ended, or both streams have, a peer that takes no byte for five minutes is not
+/// waited for any longer, and is reset. A Unix socket has no reset, so a stream that breaks off
+/// there ends like any other.
 ///
 /// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
 /// queued for a side, they cannot be passed on, and both sides are reset. Keep `max_write_queue`
@@ -148,11 +150,20 @@ impl<S> Relay<S> {
 }
 
 impl<S: 'static> Relay<S> {
-    /// Passes on the end of this side's stream, after all its bytes.
-    fn pass_end_on(&self, cx: &mut Context<'_, S>) {
+    /// Passes on the end of this side's stream, after all its bytes. If both streams have ended,
+    /// only queued bytes are left, and a peer that takes none of them is not waited for without
+    /// end.
+    fn pass_end_on(&self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) {
+        let have_both_ended = self.other().is_whole;
+        if have_both_ended {
+            connection.close_if_stalled_for(STALL_TIMEOUT);
+        }
         self.with_other(cx, |other| {
             other.end_response();
             other.shutdown();
+            if have_both_ended {
+                other.close_if_stalled_for(STALL_TIMEOUT);
+            }
         });
     }
 }
@@ -173,7 +184,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         }
         match self.other().stage {
             Stage::NotOpen => connection.pause_reading(),
-            Stage::Open(_) if is_whole => self.pass_end_on(cx),
+            Stage::Open(_) if is_whole => self.pass_end_on(connection, cx),
             Stage::Open(_) => {}
             Stage::Closed => connection.close(),
         }
@@ -214,11 +225,24 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_end(
         &mut self,
         _rest: &[u8],
-        _connection: &mut Connection<'_, S>,
+        connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
         self.set_own(self.own().stage, true);
-        self.pass_end_on(cx);
+        self.pass_end_on(connection, cx);
+        Ok(())
+    }
+
+    /// Gives the other side the same deadline. Otherwise a server that stops would wait for it
+    /// beyond its grace.
+    fn on_graceful_close(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        if let Some(deadline) = connection.close_deadline(cx.now()) {
+            self.with_other(cx, |other| other.close_within(deadline));
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use handlers::{Address, Connection, ListenOptions, Relay};
 use reactor::{ManualClock, Reactor};
 use support::silent_listener;
 
-use crate::{Result, options, pair, patient, read_out, run_out, turn_until_quiet};
+use crate::{Result, fill, options, pair, patient, read_out, run_out, turn_until_quiet};
 
 #[test]
 fn a_relay_of_a_stopping_server_goes_on_for_the_grace_and_is_reset_then() -> Result {
@@ -55,6 +55,30 @@ fn a_relay_of_a_stopping_server_goes_on_for_the_grace_and_is_reset_then() -> Res
             assert_eq!(read_out(&client), (29, Some(ErrorKind::ConnectionReset)));
             assert_eq!(read_out(&answers).1, Some(ErrorKind::ConnectionReset));
         }
+    }
+    Ok(())
+}
+
+/// A deadline of one side holds for the other, whose peer reads nothing.
+#[test]
+fn a_relay_ends_with_its_grace_although_an_upstream_reads_nothing() -> Result {
+    const GRACE: Duration = Duration::from_secs(5);
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
+    let (one, other) = Relay::pair();
+    let side = Connection::open(&mut reactor, client_near, &options(), one)?;
+    Connection::open(&mut reactor, server_near, &options(), other)?;
+    fill(&mut reactor, side, &client)?;
+    reactor
+        .defer(move |cx| drop(side.with(cx, |connection, _cx| connection.close_gracefully(GRACE))));
+    turn_until_quiet(&mut reactor, &mut ())?;
+    reactor.advance(&mut (), GRACE - Duration::from_millis(1))?;
+    assert_eq!(reactor.len(), 2);
+    reactor.advance(&mut (), Duration::from_millis(1))?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert!(reactor.is_empty(), "{reactor:?}");
+    for far in [client, server] {
+        assert_eq!(read_out(&far).1, Some(ErrorKind::ConnectionReset));
     }
     Ok(())
 }

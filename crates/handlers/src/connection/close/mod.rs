@@ -6,7 +6,7 @@
 mod failure;
 mod graceful;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::reason::CloseReason;
@@ -48,12 +48,13 @@ impl<S> Connection<'_, S> {
     /// and discards further input until the peer has closed its side too.
     ///
     /// After `deadline` the connection is closed in any case. If bytes are still queued then, the
-    /// connection is reset, so that the data which the peer has does not look whole. Prefer this
+    /// connection is reset, so that the data which the peer has does not look whole. If the
+    /// connection is closing already, the earliest of all deadlines holds. Prefer this
     /// method to a [`close`](Self::close) right after the last write. If the peer has sent bytes
     /// that were not read, `close(2)` resets the connection, and the last write can be lost.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use handlers::{Connection, on_data};
     ///
     /// let refuse = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
@@ -68,13 +69,25 @@ impl<S> Connection<'_, S> {
             Phase::Connecting => self.state.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {
                 self.begin_closing();
-                self.state
-                    .times
-                    .get_or_insert_with(Box::default)
-                    .close_within(deadline);
+                self.close_within(deadline);
             }
-            Phase::Flushing | Phase::Lingering | Phase::Over => {}
+            Phase::Flushing | Phase::Lingering => self.close_within(deadline),
+            Phase::Over => {}
         }
+    }
+
+    /// Sets a deadline for the end of the connection. The earliest of several deadlines holds.
+    pub(super) fn close_within(&mut self, deadline: Duration) {
+        self.state
+            .times
+            .get_or_insert_with(Box::default)
+            .close_within(deadline);
+        self.state.flags.insert(Flags::NEEDS_UPDATE);
+    }
+
+    /// Returns the time that is left until the deadline of the close, if there is one.
+    pub(super) fn close_deadline(&self, now: Instant) -> Option<Duration> {
+        self.state.times.as_ref()?.close_deadline(now)
     }
 
     /// Resets the connection (RST) once the queue has been sent, or after `deadline`. Use it for a
@@ -141,17 +154,14 @@ impl<S> Connection<'_, S> {
     ///    arrived, [pause](Self::pause_reading) as well.
     ///
     /// At the deadline the connection is closed even if the peer is still sending. If there are
-    /// several deadlines, for example by a [close](Self::close_after_flush) meanwhile, the earliest
-    /// one holds.
+    /// several deadlines, for example by a [close](Self::close_after_flush) before or meanwhile, the
+    /// earliest one holds.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {
                 self.state.set_graceful_close(Pending::Asked);
             }
-            self.state
-                .times
-                .get_or_insert_with(Box::default)
-                .close_within(deadline);
+            self.close_within(deadline);
         } else {
             self.close_after_flush(deadline);
         }

@@ -131,6 +131,24 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
     Ok(())
 }
 
+/// The deadline is over before the deferred callbacks run.
+#[test]
+fn on_graceful_close_is_called_also_with_a_deadline_of_zero() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Finish) {
+            let _ = connection.write(b"the rest")?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.run_until_idle();
+    bench.with(key, |connection| connection.close_gracefully(secs(0)));
+    assert_eq!(bench.receive_all(&mut far)?, b"the rest");
+    assert_eq!(bench.world.log, ["open", "finish", "close TimedOut(Close)"]);
+    Ok(())
+}
+
 /// The peer has received everything and does not close its side.
 #[test]
 fn a_later_deadline_holds_also_while_only_the_peer_is_waited_for() -> Result {

@@ -50,6 +50,12 @@ pub(crate) fn script() -> Script {
             _ => script.push(get, &hello),
         }
     }
+    if simulation::random(4) == 0 {
+        let last = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\
+            Connection: close\r\n\r\n";
+        script.push(last, &[head.as_slice(), b"Hello, world!\n"].concat());
+    }
     script
 }
 

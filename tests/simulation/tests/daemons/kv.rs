@@ -68,6 +68,9 @@ fn script() -> Script {
             }
         }
     }
+    if simulation::random(4) == 0 {
+        script.push(&command(&[b"QUIT"]), b"+OK\r\n");
+    }
     script
 }
 

@@ -86,6 +86,11 @@ impl Book {
         self.record(client, |record| record.given.clone())
     }
 
+    /// Returns how many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.0.borrow().open
+    }
+
     /// Returns whether the handler of this client's connection was opened.
     pub(crate) fn knows(&self, client: SocketAddr) -> bool {
         self.record(client, |record| record.opened > 0)

@@ -12,7 +12,13 @@ mod laws;
 mod peers;
 mod trial;
 
+mod connecting;
+mod datagrams;
 mod echo;
 mod http;
 mod kv;
+mod pool;
 mod proxy;
+mod queues;
+mod relay;
+mod timeouts;

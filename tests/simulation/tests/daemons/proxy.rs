@@ -14,7 +14,8 @@ use crate::trial::{Assumptions, Daemon, World, in_every_world, listen, stop_serv
 #[allow(dead_code, reason = "its `main` and what belongs to it")]
 mod proxy;
 
-fn start(book: &Book, address: SocketAddr, to: &[SocketAddr]) -> Daemon {
+/// Starts the example, which connects to one of these addresses.
+pub(crate) fn start(book: &Book, address: SocketAddr, to: &[SocketAddr]) -> Daemon {
     let to: Vec<String> = to.iter().map(SocketAddr::to_string).collect();
     Daemon::start("proxy", book, move |registry| {
         let arguments = to.iter().flat_map(|to| ["--to", to]);

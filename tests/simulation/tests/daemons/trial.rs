@@ -168,6 +168,16 @@ impl Daemon {
         (self.stop)(grace);
     }
 
+    /// Stops the process for `time`, as `SIGSTOP` and `SIGCONT` do.
+    pub(crate) fn stand_still(&self, time: Duration) {
+        self.process.stop(time);
+    }
+
+    /// Kills the process, as `SIGKILL` does.
+    pub(crate) fn kill(self) {
+        self.process.kill();
+    }
+
     pub(crate) fn join(self) {
         self.process.join();
     }
@@ -242,12 +252,12 @@ pub(crate) fn try_out(
         }
         Fate::StandsStill { after, time } => {
             simulation::sleep(after);
-            daemon.process.stop(time);
+            daemon.stand_still(time);
             Some(daemon)
         }
         Fate::Dies { after } => {
             simulation::sleep(after);
-            daemon.process.kill();
+            daemon.kill();
             None
         }
     };

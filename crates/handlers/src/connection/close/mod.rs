@@ -148,7 +148,7 @@ impl<S> Connection<'_, S> {
     /// and still answers the requests it has received.
     ///
     /// 1. [`on_graceful_close`](crate::ConnectionHandler::on_graceful_close) is called first. The
-    ///    handler can write there what it still has to send.
+    ///    handler can write there what it still has to send, even if the deadline is zero.
     /// 2. Pending responses are waited for only if they were [announced](Self::begin_response).
     /// 3. Input that a paused handler has not read is discarded. To finish without reading what has
     ///    arrived, [pause](Self::pause_reading) as well.

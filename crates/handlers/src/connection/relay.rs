@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::Context;
+use reactor::{Context, Key};
 
 use super::connect::Connecting;
 use super::connection::Connection;
@@ -54,7 +54,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
 /// use handlers::{Connection, ConnectionOptions, Relay};
-/// use reactor::Context;
+/// use reactor::{Context, Key};
 ///
 /// fn forward(client: TcpStream, to: SocketAddr, cx: &mut Context<'_, ()>) -> std::io::Result<()> {
 ///     let (client_side, server_side) = Relay::pair();
@@ -176,6 +176,15 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     ) -> io::Result<()> {
         let is_whole = connection.is_read_ended(); // true from the start for write-only streams
         self.set_own(Stage::Open(connection.key()), is_whole);
+        // The grace of a server is that of both sides, also when one of them has ended.
+        let own = connection.state.accepted_by();
+        let other = self.with_other(cx, |other| {
+            other.state.set_other_side_accepted_by(own);
+            other.state.accepted_by()
+        });
+        connection
+            .state
+            .set_other_side_accepted_by(other.unwrap_or(Key::NULL));
         // The queue is filled by the other side, so a full queue must pause the other side only.
         connection.read_while_full();
         match self.other() {

@@ -57,6 +57,9 @@ impl Flags {
     pub(in crate::connection) const REPLACED: Self = Self(1 << 25);
     /// A handler that was replaced since was notified of the end of the input.
     pub(in crate::connection) const END_AGAIN: Self = Self(1 << 26);
+    /// The listener has accepted only the other side of this relay. When it stops, it sets a
+    /// deadline here, and closes nothing.
+    pub(in crate::connection) const OTHER_SIDE: Self = Self(1 << 27);
 
     /// The flags that need more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN

@@ -17,6 +17,7 @@ mod datagrams;
 mod echo;
 mod http;
 mod kv;
+mod loops;
 mod pool;
 mod proxy;
 mod queues;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,16 @@ pub(crate) enum World {
 
 impl World {
     pub(crate) fn seeds(self, count: u64) -> Seeds {
+        self.seeds_from(0..count)
+    }
+
+    pub(crate) fn seeds_from(self, seeds: Range<u64>) -> Seeds {
         let faults = match self {
             Self::Calm => Faults::none(),
             Self::Slow => Faults::slow(),
             Self::Faulty => Faults::all(),
         };
-        Seeds::new(0..count)
+        Seeds::new(seeds)
             .faults(faults)
             .time_max(Duration::from_secs(30 * 24 * 3600))
     }

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Sends back what it receives. SIGINT or SIGTERM ends it gracefully, another one a second later at
 /// once.
 #[derive(Clone, Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen, may be repeated: IP:PORT (port 0: any that is free), unix:PATH or
     /// unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
@@ -47,7 +47,7 @@ struct Options {
 
 /// The state that the connections of one loop share.
 #[derive(Default)]
-struct Server {
+pub(crate) struct Server {
     listeners: Vec<ServerKey<Self>>,
     connections: usize,
     accepted: u64,
@@ -55,9 +55,9 @@ struct Server {
 }
 
 impl Server {
-    fn stop(cx: &mut Context<'_, Self>) {
+    pub(crate) fn stop(cx: &mut Context<'_, Self>, grace: Duration) {
         for listener in std::mem::take(&mut cx.state.listeners) {
-            listener.stop(cx.registry, GRACE);
+            listener.stop(cx.registry, grace);
         }
     }
 }
@@ -93,7 +93,7 @@ impl ConnectionHandler<Server> for Echo {
 }
 
 /// Registers listeners on a loop.
-fn serve(
+pub(crate) fn serve(
     registry: &mut Registry<Server>,
     number: usize,
     listeners: Vec<Listener>,
@@ -177,8 +177,8 @@ fn run(options: &Options) -> io::Result<()> {
         let pool = pool.clone();
         move |_arrival, cx| {
             tracing::info!(connections = cx.state.connections, "ending");
-            Server::stop(cx);
-            let _ = pool.broadcast(Server::stop); // a loop that has ended needs no stop
+            Server::stop(cx, GRACE);
+            let _ = pool.broadcast(|cx| Server::stop(cx, GRACE)); // a loop that has ended needs no stop
         }
     })?;
 

@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Relay};
-use reactor::{PanicPolicy, Reactor};
+use handlers::{
+    Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Relay,
+    ServerKey,
+};
+use reactor::{PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
 
 /// The time that connections may go on when the proxy ends.
@@ -22,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Forwards each connection to another address. SIGINT or SIGTERM ends it gracefully, another one a
 /// second later at once.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7778")]
     listen: Address,
@@ -40,7 +43,30 @@ struct Options {
     idle_timeout: Option<u64>,
 }
 
-fn run(options: Options) -> io::Result<()> {
+/// Forwards the connections of a listener.
+pub(crate) fn serve(
+    registry: &mut Registry<()>,
+    listener: Listener,
+    options: &Options,
+) -> io::Result<ServerKey<()>> {
+    let connections = ConnectionOptions::new()
+        .connect_timeout(Duration::from_secs(options.connect_timeout))
+        .idle_timeout(options.idle_timeout.map(Duration::from_secs));
+    let to = options.to.clone();
+    listener.serve(registry, &connections.clone(), move |peer, cx| {
+        tracing::debug!(%peer, "accepted");
+        let (client_side, server_side) = Relay::pair();
+        client_side.gives_up(Connection::connect(
+            cx.registry,
+            to.iter().copied(),
+            &connections,
+            server_side,
+        ));
+        Ok(client_side)
+    })
+}
+
+fn run(options: &Options) -> io::Result<()> {
     let mut reactor = Reactor::<()>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
         .build()?;
@@ -48,20 +74,7 @@ fn run(options: Options) -> io::Result<()> {
         .limit(options.max_connections.map(ConnectionLimit::new))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections = ConnectionOptions::new()
-        .connect_timeout(Duration::from_secs(options.connect_timeout))
-        .idle_timeout(options.idle_timeout.map(Duration::from_secs));
-    let server = listener.serve(&mut reactor, &connections.clone(), move |peer, cx| {
-        tracing::debug!(%peer, "accepted");
-        let (client_side, server_side) = Relay::pair();
-        client_side.gives_up(Connection::connect(
-            cx.registry,
-            options.to.iter().copied(),
-            &connections,
-            server_side,
-        ));
-        Ok(client_side)
-    })?;
+    let server = serve(&mut reactor, listener, options)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],
@@ -85,7 +98,7 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
-    match run(options) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("proxy: {error}");

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions};
-use reactor::{PanicPolicy, Reactor};
+use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, ServerKey};
+use reactor::{PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
 
 use protocol::{GRACE, Http};
@@ -22,7 +22,7 @@ use protocol::{GRACE, Http};
 /// Answers every GET and HEAD with a greeting. SIGINT or SIGTERM ends it gracefully, another one a
 /// second later at once.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: Address,
@@ -37,6 +37,20 @@ struct Options {
     request_timeout: u64,
 }
 
+/// Answers the requests of a listener's clients.
+pub(crate) fn serve(
+    registry: &mut Registry<()>,
+    listener: Listener,
+    options: &Options,
+) -> io::Result<ServerKey<()>> {
+    let connections =
+        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
+    let request_timeout = Duration::from_secs(options.request_timeout);
+    listener.serve(registry, &connections, move |_peer, _cx| {
+        Ok(Http::new(request_timeout))
+    })
+}
+
 fn run(options: &Options) -> io::Result<()> {
     let mut reactor = Reactor::<()>::builder()
         .on_panic(PanicPolicy::RemoveHandler)
@@ -45,12 +59,7 @@ fn run(options: &Options) -> io::Result<()> {
         .limit(options.max_connections.map(ConnectionLimit::new))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections =
-        ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
-    let request_timeout = Duration::from_secs(options.request_timeout);
-    let server = listener.serve(&mut reactor, &connections, move |_peer, _cx| {
-        Ok(Http::new(request_timeout))
-    })?;
+    let server = serve(&mut reactor, listener, options)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

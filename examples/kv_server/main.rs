@@ -7,7 +7,7 @@
 
 mod handshake;
 mod protocol;
-mod server;
+pub(crate) mod server;
 mod store;
 
 use std::io::{self, Write};
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions};
-use reactor::{PanicPolicy, Reactor, Spin};
+use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, ServerKey};
+use reactor::{PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
 
 use self::protocol::Limits;
@@ -29,13 +29,13 @@ const COMMAND_MAX: usize = 64 << 20;
 /// Serves keys and values to clients of Redis. SIGINT or SIGTERM ends it gracefully, another one a
 /// second later at once.
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6400")]
     listen: Address,
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Close clients that have been silent for this long; CONFIG SET timeout changes it
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
@@ -46,7 +46,26 @@ struct Options {
     limits: Limits,
 }
 
-fn run(options: Options) -> io::Result<()> {
+/// Serves the clients of a listener. Returns the state of the loop that they share.
+pub(crate) fn serve(
+    registry: &mut Registry<Server>,
+    listener: Listener,
+    options: &Options,
+    clients: ConnectionLimit,
+) -> io::Result<(Server, ServerKey<Server>)> {
+    let connections = ConnectionOptions::new()
+        .idle_timeout(options.idle_timeout.map(Duration::from_secs))
+        .max_buffered_input(COMMAND_MAX)
+        .max_write_queue(2 * REPLY_MAX);
+    let server = listener.serve(registry, &connections, |_peer, cx| {
+        Ok(Client::new(cx.state))
+    })?;
+    let mut state = Server::new(options.limits.clone(), clients);
+    state.listener = Some((server, connections));
+    Ok((state, server))
+}
+
+fn run(options: &Options) -> io::Result<()> {
     // A sender to a sleeping loop pays for the wakeup. Clients that do little else lose a sixth of
     // their speed by that.
     let spin = Spin::Adaptive(Duration::from_micros(options.spin));
@@ -59,13 +78,7 @@ fn run(options: Options) -> io::Result<()> {
         .limit(limit.clone())
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let connections = ConnectionOptions::new()
-        .idle_timeout(options.idle_timeout.map(Duration::from_secs))
-        .max_buffered_input(COMMAND_MAX)
-        .max_write_queue(2 * REPLY_MAX);
-    let server = listener.serve(&mut reactor, &connections, |_peer, cx| {
-        Ok(Client::new(cx.state))
-    })?;
+    let (mut state, server) = serve(&mut reactor, listener, options, limit)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],
@@ -77,8 +90,6 @@ fn run(options: Options) -> io::Result<()> {
     writeln!(stdout, "listening on {address}")
         .and_then(|()| stdout.flush())
         .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))?;
-    let mut state = Server::new(options.limits, limit);
-    state.listener = Some((server, connections));
     let exit = reactor.run(&mut state)?;
     tracing::info!(%exit, "ended");
     Ok(())
@@ -92,7 +103,7 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .log_internal_errors(false) // else a panic when standard error is on a full disk
         .init();
-    if let Err(error) = run(options) {
+    if let Err(error) = run(&options) {
         eprintln!("kv_server: {error}");
         return ExitCode::FAILURE;
     }

@@ -276,7 +276,19 @@ impl PeerListener {
     ///   [`Faults::out_of_descriptors`](crate::Faults::out_of_descriptors).
     /// - `ECONNABORTED` if the connection has ended before it is accepted.
     pub fn accept(&self) -> io::Result<(Peer, SocketAddr)> {
-        let accepted = self.socket.block("peer accepts", None, Network::accept);
+        self.accept_or_give_up(None)
+    }
+
+    /// Blocks until a connection is accepted, at most for `timeout`.
+    ///
+    /// # Errors
+    /// `TimedOut`; `EMFILE` by the faults of the simulation; `ECONNABORTED`.
+    pub fn accept_within(&self, timeout: Duration) -> io::Result<(Peer, SocketAddr)> {
+        self.accept_or_give_up(Some(timeout))
+    }
+
+    fn accept_or_give_up(&self, timeout: Option<Duration>) -> io::Result<(Peer, SocketAddr)> {
+        let accepted = self.socket.block("peer accepts", timeout, Network::accept);
         let (id, address) = accepted?;
         let world = Rc::clone(&self.socket.world);
         let socket = Owned { world, id };

@@ -200,7 +200,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             .as_mut()
             .and_then(|times| times.take_expired(settings, waits, end_of_turn))
         {
-            Some(Timeout::Close) => self.state.end(CloseReason::TimedOut(Timeout::Close)),
+            Some(Timeout::Close) => {
+                // With a short deadline the handler was not notified of the graceful close yet.
+                self.start_graceful_close(cx)?;
+                self.state.end(CloseReason::TimedOut(Timeout::Close));
+            }
             Some(timeout) => {
                 self.notify(&Callback::Timeout(timeout), cx)?;
                 self.state.end_timed_out(timeout);

@@ -1,6 +1,8 @@
 //! The connections that a listener has accepted. The listener closes them gracefully when its
 //! server stops.
 
+use std::any::TypeId;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use reactor::{Context, Io, Key, Registry};
@@ -9,6 +11,7 @@ use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
 use super::later::defer_for;
 use super::registration::Registration;
+use super::state::Flags;
 use super::stream::Stream;
 
 /// The way in which connections are closed gracefully.
@@ -31,6 +34,10 @@ where
         .collect();
     for key in keys {
         close_if_accepted_by::<S, T, H>(registry, key, listener, how);
+        // The other side of a relay may be of another family. A key of a wrong type does nothing.
+        if TypeId::of::<T>() != TypeId::of::<TcpStream>() {
+            close_if_accepted_by::<S, TcpStream, H>(registry, key, listener, how);
+        }
     }
 }
 
@@ -73,7 +80,11 @@ pub(crate) fn close_if_accepted_by<S, T, H>(
         // An error means that the connection has ended meanwhile, or that it has other types and is
         // not one of them.
         let _ = ConnectionKey::<S>::of::<T, H>(key).with(cx, |connection, _cx| {
-            if connection.state.accepted_by() == listener {
+            if connection.state.accepted_by() != listener {
+                // Another listener has accepted it, or none.
+            } else if connection.state.flags.has(Flags::OTHER_SIDE) {
+                connection.close_within(how.grace);
+            } else {
                 if !how.reads {
                     connection.pause_reading();
                 }

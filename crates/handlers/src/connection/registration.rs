@@ -67,7 +67,7 @@ impl<H> Registration<H> {
 
     /// Pauses reading, if `listener` has accepted the connection.
     pub(super) fn pause_if_accepted_by(&mut self, listener: Key) {
-        if self.state.accepted_by() == listener {
+        if self.state.accepted_by() == listener && !self.state.flags.has(Flags::OTHER_SIDE) {
             self.state.flags.insert(Flags::PAUSED);
         }
     }

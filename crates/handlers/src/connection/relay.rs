@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::Context;
+use reactor::{Context, Key};
 
 use super::connect::Connecting;
 use super::connection::Connection;
@@ -42,16 +42,19 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// - The connection of the first peer failed, for example by a reset.
 /// - The first side was closed by a timeout or through its key.
 /// - The first side could not be connected.
-/// - The server that has accepted the first side was [stopped](crate::ServerKey::stop), and the
-///   grace period is over. During the grace period both streams continue.
+/// - The server that has accepted one of the sides was [stopped](crate::ServerKey::stop), and the
+///   grace period is over. During the grace period both streams continue, even if the accepted side
+///   has ended before.
+/// - The deadline of a [graceful close](Connection::close_gracefully) of one side is over. This
+///   deadline holds for both sides. Bytes that are still queued at that time are dropped.
 ///
 /// A Unix socket has no reset. Its peer gets the end of the stream, even if the stream was broken
 /// off.
 ///
 /// A relay waits for a slow peer, with one exception: if the first side has ended or failed, and
 /// the other peer takes no byte for five minutes, the other side is closed. If bytes for this peer
-/// are left, the other side is reset. If both peers have ended their streams, there is no such
-/// limit. To limit the time in all other cases, set
+/// are left, the other side is reset. The same limit holds for both sides if both peers have ended
+/// their streams. To limit the time in all other cases, set
 /// [`write_timeout`](crate::ConnectionOptions::write_timeout).
 ///
 /// If more than [`max_write_queue`](crate::ConnectionOptions::max_write_queue) bytes would be
@@ -67,7 +70,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};
 /// use handlers::{Connection, ConnectionOptions, Relay};
-/// use reactor::Context;
+/// use reactor::{Context, Key};
 ///
 /// fn forward(client: TcpStream, to: SocketAddr, cx: &mut Context<'_, ()>) -> std::io::Result<()> {
 ///     let (client_side, server_side) = Relay::pair();
@@ -163,11 +166,20 @@ impl<S> Relay<S> {
 }
 
 impl<S: 'static> Relay<S> {
-    /// Passes on the end of this side's stream, after all its bytes.
-    fn pass_end_on(&self, cx: &mut Context<'_, S>) {
+    /// Passes on the end of this side's stream, after all its bytes. If both streams have ended,
+    /// only queued bytes are left, and a peer that takes none of them is not waited for without
+    /// end.
+    fn pass_end_on(&self, connection: &mut Connection<'_, S>, cx: &mut Context<'_, S>) {
+        let have_both_ended = self.other().is_whole;
+        if have_both_ended {
+            connection.close_if_stalled_for(STALL_TIMEOUT);
+        }
         self.with_other(cx, |other| {
             other.end_response();
             other.shutdown();
+            if have_both_ended {
+                other.close_if_stalled_for(STALL_TIMEOUT);
+            }
         });
     }
 }
@@ -180,6 +192,15 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     ) -> io::Result<()> {
         let is_whole = connection.is_read_ended(); // true from the start for write-only streams
         self.set_own(Stage::Open(connection.key()), is_whole);
+        // The grace of a server is that of both sides, also when one of them has ended.
+        let own = connection.state.accepted_by();
+        let other = self.with_other(cx, |other| {
+            other.state.set_other_side_accepted_by(own);
+            other.state.accepted_by()
+        });
+        connection
+            .state
+            .set_other_side_accepted_by(other.unwrap_or(Key::NULL));
         // The other side fills this queue, so a full queue must pause the other side and not this
         // one.
         connection.read_while_full();
@@ -189,7 +210,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
         }
         match self.other().stage {
             Stage::NotOpen => connection.pause_reading(),
-            Stage::Open(_) if is_whole => self.pass_end_on(cx),
+            Stage::Open(_) if is_whole => self.pass_end_on(connection, cx),
             Stage::Open(_) => {}
             Stage::Closed => connection.close(),
         }
@@ -229,11 +250,24 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
     fn on_end(
         &mut self,
         _rest: &[u8],
-        _connection: &mut Connection<'_, S>,
+        connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
         self.set_own(self.own().stage, true);
-        self.pass_end_on(cx);
+        self.pass_end_on(connection, cx);
+        Ok(())
+    }
+
+    /// Gives the other side the same deadline. Otherwise a server that stops would wait for it
+    /// beyond its grace.
+    fn on_graceful_close(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        if let Some(deadline) = connection.close_deadline(cx.now()) {
+            self.with_other(cx, |other| other.close_within(deadline));
+        }
         Ok(())
     }
 

@@ -152,6 +152,12 @@ impl Times {
         self.close_within = self.close_within.into_iter().chain([deadline]).min();
     }
 
+    /// Returns the time that is left until the deadline of the close, if there is one.
+    pub(super) fn close_deadline(&self, now: Instant) -> Option<Duration> {
+        let set = self.close_by.map(|by| by.saturating_duration_since(now));
+        set.into_iter().chain(self.close_within).min()
+    }
+
     /// Closes the connection once the peer has taken no byte for `stall_timeout`. It runs from the
     /// next `set_now`.
     pub(super) const fn set_close_stall_timeout(&mut self, stall_timeout: Duration) {

@@ -97,7 +97,7 @@ fn bytes_sent_before_a_connection_opens_are_answered_also_if_it_closes() -> Resu
 #[test]
 fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
     for [first, second] in [[100, 5], [5, 100]] {
-        for finishes_twice in [false, true] {
+        for finishes in [[true, false], [true, true], [false, false], [false, true]] {
             let mut bench = Bench::new()?;
             // The queue is full, so that the close does not finish before its deadline.
             let handler = probe(|event, connection, cx| {
@@ -108,28 +108,61 @@ fn the_earliest_of_several_deadlines_of_an_end_holds() -> Result {
             });
             let (key, _far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
             bench.run_until_idle();
-            bench.with(key, move |connection| {
-                connection.close_gracefully(secs(first))
-            });
-            bench.run_until_idle();
-            bench.with(key, move |connection| {
-                if finishes_twice {
-                    connection.close_gracefully(secs(second))
-                } else {
-                    connection.close_after_flush(secs(second))
-                }
-            });
-            bench.run_until_idle();
+            for (finishes, deadline) in finishes.into_iter().zip([first, second]) {
+                bench.with(key, move |connection| {
+                    if finishes {
+                        connection.close_gracefully(secs(deadline))
+                    } else {
+                        connection.close_after_flush(secs(deadline))
+                    }
+                });
+                bench.run_until_idle();
+            }
             bench.advance(secs(5) - ms(1));
             assert!(!bench.world.is_closed());
             bench.advance(ms(1));
             assert_eq!(
                 bench.until_closed(),
                 "close TimedOut(Close)",
-                "{first} s, {second} s, {finishes_twice}"
+                "{first} s, {second} s, {finishes:?}"
             );
         }
     }
+    Ok(())
+}
+
+/// The deadline is over before the deferred callbacks run.
+#[test]
+fn on_graceful_close_is_called_also_with_a_deadline_of_zero() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Finish) {
+            let _ = connection.write(b"the rest")?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_tcp(&ConnectionOptions::new(), handler)?;
+    bench.run_until_idle();
+    bench.with(key, |connection| connection.close_gracefully(secs(0)));
+    assert_eq!(bench.receive_all(&mut far)?, b"the rest");
+    assert_eq!(bench.world.log, ["open", "finish", "close TimedOut(Close)"]);
+    Ok(())
+}
+
+/// The peer has received everything and does not close its side.
+#[test]
+fn a_later_deadline_holds_also_while_only_the_peer_is_waited_for() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, _far) = bench.open_tcp(&ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
+    bench.with(key, |connection| connection.close_after_flush(secs(100)));
+    bench.run_until_idle();
+    bench.with(key, |connection| connection.close_gracefully(secs(5)));
+    bench.run_until_idle();
+    bench.advance(secs(5) - ms(1));
+    assert!(!bench.world.is_closed());
+    bench.advance(ms(1));
+    assert_eq!(bench.until_closed(), "close TimedOut(Close)");
     Ok(())
 }
 

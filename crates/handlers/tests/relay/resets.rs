@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use handlers::{Connection, Relay};
+use handlers::{Connection, ConnectionOptions, Relay};
 use reactor::{ManualClock, Reactor};
 use support::reset;
 
@@ -215,6 +215,30 @@ fn a_peer_that_reads_no_more_is_reset_and_keeps_no_loop_alive() -> Result {
     fill(&mut reactor, side, &server)?;
     reactor.remove(side.key())?;
     turn_until_quiet(&mut reactor, &mut ())?;
+    reactor.advance(&mut (), Duration::from_secs(299))?;
+    assert_eq!(reactor.len(), 1);
+    reactor.advance(&mut (), Duration::from_secs(1))?;
+    assert!(reactor.is_empty());
+    assert_eq!(read_out(&client).1, Some(ErrorKind::ConnectionReset));
+    Ok(())
+}
+
+/// Both streams have ended, and only the queue of one side is left.
+#[test]
+fn a_peer_that_reads_no_more_after_both_ends_is_reset_too() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let ((client_near, client), (server_near, server)) = (pair()?, pair()?);
+    let (one, other) = Relay::pair();
+    let side = Connection::open(&mut reactor, server_near, &ConnectionOptions::new(), one)?;
+    let options = ConnectionOptions::new().watermarks(1 << 20, 2 << 20);
+    socket2::SockRef::from(&client_near).set_send_buffer_size(4096)?;
+    socket2::SockRef::from(&client).set_recv_buffer_size(4096)?;
+    Connection::open(&mut reactor, client_near, &options, other)?;
+    client.shutdown(Shutdown::Write)?;
+    (&server).write_all(&vec![7; 200_000])?;
+    drop(server);
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert!(!reactor.contains(side.key()), "it has passed on everything");
     reactor.advance(&mut (), Duration::from_secs(299))?;
     assert_eq!(reactor.len(), 1);
     reactor.advance(&mut (), Duration::from_secs(1))?;

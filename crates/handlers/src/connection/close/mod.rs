@@ -7,7 +7,7 @@
 mod failure;
 mod graceful;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::reason::CloseReason;
@@ -55,14 +55,14 @@ impl<S> Connection<'_, S> {
     ///
     /// If the close takes longer than `deadline`, the connection is closed at once. If bytes are
     /// still queued at that time, the connection is reset, so that the peer does not mistake the
-    /// bytes that it has for the whole stream. During the close no other timeout runs. A second
-    /// call has no effect: the deadline of the first call applies.
+    /// bytes that it has for the whole stream. During the close no other timeout runs. If the
+    /// connection is closing already, the earliest of all deadlines applies.
     ///
     /// Prefer this method to a [`close`](Self::close) right after the last write. If bytes of the
     /// peer are still unread, `close(2)` resets the connection, and the last write can be lost.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use handlers::{Connection, on_data};
     ///
     /// let refuse = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
@@ -77,13 +77,25 @@ impl<S> Connection<'_, S> {
             Phase::Connecting => self.state.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {
                 self.begin_closing();
-                self.state
-                    .times
-                    .get_or_insert_with(Box::default)
-                    .close_within(deadline);
+                self.close_within(deadline);
             }
-            Phase::Flushing | Phase::Lingering | Phase::Over => {}
+            Phase::Flushing | Phase::Lingering => self.close_within(deadline),
+            Phase::Over => {}
         }
+    }
+
+    /// Sets a deadline for the end of the connection. The earliest of several deadlines holds.
+    pub(super) fn close_within(&mut self, deadline: Duration) {
+        self.state
+            .times
+            .get_or_insert_with(Box::default)
+            .close_within(deadline);
+        self.state.flags.insert(Flags::NEEDS_UPDATE);
+    }
+
+    /// Returns the time that is left until the deadline of the close, if there is one.
+    pub(super) fn close_deadline(&self, now: Instant) -> Option<Duration> {
+        self.state.times.as_ref()?.close_deadline(now)
     }
 
     /// Resets the connection (RST) once all bytes that were written before this call have been
@@ -158,17 +170,13 @@ impl<S> Connection<'_, S> {
     /// If the steps take longer than `deadline`, the connection is closed at once, even if the peer
     /// is still sending. If several calls have set deadlines, for example because
     /// [`close_after_flush`](Self::close_after_flush) was called during the close, the earliest
-    /// applies. If the connection has already reached step 4, this call has no effect, and the
-    /// deadline that was set before applies.
+    /// applies.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {
                 self.state.set_graceful_close(Pending::Asked);
             }
-            self.state
-                .times
-                .get_or_insert_with(Box::default)
-                .close_within(deadline);
+            self.close_within(deadline);
         } else {
             self.close_after_flush(deadline);
         }

@@ -58,6 +58,9 @@ impl Flags {
     /// The end of the input was reported to a handler that was replaced since. The new handler must
     /// be called with it again.
     pub(in crate::connection) const END_AGAIN: Self = Self(1 << 26);
+    /// The listener has accepted only the other side of this relay. When it stops, it sets a
+    /// deadline here, and closes nothing.
+    pub(in crate::connection) const OTHER_SIDE: Self = Self(1 << 27);
 
     /// The flags of a connection that needs more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN

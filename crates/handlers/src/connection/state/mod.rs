@@ -112,6 +112,15 @@ impl State {
         self.accepted_by
     }
 
+    /// Lets the stop of `listener` set a deadline here too, unless another one has accepted this
+    /// connection.
+    pub(super) fn set_other_side_accepted_by(&mut self, listener: Key) {
+        if self.accepted_by == Key::NULL {
+            self.accepted_by = listener;
+            self.flags.insert(Flags::OTHER_SIDE);
+        }
+    }
+
     #[inline]
     pub(super) const fn phase(&self) -> Phase {
         self.phase

@@ -1,0 +1,72 @@
+//! The example `http_hello`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use handlers::ListenOptions;
+
+use crate::laws::Book;
+use crate::peers::Script;
+use crate::trial::{Assumptions, Daemon, World, in_every_world, listen, stop_server, try_out};
+
+#[path = "../../../../examples/http_hello/main.rs"]
+#[allow(dead_code, reason = "its `main` and what belongs to it")]
+mod http_hello;
+
+/// Starts the example, with timeouts that no client reaches.
+pub(crate) fn start(book: &Book, address: SocketAddr) -> Daemon {
+    Daemon::start("http_hello", book, move |registry| {
+        let arguments = [
+            "http_hello",
+            "--idle-timeout",
+            "1000000",
+            "--request-timeout",
+            "1000000",
+        ];
+        let options = http_hello::Options::parse_from(arguments);
+        let listener = listen(&ListenOptions::new(), address);
+        let server = http_hello::serve(registry, listener, &options).unwrap();
+        ((), stop_server(server))
+    })
+}
+
+/// Returns requests of a client and their responses.
+pub(crate) fn script() -> Script {
+    let mut script = Script::default();
+    let get = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n";
+    let hello = [head.as_slice(), b"Hello, world!\n"].concat();
+    for _ in 0..simulation::random(1 << simulation::random(10)) {
+        match simulation::random(8) {
+            0 => script.push(b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n", head),
+            1 => {
+                let body = simulation::random(3000) as usize;
+                let mut post = format!("GET / HTTP/1.1\r\nContent-Length: {body}\r\n\r\n");
+                post.extend(std::iter::repeat_n('x', body));
+                // The response is sent when the head is there.
+                script.push(post.as_bytes(), &hello);
+            }
+            _ => script.push(get, &hello),
+        }
+    }
+    if simulation::random(4) == 0 {
+        let last = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\
+            Connection: close\r\n\r\n";
+        script.push(last, &[head.as_slice(), b"Hello, world!\n"].concat());
+    }
+    script
+}
+
+in_every_world!(the_example_http_hello_keeps_the_laws, 60, |world| {
+    let book = Book::default();
+    let address = ([127, 0, 0, 1], 8080).into();
+    let daemon = start(&book, address);
+    let assumed = Assumptions {
+        world,
+        answers_at_stop: true,
+        computes: Duration::ZERO,
+    };
+    try_out(daemon, address, &book, script, assumed);
+});

@@ -1,0 +1,25 @@
+//! Whole daemons in the simulation: the examples as they are, and servers with handlers of all
+//! kinds. `laws` says what holds for all of them, and docs/reliability.md how to run many seeds.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
+mod laws;
+mod peers;
+mod trial;
+
+mod connecting;
+mod datagrams;
+mod echo;
+mod http;
+mod kv;
+mod loops;
+mod pool;
+mod proxy;
+mod queues;
+mod relay;
+mod timeouts;

@@ -243,16 +243,17 @@ impl<S> Reactor<S> {
     /// - after a [`wake`](crate::Waker::wake);
     /// - after a [`Registry::stop`]. If you call `turn` in a loop of your own, check
     ///   [`Registry::is_stopping`] after each call;
-    /// - without a timeout, if nothing can end the wait: no source is registered, not even in the
-    ///   [background](Registry::set_background), no timer is armed, and no
-    ///   [`Remote`](crate::Remote), [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive)
+    /// - if `timeout` is `None` and nothing could ever end the wait. This is so if no source is
+    ///   registered, not even in the [background](Registry::set_background), no timer is armed, and
+    ///   no [`Remote`](crate::Remote), [`Waker`](crate::Waker) or [`KeepAlive`](crate::KeepAlive)
     ///   exists.
     ///
     /// The turn may return before the timeout without running a callback. This happens when a
     /// signal interrupts the wait, or when an event comes that the interest of its handler does not
-    /// include. It also happens when the [timeout of a source](Registry::set_timeout) is due, but
-    /// the kernel must be asked whether the source has become ready. For the wait with a manual
-    /// clock see [`ManualClock`](crate::ManualClock).
+    /// include. It also happens when the [timeout of a source](Registry::set_timeout) is due and
+    /// its handler cannot be called yet: the loop must first ask the kernel, in a later turn,
+    /// whether the source has become ready in the meantime. For the wait with a manual clock see
+    /// [`ManualClock`](crate::ManualClock).
     ///
     /// `timeout` is rounded up to whole milliseconds, and a timeout over 24.8 days counts as 24.8
     /// days. With [`Builder::high_resolution`](crate::Builder::high_resolution), `timeout` is

@@ -159,8 +159,8 @@ where
 ///
 /// After an error, a part of `bytes` may have been written. If `path` is a dangling symbolic link,
 /// the target of the link is created. A write beyond the file size limit (`ulimit -f`) fails with
-/// `FileTooLarge`. To make this possible, the first write of the process installs an empty handler
-/// for `SIGXFSZ`: see [`write_atomically`].
+/// `FileTooLarge`. To make this possible, the first call of this module that writes installs an
+/// empty handler for `SIGXFSZ` in the process: see [`write_atomically`].
 ///
 /// # Errors
 /// [`Refused`] if the queue of the pool is full, or the pool is closed. The error returns `path`,

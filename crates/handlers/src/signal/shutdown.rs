@@ -64,13 +64,15 @@ impl ShutdownOptions {
     }
 
     /// Calls `callback` at the first arrival of any of `signals`. A repeated signal has the effect
-    /// that these options determine. Otherwise this works like [`shutdown_on`].
+    /// that these options determine. Otherwise this works like the function
+    /// [`signal::shutdown_on`](super::shutdown_on).
     ///
     /// # Errors
     /// If an error is returned, nothing is watched.
     /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
     ///   the signal.
-    /// - `EAGAIN` if the thread that measures the delay cannot be started.
+    /// - `EAGAIN` if the thread that measures the delay of [`insist_after`](Self::insist_after)
+    ///   cannot be started.
     /// - `EMFILE` and the other errors of `socketpair(2)`.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
@@ -102,13 +104,15 @@ impl ShutdownOptions {
     }
 
     /// Stops the loop at the first arrival of any of `signals`. A repeated signal has the effect
-    /// that these options determine. Otherwise this works like [`stop_on`].
+    /// that these options determine. Otherwise this works like the function
+    /// [`signal::stop_on`](super::stop_on).
     ///
     /// # Errors
     /// If an error is returned, nothing is watched.
     /// - `InvalidInput` if a signal cannot be caught; see [`watch`](super::watch). The error names
     ///   the signal.
-    /// - `EAGAIN` if the thread that measures the delay cannot be started.
+    /// - `EAGAIN` if the thread that measures the delay of [`insist_after`](Self::insist_after)
+    ///   cannot be started.
     /// - `EMFILE` and the other errors of `socketpair(2)`.
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
     ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].

@@ -106,8 +106,9 @@ impl<T> Io<T> {
     /// Do not replace the source through this reference. epoll watches the fd that was registered:
     /// it stops watching when this fd closes, and it never watches the new fd. Remove the
     /// registration and add the new source instead. If another registered source gets the number of
-    /// the old fd, its registration is not affected. A `dup2` onto the fd of the source cannot be
-    /// detected: the handler then reads and writes the new file, which epoll does not watch.
+    /// the old fd, the registration of that other source is not affected. A `dup2` onto the fd of
+    /// the source cannot be detected: the handler then reads and writes the new file, which epoll
+    /// does not watch.
     #[inline]
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.source

@@ -27,17 +27,17 @@ use crate::source::readiness::Interest;
 /// The number of a simulated thread.
 pub type ThreadNumber = u64;
 
-/// A simulation that answers the loops of a thread in place of the kernel, the clock and real
+/// A simulation. For the loops of one thread it takes the place of the kernel, the clock and real
 /// threads.
 ///
 /// A descriptor is *simulated* if [`owns`](Self::owns) returns `true` for it. The loop makes all
 /// calls on such a descriptor through this trait. Every other descriptor is real: the kernel
-/// answers the calls on it. A [`wait`](Self::wait) includes the real descriptors by
-/// [`Reports::collect_real`].
+/// answers the calls on it. Your implementation of [`wait`](Self::wait) must call
+/// [`Reports::collect_real`] to add the kernel's reports about the real descriptors.
 ///
-/// An argument `flags` is a set of the bits of `epoll_ctl(2)`, for example `EPOLLIN`. All methods
-/// are called on the thread of the simulation. While a method blocks, the other simulated threads
-/// run.
+/// An argument `flags` is a set of the bits of `epoll_ctl(2)`, for example `EPOLLIN`. All simulated
+/// threads share one real thread, and all methods are called on it. A method that blocks, for
+/// example [`wait`](Self::wait), must let the other simulated threads run meanwhile.
 pub trait System {
     /// Returns the monotonic time.
     fn now(&self) -> Instant;

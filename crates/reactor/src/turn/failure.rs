@@ -134,8 +134,8 @@ impl<S> Registry<S> {
     }
 
     /// Reports a panic of a registration, and returns its panic [policy](Self::set_panic_policy).
-    /// Use it in a library of handlers that catches panics itself. The loop does not apply the
-    /// policy of the registration to a panic inside of the closure of
+    /// Use it in a library of handlers that catches panics itself. This is needed because the loop
+    /// does not apply the policy of the registration to a panic inside of the closure of
     /// [`with_handler`](crate::Context::with_handler) or in a deferred callback.
     ///
     /// - With [`PanicPolicy::RemoveHandler`] the panic is logged and counted, and it ends

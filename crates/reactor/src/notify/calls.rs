@@ -7,10 +7,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
+use crate::primitives::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::sys::thread::wait_while;
 
 /// The error of [`Remote::call`](crate::Remote::call): the call has no answer.

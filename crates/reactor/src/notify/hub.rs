@@ -5,14 +5,14 @@
 //! its hooks begin. A wake that comes later in a turn belongs to the next turn.
 
 use std::collections::VecDeque;
-use std::thread::ThreadId;
 
 use super::gate::Gate;
 use super::holders::Holders;
-use super::primitives::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Identity, Mutex, Ordering, PoisonError,
+use crate::primitives::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, ThreadId,
     TryLockError,
 };
+use crate::sys::thread::Identity;
 
 /// A queue is on the list, or the loop is to stop: see [`Hub::collect`].
 const NEWS: u8 = 1;

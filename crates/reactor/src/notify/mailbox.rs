@@ -10,10 +10,10 @@
 
 use std::collections::VecDeque;
 
-use super::primitives::{
+use super::room::{Notify, Position, RoomWaiters};
+use crate::primitives::{
     Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence,
 };
-use super::room::{Notify, Position, RoomWaiters};
 
 /// A buffer for more values than this is freed when there are no values.
 const KEPT_CAPACITY: usize = 4096;

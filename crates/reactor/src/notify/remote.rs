@@ -3,8 +3,6 @@
 use std::any::type_name;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
-use std::thread::ThreadId;
 
 use super::address::LoopHub;
 use super::calls::{CallError, Calls};
@@ -15,6 +13,7 @@ use super::posts::{Post, PostBox, hand_over};
 use super::waker::{KeepAlive, Waker};
 use crate::context::Context;
 use crate::error::Error;
+use crate::primitives::{Arc, ThreadId};
 use crate::registry::Registry;
 use crate::slots::Key;
 

@@ -1,8 +1,7 @@
 //! Whether there is anything left to do or to wait for, and whether the loop may sleep.
 
-use std::sync::Arc;
-
 use super::hook_list::Place;
+use crate::primitives::Arc;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {

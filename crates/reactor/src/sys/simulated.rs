@@ -104,6 +104,12 @@ pub trait System {
     /// Those of `write(2)`.
     fn write(&self, fd: RawFd, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Returns `true` if the threads are simulated too. If not, they start and block as the threads
+    /// of any program, and the methods below are not called.
+    fn has_threads(&self) -> bool {
+        true
+    }
+
     /// Starts a thread.
     ///
     /// # Errors
@@ -236,10 +242,15 @@ impl fmt::Debug for Installed {
     }
 }
 
+/// Returns the installed system, if it simulates threads.
+pub(super) fn threads() -> Option<Rc<dyn System>> {
+    installed().filter(|system| system.has_threads())
+}
+
 /// Blocks the present thread until `is_over` returns `true`, or until `deadline`. Returns the last
-/// answer of `is_over`. Returns `None` if no system is installed.
+/// answer of `is_over`. Returns `None` if no system is installed that simulates threads.
 pub fn block_until(deadline: Option<Instant>, mut is_over: impl FnMut() -> bool) -> Option<bool> {
-    let system = installed()?;
+    let system = threads()?;
     let mut again = false;
     loop {
         if is_over() {
@@ -298,7 +309,7 @@ impl<R> JoinHandle<R> {
     }
 
     pub(super) fn is_current(&self) -> bool {
-        installed().is_some_and(|system| system.thread() == self.number)
+        threads().is_some_and(|system| system.thread() == self.number)
     }
 
     pub(super) fn name(&self) -> &str {

@@ -67,7 +67,7 @@ where
         })
     };
     #[cfg(feature = "simulation")]
-    if let Some(system) = simulated::installed() {
+    if let Some(system) = simulated::threads() {
         let spawned = simulated::JoinHandle::spawn(&*system, name, body);
         return spawned.map(JoinHandle::Simulated).map_err(failed);
     }
@@ -99,7 +99,7 @@ impl Identity {
         Self {
             id: thread::current().id(),
             #[cfg(feature = "simulation")]
-            simulated: simulated::installed().map(|system| system.thread()),
+            simulated: simulated::threads().map(|system| system.thread()),
         }
     }
 

@@ -174,14 +174,15 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// Returns how many posted closures the loop has taken from their queue that have not run yet.
+    /// A reader of this number sees the effects of the closures that have run.
     #[inline]
     pub(crate) fn handed_over(&self) -> usize {
-        self.handed_over.load(Ordering::Relaxed)
+        self.handed_over.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(crate) fn set_handed_over(&self, closures: usize) {
-        self.handed_over.store(closures, Ordering::Relaxed);
+        self.handed_over.store(closures, Ordering::Release);
     }
 
     /// Returns how often the loop has been woken by its eventfd.

@@ -228,7 +228,8 @@ impl<S: 'static> Remote<S> {
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which this
-    /// request is processed. Closures posted earlier by the same thread run first.
+    /// request is processed. Closures posted earlier by the same thread run first. The request is
+    /// not lost if the registration "remote" is removed before it is processed.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone.
@@ -250,11 +251,33 @@ impl<S: 'static> Remote<S> {
     pub fn stop(&self) -> Result<(), LoopGone> {
         let origin = Location::caller();
         tracing::debug!(%origin, "another thread asks the loop to stop");
-        let posted = self.post(move |cx| cx.registry.stop_from(origin));
-        if posted.is_err() {
-            self.hub.stop(); // the queue may be gone while the loop still runs
+        let request = StopRequest {
+            hub: Arc::clone(&self.hub),
+            is_fulfilled: false,
+        };
+        self.post(move |cx| request.fulfil(cx.registry, origin))
+    }
+}
+
+/// A request to stop. If it is dropped on its way, it stops the loop without a message: the queue
+/// may be gone while the loop still runs.
+struct StopRequest {
+    hub: Arc<LoopHub>,
+    is_fulfilled: bool,
+}
+
+impl StopRequest {
+    fn fulfil<S>(mut self, registry: &mut Registry<S>, origin: &'static Location<'static>) {
+        self.is_fulfilled = true;
+        registry.stop_from(origin);
+    }
+}
+
+impl Drop for StopRequest {
+    fn drop(&mut self) {
+        if !self.is_fulfilled {
+            self.hub.stop();
         }
-        posted
     }
 }
 
@@ -301,9 +324,10 @@ impl<S> Remote<S> {
     /// on their way, closures that wait in the loop, and the one that is running. The number may
     /// have changed by the time you use it.
     ///
-    /// Zero means that all closures posted before have run, or were dropped with the loop. The
-    /// closures of all remotes of the loop count. After [`call`](Self::call) has returned, its
-    /// closure may count for a moment longer.
+    /// Zero means that all closures posted before have run, or were dropped with the loop. Their
+    /// effects are visible then, without further synchronization. The closures of all remotes of
+    /// the loop count. After [`call`](Self::call) has returned, its closure may count for a moment
+    /// longer.
     ///
     /// # Cost
     /// O(1), one lock.

@@ -94,6 +94,7 @@ mod locals;
 mod loop_thread;
 mod notify;
 mod outcome;
+mod primitives;
 mod reactor;
 mod registry;
 mod slots;

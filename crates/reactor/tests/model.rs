@@ -27,31 +27,32 @@ mod mailbox;
 #[path = "../src/notify/room.rs"]
 mod room;
 
-mod identity {
-    use std::thread::{self, ThreadId};
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) struct Identity(ThreadId);
-
-    impl Identity {
-        pub(crate) fn current() -> Self {
-            Self(thread::current().id())
-        }
-
-        pub(crate) const fn id(self) -> ThreadId {
-            self.0
-        }
-    }
-}
-
 mod primitives {
-    pub(super) use loom::sync::atomic::{
+    pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
     };
-    pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
-    pub(super) use std::sync::{PoisonError, TryLockError};
+    pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(crate) use loom::thread::ThreadId;
+    pub(crate) use std::sync::{PoisonError, TryLockError};
+}
 
-    pub(super) use crate::identity::Identity;
+mod sys {
+    pub(crate) mod thread {
+        use loom::thread::{self, ThreadId};
+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct Identity(ThreadId);
+
+        impl Identity {
+            pub(crate) fn current() -> Self {
+                Self(thread::current().id())
+            }
+
+            pub(crate) const fn id(self) -> ThreadId {
+                self.0
+            }
+        }
+    }
 }
 
 /// Stands for the edge-triggered eventfd: each write ends a wait that has not seen it.

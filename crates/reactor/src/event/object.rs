@@ -1,9 +1,8 @@
 //! `Event`: its kinds, and the operations that set and reset it.
 
-use std::sync::Arc;
-
 use super::state::{EventIndex, State};
 use super::table::{lock_table, unlock_and_wake};
+use crate::primitives::Arc;
 
 /// An event that threads and loops can wait for, and that any thread can set. All clones are the
 /// same event.

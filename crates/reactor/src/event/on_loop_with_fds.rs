@@ -7,7 +7,6 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use super::object::Event;
 use super::state::{Condition, EventIndex, WaiterIndex};
@@ -15,6 +14,7 @@ use super::table::{WaiterSignal, lock_table};
 use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::Next;
+use crate::primitives::Arc;
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::readiness::Interest;

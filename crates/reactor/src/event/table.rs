@@ -6,15 +6,14 @@
 //! INVARIANT (complete): between two operations no waiter has a condition that holds. Kept by
 //! `wake_waiters` after each set and by the look before each wait.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
-
 use slab::Slab;
 
 use super::state::{Condition, EventIndex, EventSlab, WaiterIndex, consumed};
 use crate::notify::address::QueueAddress;
 use crate::notify::sender::Sender;
+use crate::primitives::{
+    Arc, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, Thread, process_wide,
+};
 use crate::sys::eventfd::EventFd;
 
 #[derive(Debug)]
@@ -69,7 +68,7 @@ pub(super) struct EventTable {
     sequence: u64,
 }
 
-static TABLE: Mutex<EventTable> = Mutex::new(EventTable::new());
+process_wide!(static TABLE: Mutex<EventTable> = Mutex::new(EventTable::new()));
 
 /// Locks the table of this process.
 pub(super) fn lock_table() -> MutexGuard<'static, EventTable> {
@@ -230,7 +229,7 @@ mod tests {
     impl EventTable {
         fn wait(&mut self, event: EventIndex) -> (WaiterIndex, Arc<ParkedThread>) {
             let parked = ParkedThread {
-                thread: std::thread::current(),
+                thread: crate::primitives::thread::current(),
                 outcome: AtomicUsize::new(PENDING),
             };
             let parked = Arc::new(parked);

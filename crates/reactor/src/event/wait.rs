@@ -2,14 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::object::Event;
 use super::state::{Condition, EventIndex};
 use super::table::{EventTable, PENDING, ParkedThread, WaiterSignal, lock_table};
+use crate::primitives::{Arc, AtomicUsize, MutexGuard, thread};
 use crate::sys::eventfd::EventFd;
 use crate::sys::readable::{poll_until, to_poll, wait_until_all_readable};
 use crate::sys::thread::{now, park_while_not};

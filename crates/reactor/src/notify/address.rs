@@ -1,8 +1,7 @@
 //! Addresses: the facts about a loop that the senders of a queue need.
 
-use std::sync::Arc;
-
 use super::hub::{Hub, Signal};
+use crate::primitives::Arc;
 use crate::slots::Key;
 use crate::sys::Wake;
 

@@ -7,10 +7,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
+use crate::primitives::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::sys::thread::wait_while;
 
 /// The reason why [`Remote::call`](crate::Remote::call) returned no result of its closure.

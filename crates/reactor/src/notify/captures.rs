@@ -3,9 +3,9 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use super::address::LoopHub;
+use crate::primitives::Arc;
 
 /// An empty lane with more bytes of memory than this frees its memory.
 const KEPT_BYTES: usize = 1 << 16;

@@ -5,7 +5,6 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::address::{LoopHub, QueueAddress};
 use super::mailbox::{Batch, Mailbox, Taken};
@@ -13,6 +12,7 @@ use crate::callback::{Entry, Task};
 use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::{CloseReason, Next};
+use crate::primitives::Arc;
 use crate::registry::Registry;
 use crate::slots::Key;
 use crate::source::kind::Kind;

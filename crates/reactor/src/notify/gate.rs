@@ -18,7 +18,7 @@
 //!
 //! Source: Dekker's mutual exclusion; the eventcount of D. Vyukov.
 
-use super::primitives::{AtomicU8, Ordering, fence};
+use crate::primitives::{AtomicU8, Ordering, fence};
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;

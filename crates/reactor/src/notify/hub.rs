@@ -8,14 +8,14 @@
 //!   later in a turn belongs to the next turn.
 
 use std::collections::VecDeque;
-use std::thread::ThreadId;
 
 use super::gate::Gate;
 use super::holders::Holders;
-use super::primitives::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Identity, Mutex, Ordering, PoisonError,
+use crate::primitives::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, PoisonError, ThreadId,
     TryLockError,
 };
+use crate::sys::thread::Identity;
 
 /// A queue is on the list, or the loop is to stop: see [`Hub::collect`].
 const NEWS: u8 = 1;
@@ -177,14 +177,15 @@ impl<K, W: Signal> Hub<K, W> {
     }
 
     /// Returns how many posted closures the loop has taken from their queue that have not run yet.
+    /// A reader of this number sees the effects of the closures that have run.
     #[inline]
     pub(crate) fn handed_over(&self) -> usize {
-        self.handed_over.load(Ordering::Relaxed)
+        self.handed_over.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(crate) fn set_handed_over(&self, closures: usize) {
-        self.handed_over.store(closures, Ordering::Relaxed);
+        self.handed_over.store(closures, Ordering::Release);
     }
 
     /// Returns how often the loop has been woken by its eventfd.

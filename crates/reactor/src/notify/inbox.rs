@@ -1,11 +1,11 @@
 //! The state that a loop keeps for other threads.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use super::address::LoopHub;
 use super::calls::Calls;
 use super::captures::{Captures, HandedOver};
+use crate::primitives::Arc;
 use crate::slots::Key;
 
 /// The loop's side of everything that other threads send. `P` is the mailbox of posted closures.

@@ -11,10 +11,10 @@
 
 use std::collections::VecDeque;
 
-use super::primitives::{
+use super::room::{Notify, Position, RoomWaiters};
+use crate::primitives::{
     Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence,
 };
-use super::room::{Notify, Position, RoomWaiters};
 
 /// A buffer for more values than this is freed when there are no values.
 const KEPT_CAPACITY: usize = 4096;
@@ -74,7 +74,10 @@ struct Inner<B, A> {
     /// The address at which the consumer is notified.
     address: Option<Arc<A>>,
     notified: bool,
+    /// `true` once no value is accepted.
     closed: bool,
+    /// `true` once the consumer has taken the leftovers of the senders for the last time.
+    ended: bool,
     waiters: RoomWaiters,
 }
 
@@ -107,6 +110,7 @@ impl<B: Batch, A> Mailbox<B, A> {
             address: None,
             notified: false,
             closed: false,
+            ended: false,
             waiters,
         };
         Self {
@@ -247,6 +251,7 @@ impl<B: Batch, A> Mailbox<B, A> {
         self.shut();
         self.set_taken(0);
         let mut inner = self.lock();
+        inner.ended = true;
         let (values, leftovers) = (
             std::mem::take(&mut inner.values),
             inner.waiters.take_leftovers(),
@@ -317,8 +322,9 @@ impl<B: Batch, A> Mailbox<B, A> {
 
     /// Notifies as many waiting senders as there is room for, or all of them if the consumer has
     /// ended. The lock is not held while a sender is notified. The leftovers of the senders are
-    /// dropped when no sender is left to be notified. At the end of the consumer, the consumer
-    /// drops them, once the mailbox is closed.
+    /// dropped when no sender is left to be notified. The exception is the end of the consumer: it
+    /// drops the leftovers itself, once the mailbox is closed. Those that come still later are
+    /// dropped here. A leftover may hold a sender, and so the mailbox that it would be left in.
     #[cold]
     fn notify_senders<'a>(&'a self, mut inner: MutexGuard<'a, Inner<B, A>>) {
         if !inner.waiters.begin_notifying() {
@@ -341,7 +347,7 @@ impl<B: Batch, A> Mailbox<B, A> {
             inner = self.lock();
             inner.waiters.keep(leftover);
         }
-        if !inner.closed {
+        if !inner.closed || inner.ended {
             let leftovers = inner.waiters.take_leftovers();
             drop(inner);
             leftovers.into_iter().for_each(|leftover| leftover());

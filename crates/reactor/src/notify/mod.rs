@@ -39,14 +39,3 @@ pub(crate) mod room;
 pub(crate) mod send_error;
 pub(crate) mod sender;
 pub(crate) mod waker;
-
-/// The primitives of the protocol. `tests/model.rs` compiles the same files with loom's primitives
-/// in their place.
-mod primitives {
-    pub(super) use std::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-    pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-
-    pub(super) use crate::sys::thread::Identity;
-}

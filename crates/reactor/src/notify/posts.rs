@@ -18,7 +18,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::address::QueueAddress;
 use super::captures::Captures;
@@ -27,6 +26,7 @@ use crate::callback::Deferred;
 use crate::callback::Task;
 use crate::context::Context;
 use crate::outcome::Next;
+use crate::primitives::Arc;
 use crate::registry::Registry;
 use crate::slots::Key;
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::consumer::MailboxReceiver;
 use super::mailbox::Mailbox;
@@ -13,6 +12,7 @@ use super::sender::Sender;
 use crate::context::Context;
 use crate::error::AddError;
 use crate::outcome::Next;
+use crate::primitives::Arc;
 use crate::registry::Registry;
 use crate::slots::Key;
 

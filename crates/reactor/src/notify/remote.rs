@@ -3,8 +3,6 @@
 use std::any::type_name;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
-use std::thread::ThreadId;
 
 use super::address::LoopHub;
 use super::calls::{CallError, Calls};
@@ -15,6 +13,7 @@ use super::posts::{Post, PostBox, hand_over};
 use super::waker::{KeepAlive, Waker};
 use crate::context::Context;
 use crate::error::Error;
+use crate::primitives::{Arc, ThreadId};
 use crate::registry::Registry;
 use crate::slots::Key;
 
@@ -241,7 +240,8 @@ impl<S: 'static> Remote<S> {
     }
 
     /// Makes [`Reactor::run`](crate::Reactor::run) return at the end of the turn in which the loop
-    /// receives this request. Closures that the same thread posted earlier are run first.
+    /// receives this request. Closures that the same thread posted earlier are run first. The
+    /// request is not lost if the registration "remote" is removed before the loop receives it.
     ///
     /// # Errors
     /// [`LoopGone`] if the loop is gone. If the reactor still exists and only its registration
@@ -264,11 +264,33 @@ impl<S: 'static> Remote<S> {
     pub fn stop(&self) -> Result<(), LoopGone> {
         let origin = Location::caller();
         tracing::debug!(%origin, "another thread asks the loop to stop");
-        let posted = self.post(move |cx| cx.registry.stop_from(origin));
-        if posted.is_err() {
-            self.hub.stop(); // the queue may be gone while the loop still runs
+        let request = StopRequest {
+            hub: Arc::clone(&self.hub),
+            is_fulfilled: false,
+        };
+        self.post(move |cx| request.fulfil(cx.registry, origin))
+    }
+}
+
+/// A request to stop. If it is dropped on its way, it stops the loop without a message: the queue
+/// may be gone while the loop still runs.
+struct StopRequest {
+    hub: Arc<LoopHub>,
+    is_fulfilled: bool,
+}
+
+impl StopRequest {
+    fn fulfil<S>(mut self, registry: &mut Registry<S>, origin: &'static Location<'static>) {
+        self.is_fulfilled = true;
+        registry.stop_from(origin);
+    }
+}
+
+impl Drop for StopRequest {
+    fn drop(&mut self) {
+        if !self.is_fulfilled {
+            self.hub.stop();
         }
-        posted
     }
 }
 
@@ -316,8 +338,9 @@ impl<S> Remote<S> {
     /// that is running is counted too. The number may have changed by the time you use it.
     ///
     /// Closures posted through any remote of the loop are counted. Zero means that each closure
-    /// posted before this call has run, or was dropped with the loop. The closure of a
-    /// [`call`](Self::call) may still be counted for a moment after the call has returned.
+    /// posted before this call has run, or was dropped with the loop. The effects of these closures
+    /// are visible then, without further synchronization. The closure of a [`call`](Self::call) may
+    /// still be counted for a moment after the call has returned.
     ///
     /// # Cost
     /// O(1), one lock.

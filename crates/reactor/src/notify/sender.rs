@@ -3,10 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TrySendError;
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::address::QueueAddress;
@@ -16,6 +13,7 @@ use super::remote::Remote;
 use super::room::{Leftover, Position};
 use super::send_error::SendTimeoutError;
 use crate::context::Context;
+use crate::primitives::{Arc, AtomicBool, Ordering, Thread, thread};
 use crate::sys::thread::{now, park_while_not};
 use crate::turn::disposal::catch_panic;
 

@@ -1,9 +1,9 @@
 //! Actions of other threads on a loop that carry no message: they wake the loop, or keep it alive.
 
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::address::LoopHub;
+use crate::primitives::Arc;
 
 /// Wakes a loop, from any thread and from a signal handler.
 ///

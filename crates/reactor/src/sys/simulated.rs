@@ -111,6 +111,12 @@ pub trait System {
     /// The errors of `write(2)`.
     fn write(&self, fd: RawFd, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Returns `true` if the threads are simulated too. If not, they start and block as the threads
+    /// of any program, and the methods below are not called.
+    fn has_threads(&self) -> bool {
+        true
+    }
+
     /// Starts a simulated thread named `name`, which runs `body`. Returns its number.
     ///
     /// # Errors
@@ -250,11 +256,16 @@ impl fmt::Debug for Installed {
     }
 }
 
+/// Returns the installed system, if it simulates threads.
+pub(super) fn threads() -> Option<Rc<dyn System>> {
+    installed().filter(|system| system.has_threads())
+}
+
 /// Blocks the present thread of a simulation until `is_over` returns `true`, or until `deadline`.
-/// Returns the last answer of `is_over`. If no system is installed, returns `None` at once, without
+/// Returns the last answer of `is_over`. If no system is installed that simulates threads, returns `None` at once, without
 /// calling `is_over`.
 pub fn block_until(deadline: Option<Instant>, mut is_over: impl FnMut() -> bool) -> Option<bool> {
-    let system = installed()?;
+    let system = threads()?;
     let mut again = false;
     loop {
         if is_over() {
@@ -313,7 +324,7 @@ impl<R> JoinHandle<R> {
     }
 
     pub(super) fn is_current(&self) -> bool {
-        installed().is_some_and(|system| system.thread() == self.number)
+        threads().is_some_and(|system| system.thread() == self.number)
     }
 
     pub(super) fn name(&self) -> &str {

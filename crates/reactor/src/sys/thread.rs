@@ -4,11 +4,10 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvError};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Builder, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::primitives::{Condvar, Mutex, MutexGuard, PoisonError, ThreadId, thread};
 #[cfg(feature = "simulation")]
 use crate::sys::simulated;
 
@@ -68,11 +67,11 @@ where
         })
     };
     #[cfg(feature = "simulation")]
-    if let Some(system) = simulated::installed() {
+    if let Some(system) = simulated::threads() {
         let spawned = simulated::JoinHandle::spawn(&*system, name, body);
         return spawned.map(JoinHandle::Simulated).map_err(failed);
     }
-    let spawned = Builder::new().name(name).spawn(body);
+    let spawned = thread::Builder::new().name(name).spawn(body);
     spawned.map(JoinHandle::Real).map_err(failed)
 }
 
@@ -100,7 +99,7 @@ impl Identity {
         Self {
             id: thread::current().id(),
             #[cfg(feature = "simulation")]
-            simulated: simulated::installed().map(|system| system.thread()),
+            simulated: simulated::threads().map(|system| system.thread()),
         }
     }
 

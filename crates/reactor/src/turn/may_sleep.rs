@@ -1,8 +1,7 @@
 //! Tests before a wait: is anything left to do or to wait for, and may the loop sleep?
 
-use std::sync::Arc;
-
 use super::hook_list::Place;
+use crate::primitives::Arc;
 use crate::registry::Registry;
 
 impl<S> Registry<S> {

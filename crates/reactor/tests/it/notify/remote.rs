@@ -71,6 +71,18 @@ fn a_call_on_the_loop_thread_is_refused_and_one_to_a_dropped_loop_ends() -> Resu
 }
 
 #[test]
+fn a_stop_outlives_the_queue_that_it_was_posted_to() -> Result {
+    let mut reactor = Reactor::<Values>::new()?;
+    let remote = reactor.remote()?;
+    remote.stop()?;
+    let queue = reactor.remote_key().ok_or("a remote was made")?;
+    reactor.remove(queue)?;
+    turn_now(&mut reactor, &mut Values::new());
+    assert!(reactor.is_stopping());
+    Ok(())
+}
+
+#[test]
 fn a_posted_closure_that_panics_takes_no_other_with_it() -> Result {
     for policy in [PanicPolicy::RemoveHandler, PanicPolicy::Propagate] {
         let mut reactor = Reactor::<Values>::builder().on_panic(policy).build()?;

@@ -154,8 +154,8 @@ impl<S> Connection<'_, S> {
     ///    arrived, [pause](Self::pause_reading) as well.
     ///
     /// At the deadline the connection is closed even if the peer is still sending. If there are
-    /// several deadlines, for example by a [close](Self::close_after_flush) before or meanwhile, the
-    /// earliest one holds.
+    /// several deadlines, for example by a [close](Self::close_after_flush) before or after this
+    /// call, the earliest one holds.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {

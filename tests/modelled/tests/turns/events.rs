@@ -124,7 +124,9 @@ fn a_wait_for_any_takes_one_event_and_leaves_the_other() {
         let first = Event::wait_any(&both, None).unwrap();
         let second = Event::wait_any(&both, None).unwrap();
         assert_eq!(first + second, 1, "each event ends one wait");
-        setting.into_iter().for_each(|thread| drop(join(thread)));
+        setting.into_iter().for_each(|thread| {
+            let _ = join(thread);
+        });
         assert!(!left.is_set() && !right.is_set());
     });
 }

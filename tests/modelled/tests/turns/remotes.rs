@@ -19,7 +19,9 @@ fn a_stop_reaches_a_loop_that_removes_the_queue_of_its_remotes() {
             let key = cx.registry.remote_key().unwrap();
             cx.registry.remove(key).unwrap();
         });
-        let thread = spawn(move || drop(remote.stop()));
+        let thread = spawn(move || {
+            let _ = remote.stop();
+        });
         assert!(matches!(
             reactor.run(&mut ()).unwrap(),
             Exit::Stopped { .. }

@@ -21,5 +21,6 @@ mod loops;
 mod pool;
 mod proxy;
 mod queues;
+mod recipe;
 mod relay;
 mod timeouts;

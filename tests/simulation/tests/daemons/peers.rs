@@ -336,6 +336,16 @@ impl Told {
                 format!("{}: a clean end after {got} bytes of {whole}", who())
             });
         }
+        if let End::Failed(error) = end {
+            let is_of_a_network = matches!(
+                error.kind(),
+                ErrorKind::BrokenPipe
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::TimedOut
+            );
+            book.expect(is_of_a_network, || format!("{}: {error}", who()));
+        }
         if habit.wants_all() && promise.is_unharmed {
             let is_whole = got == whole && !matches!(end, End::Failed(_));
             book.expect(is_whole, || {

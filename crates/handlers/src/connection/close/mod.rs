@@ -169,7 +169,8 @@ impl<S> Connection<'_, S> {
     ///
     /// If the steps take longer than `deadline`, the connection is closed at once, even if the peer
     /// is still sending. If several calls have set deadlines, for example because
-    /// [`close_after_flush`](Self::close_after_flush) was called during the close, the earliest
+    /// [`close_after_flush`](Self::close_after_flush) was called before or during the close, the
+    /// earliest
     /// applies.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {

@@ -170,8 +170,7 @@ impl<S> Connection<'_, S> {
     /// If the steps take longer than `deadline`, the connection is closed at once, even if the peer
     /// is still sending. If several calls have set deadlines, for example because
     /// [`close_after_flush`](Self::close_after_flush) was called before or during the close, the
-    /// earliest
-    /// applies.
+    /// earliest applies.
     pub fn close_gracefully(&mut self, deadline: Duration) {
         if matches!(self.state.phase(), Phase::Opening | Phase::Open) {
             if self.state.graceful_close() == Pending::No {

@@ -1,5 +1,6 @@
 //! The output of a child, line by line.
 
+use std::fmt;
 use std::io;
 
 use memchr::memchr;
@@ -15,7 +16,6 @@ use crate::framing::{Framing, Lines, Search};
 ///
 /// Each line comes with the connection, which can [pause](Connection::pause_reading) the writer, or
 /// send an answer to a terminal.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
     /// A line, without its end. It may not be valid text.
@@ -25,6 +25,17 @@ pub enum Output<'a, 'c, S> {
     Cut(&'a [u8], &'a mut Connection<'c, S>),
     /// The end of the output, the last call. [`CloseReason::Finished`] at the end of the stream.
     Ended(CloseReason),
+}
+
+/// Formats the event without its connection, for any state.
+impl<S> fmt::Debug for Output<'_, '_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line, _) => f.debug_tuple("Line").field(line).finish_non_exhaustive(),
+            Self::Cut(line, _) => f.debug_tuple("Cut").field(line).finish_non_exhaustive(),
+            Self::Ended(reason) => f.debug_tuple("Ended").field(reason).finish(),
+        }
+    }
 }
 
 /// Calls `on_output` for each line of `stream`, including a last line without an end, and once when

@@ -1,6 +1,7 @@
 //! The handler of a connection: the trait that a user implements, and a handler made of a closure.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 
 use reactor::Context;
@@ -208,8 +209,13 @@ pub trait ConnectionHandler<S>: Any {
 
 /// A connection handler made of a closure, for connections that only need
 /// [`on_data`](ConnectionHandler::on_data). Made by the function [`on_data`].
-#[derive(Debug)]
 pub struct OnData<F>(F);
+
+impl<F> fmt::Debug for OnData<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnData").finish_non_exhaustive()
+    }
+}
 
 /// Makes a handler of a closure. The closure is called as [`ConnectionHandler::on_data`]. All other
 /// callbacks keep their defaults.

@@ -97,7 +97,7 @@ fn read(stdout: impl Stream, cx: &mut Cx<'_>) -> io::Result<()> {
                         .deviate(format!("the output of a child ended early: {reason}"));
                 }
             }
-            _ => cx.state.deviate("a child has said something else"),
+            other => cx.state.deviate(format!("a child has said {other:?}")),
         }
         Ok(())
     };

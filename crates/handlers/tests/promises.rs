@@ -5,12 +5,13 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::rc::Rc;
 
-use handlers::child::{ChildKey, SupervisorKey};
-use handlers::udp::{UdpKey, UdpSocket};
+use handlers::child::{ChildKey, Output, SupervisorKey};
+use handlers::udp::{Udp, UdpKey, UdpSocket};
 use handlers::{
-    Accepted, Address, AddressParseError, ConnectionLimit, ConnectionOptions, FrameError,
-    FramingFault, Job, JobError, JobPanic, ListenOptions, Listener, Permit, PoolHandle, RateLimit,
-    Refusal, ServerKey, SystemError, WorkerPool,
+    Accepted, Address, AddressParseError, Connecting, Connection, ConnectionLimit,
+    ConnectionOptions, FrameError, FramingFault, Job, JobError, JobPanic, ListenOptions, Listener,
+    OnData, Permit, PoolBuilder, PoolHandle, RateLimit, Refusal, Refused, Relay, ServerKey,
+    SystemError, WorkerPool,
 };
 
 /// It has no trait that a key or a handle could inherit.
@@ -21,6 +22,8 @@ struct NeitherSendNorDebug {
 type State = NeitherSendNorDebug;
 
 const fn is_key<K: Copy + Debug + Display + Eq + Hash + Send + Sync + 'static>() {}
+
+const fn is_shown<T: Debug>() {}
 
 const fn is_send<T: Send + 'static>() {}
 
@@ -35,6 +38,22 @@ fn keys_can_be_copied_compared_hashed_and_displayed_for_any_state() {
         is_key::<SupervisorKey>();
         is_key::<ServerKey<State>>();
         is_key::<UdpKey<State>>();
+    }
+}
+
+#[test]
+fn every_type_is_shown_for_any_state() {
+    const {
+        is_shown::<Connecting<State>>();
+        is_shown::<Connection<'_, State>>();
+        is_shown::<OnData<State>>();
+        is_shown::<Output<'_, '_, State>>();
+        is_shown::<PoolBuilder<State, State>>();
+        is_shown::<PoolHandle<State, State>>();
+        is_shown::<Refused<State, State>>();
+        is_shown::<Relay<State>>();
+        is_shown::<Udp<State>>();
+        is_shown::<WorkerPool<State, State>>();
     }
 }
 

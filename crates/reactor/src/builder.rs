@@ -1,5 +1,6 @@
 //! Settings made before a loop runs: limits and policies, each with its default.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -31,7 +32,6 @@ use crate::turn::time::Time;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Builder<S> {
     max_registrations: usize,
     max_events_per_turn: usize,
@@ -43,6 +43,22 @@ pub struct Builder<S> {
     spin: Spin,
     max_pending_posts: usize,
     state: PhantomData<fn(S)>,
+}
+
+impl<S> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_registrations", &self.max_registrations)
+            .field("max_events_per_turn", &self.max_events_per_turn)
+            .field("max_calls_per_turn", &self.max_calls_per_turn)
+            .field("on_panic", &self.on_panic)
+            .field("slow_after", &self.slow_after)
+            .field("clock", &self.clock)
+            .field("high_resolution", &self.high_resolution)
+            .field("spin", &self.spin)
+            .field("max_pending_posts", &self.max_pending_posts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The list of events is allocated when the loop is built. The kernel would accept 178 956 970

@@ -352,7 +352,7 @@ mod tests {
         /// Compares the arena with a map of all keys ever issued. A cell has three generations, so
         /// that cells are retired.
         #[test]
-        fn a_key_never_names_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..400)) {
+        fn a_key_never_names_another_value(operations in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..200)) {
             let mut slots = Slots::<usize, 3>::new();
             let mut issued = Vec::new();
             let mut model = BTreeMap::new();
@@ -364,6 +364,7 @@ mod tests {
                         prop_assert_eq!(key, promised);
                         let key = key.expect("far from full");
                         prop_assert!(!issued.contains(&key), "{key} was issued before");
+                        prop_assert!((1..=3).contains(&key.generation()), "{key} is past its cell's life");
                         issued.push(key);
                         model.insert(key, value);
                     }
@@ -373,10 +374,20 @@ mod tests {
                     }
                 }
                 slots.verify();
+                prop_assert_eq!(slots.len(), model.len());
+                let filled: BTreeMap<_, _> =
+                    model.iter().map(|(key, value)| (key.index(), (*key, *value))).collect();
                 for key in &issued {
                     prop_assert_eq!(slots.get(*key), model.get(key));
+                    prop_assert_eq!(slots.get_mut(*key).copied(), model.get(key).copied());
+                    let at_index = slots.at_index_mut(key.index()).map(|(key, value)| (key, *value));
+                    prop_assert_eq!(at_index, filled.get(&key.index()).copied());
+                }
+                for (index, (_, value)) in filled {
+                    prop_assert_eq!(slots.filled_mut(index).copied(), Some(value));
                 }
                 prop_assert!(slots.iter().map(|(key, value)| (key, *value)).eq(in_order_of_place(&model)));
+                prop_assert!(slots.iter_mut().map(|(key, value)| (key, *value)).eq(in_order_of_place(&model)));
             }
         }
     }
@@ -408,6 +419,24 @@ mod tests {
             let key = Key::from_token(Key::new(index, generation).to_token());
             assert_eq!((key.index(), key.generation()), (index, generation));
         }
+    }
+
+    #[test]
+    fn room_for_the_next_value_is_made_before_it_comes() {
+        let mut slots = Slots::<u8>::new();
+        for value in 0..100 {
+            slots.reserve();
+            let capacity = slots.capacity();
+            assert!(capacity > slots.len());
+            slots.insert(value).unwrap();
+            assert_eq!(slots.capacity(), capacity);
+        }
+    }
+
+    #[test]
+    fn a_key_is_shown_as_its_slot_and_its_generation() {
+        let key = Key::new(7, 2);
+        assert_eq!(format!("{key} {key:?}"), "7v2 Key(7v2)");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The output of a child, line by line.
 
+use std::fmt;
 use std::io;
 
 use memchr::memchr;
@@ -17,7 +18,6 @@ use crate::framing::{Framing, Lines, Search};
 /// terminal, use the connection to answer the child. For any stream, use it to
 /// [pause](Connection::pause_reading) reading. During a pause the writer blocks once the pipe is
 /// full.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a, 'c, S> {
     /// A line, without its line end. It need not be valid UTF-8.
@@ -29,6 +29,17 @@ pub enum Output<'a, 'c, S> {
     /// The output has ended. This is the last call. The reason is [`CloseReason::Finished`] if the
     /// stream was read to its end.
     Ended(CloseReason),
+}
+
+/// Formats the event without its connection, for any state.
+impl<S> fmt::Debug for Output<'_, '_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line, _) => f.debug_tuple("Line").field(line).finish_non_exhaustive(),
+            Self::Cut(line, _) => f.debug_tuple("Cut").field(line).finish_non_exhaustive(),
+            Self::Ended(reason) => f.debug_tuple("Ended").field(reason).finish(),
+        }
+    }
 }
 
 /// Calls `on_output` for each line of `stream`, and once more with [`Output::Ended`] when the

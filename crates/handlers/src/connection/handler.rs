@@ -1,6 +1,7 @@
 //! The handler of a connection: the trait that a user implements, and a handler made of a closure.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 
 use reactor::Context;
@@ -220,11 +221,16 @@ pub trait ConnectionHandler<S>: Any {
 
 /// A connection handler made of a closure, for connections that need no callback but
 /// [`on_data`](ConnectionHandler::on_data). The function [`on_data`] makes it.
-#[derive(Debug)]
 pub struct OnData<F>(F);
 
 /// Makes a handler of a closure. The closure is called in place of [`ConnectionHandler::on_data`].
 /// All other callbacks do what they do by default.
+impl<F> fmt::Debug for OnData<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnData").finish_non_exhaustive()
+    }
+}
+
 ///
 /// ```
 /// use handlers::{Connection, ConnectionOptions, on_data};

@@ -1,12 +1,12 @@
-//! Types that go to other threads, and types that stay on the thread of the loop. Checked by the
-//! compiler.
+//! Types that go to other threads, types that stay on the thread of the loop, and types that are
+//! shown. Checked by the compiler.
 
 use std::rc::Rc;
 
 use reactor::{
-    AddError, CallError, Capacity, CloseReason, Context, Error, Event, EventFd, Failure, HookKey,
-    Interest, Io, KeepAlive, Key, Kind, LoopGone, LoopPool, LoopThread, ManualClock, Metrics,
-    Missed, Next, PanicPolicy, Priority, Reactor, Readiness, Receiver, Registry, Remote,
+    AddError, Builder, CallError, Capacity, CloseReason, Context, Error, Event, EventFd, Failure,
+    HookKey, Interest, Io, KeepAlive, Key, Kind, LoopGone, LoopPool, LoopThread, ManualClock,
+    Metrics, Missed, Next, PanicPolicy, Priority, Reactor, Readiness, Receiver, Registry, Remote,
     SendTimeoutError, Sender, SetOutcome, Signalled, Spin, Then, TimerKey, TryPostError, Waker,
 };
 
@@ -91,4 +91,24 @@ fn a_loop_and_its_manual_clock_stay_on_their_thread() {
     );
     // The registration stays on its thread, not a source.
     goes_anywhere::<Io<std::net::TcpStream>>();
+}
+
+/// Fails to compile for a type that is not `Debug`.
+const fn is_shown<T: std::fmt::Debug>() {}
+
+#[test]
+fn every_type_is_shown_for_any_state() {
+    /// It has no trait that a type could inherit.
+    struct Bare;
+
+    const {
+        is_shown::<Builder<Bare>>();
+        is_shown::<Context<'_, Bare>>();
+        is_shown::<LoopPool<Bare>>();
+        is_shown::<LoopThread<Bare>>();
+        is_shown::<Reactor<Bare>>();
+        is_shown::<Registry<Bare>>();
+        is_shown::<Remote<Bare>>();
+        is_shown::<(Sender<Bare>, Receiver<Bare>)>();
+    }
 }

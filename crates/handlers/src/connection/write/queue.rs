@@ -201,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn a_short_piece_is_copied_behind_what_is_open() {
+        for (length, slices_expected) in [(SHARED_MIN - 1, 1), (SHARED_MIN, 2)] {
+            let mut queue = WriteQueue::default();
+            queue.push(b"before");
+            queue.push_shared(vec![1; length].into());
+            let count = queue.write_to(usize::MAX, |slices| Ok(slices.len()));
+            assert_eq!(count.unwrap(), slices_expected, "{length} bytes");
+        }
+    }
+
+    #[test]
     fn sent_bytes_are_removed_although_dropping_a_piece_panics() {
         struct Owner([u8; 4096]);
         impl AsRef<[u8]> for Owner {
@@ -228,6 +239,21 @@ mod tests {
             })
             .unwrap();
         assert_eq!((left.as_slice(), queue.len()), (&b"cd"[..], 1));
+    }
+
+    /// A longer chunk would keep the memory of bytes that were sent.
+    #[test]
+    fn copied_bytes_are_in_chunks_that_are_freed_one_by_one() {
+        let mut queue = WriteQueue::default();
+        for length in [1, OPEN_MAX - 2, 2, OPEN_MAX, 3 * OPEN_MAX] {
+            queue.push(&vec![1; length]);
+        }
+        let chunks = queue.len().div_ceil(OPEN_MAX);
+        let count = queue.write_to(usize::MAX, |slices| {
+            assert!(slices.iter().all(|slice| slice.len() <= OPEN_MAX));
+            Ok(slices.len())
+        });
+        assert_eq!(count.unwrap(), chunks);
     }
 
     #[test]

@@ -97,6 +97,16 @@ fn past_deadlines_are_due_at_once_and_in_the_order_of_arming() {
     assert_eq!(names, [1, 2, 3]);
 }
 
+/// Both are due at the beginning of a tick, where the slot of the first one begins too.
+#[test]
+fn of_two_timers_due_at_one_time_the_one_armed_first_runs_first() {
+    const TICK: u64 = 1 << TICK_BITS;
+    let mut wheel = Wheel::<u64>::new();
+    arm(&mut wheel, 5 * TICK, 0, 1).unwrap();
+    arm(&mut wheel, 0, 5 * TICK, 2).unwrap(); // its deadline has passed: due now
+    assert_eq!(fired(&mut wheel, 5 * TICK), [1, 2]);
+}
+
 #[test]
 fn earlier_due_timers_run_before_those_armed_with_a_past_deadline() {
     let mut wheel = Wheel::<u64>::new();

@@ -393,3 +393,34 @@ fn a_value_counts_until_its_handler_has_returned() -> Result {
     );
     Ok(())
 }
+
+/// Each turn has a reason: a queue without values, and a sender that is not the last, are none.
+#[test]
+fn a_queue_without_values_lets_the_loop_sleep() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let mut reactor = Reactor::<Values>::new()?;
+    reactor.consume(receiver, note)?;
+    assert_eq!(reactor.prepare_to_wait(), None);
+    let mut values = Values::new();
+    turn_now(&mut reactor, &mut values);
+    drop(sender.clone());
+    assert_eq!(reactor.prepare_to_wait(), None);
+    drop(sender);
+    assert_eq!(reactor.prepare_to_wait(), Some(Duration::ZERO));
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_has_slept_and_is_awake_is_not_written_to() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let mut reactor = Reactor::<Values>::new()?;
+    reactor.consume(receiver, note)?;
+    let mut values = Values::new();
+    reactor.turn(&mut values, Some(Duration::from_millis(1)))?;
+    let slept = reactor.metrics().sleeps;
+    sender.try_send(1)?;
+    turn_now(&mut reactor, &mut values);
+    assert_eq!((slept, reactor.metrics().wakeups), (1, 0));
+    assert_eq!(values, [1]);
+    Ok(())
+}

@@ -73,12 +73,19 @@ enum Op {
     Rearm(usize, i64),
     PushBack(usize, u64),
     Cancel(usize),
+    /// Sets marks and a note, which stay with the timer whatever becomes of its deadline.
+    Mark(usize, u16),
     /// Moves time on, without `expire`.
     Pass(u64),
+    /// Time passes to the beginning of a tick, where deadlines of the same delay meet.
+    Align,
     Expire,
     /// Pops at most this many due timers, as a turn does.
     Pop(usize),
 }
+
+/// A timer has six marks.
+const MARKS_END: u16 = 1 << 6;
 
 /// Returns delays from before now to years later, and one that is never due.
 fn delay() -> impl Strategy<Value = i64> {
@@ -102,6 +109,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (any::<usize>(), delay()).prop_map(|(which, delay)| Op::Rearm(which, delay)),
         3 => (any::<usize>(), 0..MS * 500).prop_map(|(which, delay)| Op::PushBack(which, delay)),
         1 => any::<usize>().prop_map(Op::Cancel),
+        1 => (any::<usize>(), 0..MARKS_END).prop_map(|(which, marks)| Op::Mark(which, marks)),
         3 => prop_oneof![
             25 => 0..MS / 8,
             25 => 0..MS,
@@ -109,6 +117,7 @@ fn op() -> impl Strategy<Value = Op> {
             24 => 0..MS * 100_000,
             1 => Just(1 << 54), // half a year: rare enough that time does not overflow
         ].prop_map(Op::Pass),
+        2 => Just(Op::Align),
         3 => Just(Op::Expire),
         3 => prop_oneof![0..4_usize, Just(usize::MAX)].prop_map(Op::Pop),
     ]
@@ -126,6 +135,9 @@ fn deadline_after(now: u64, delay: i64) -> u64 {
 fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(), TestCaseError> {
     let (mut wheel, mut model) = (Wheel::<u64>::new(), Model::default());
     let mut keys = Vec::new();
+    let mut names = HashMap::new(); // payloads
+    let mut said = HashMap::new(); // marks and note of a timer
+    let mut popped: Option<Due> = None; // the last record that was due
     let mut known = None; // the last answer for the next deadline, valid until the wheel changes
     for (name, operation) in (1_u64..).zip(operations) {
         match operation {
@@ -133,12 +145,14 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
                 let deadline = deadline_after(model.now, delay);
                 let key = arm(&mut wheel, deadline, model.now, name).expect("far from full");
                 model.arm(key, deadline);
+                names.insert(key, name);
                 keys.push(key);
             }
             Op::Rearm(which, delay) if !keys.is_empty() => {
                 let (key, deadline) = (keys[which % keys.len()], deadline_after(model.now, delay));
                 prop_assert!(wheel.rearm(key, deadline, model.now));
                 model.arm(key, deadline);
+                prop_assert!(popped.is_none_or(|due| due.key != key || !wheel.is_current(due)));
             }
             Op::PushBack(which, delay) if !keys.is_empty() => {
                 let key = keys[which % keys.len()];
@@ -150,31 +164,55 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
             }
             Op::Cancel(which) if !keys.is_empty() => {
                 let key = keys.swap_remove(which % keys.len());
-                prop_assert!(wheel.cancel(key).is_some());
+                let (marks, _) = said.remove(&key).unwrap_or((0, 0));
+                let cancelled = wheel.cancel(key).map(|(marks, name)| (marks, *name));
+                prop_assert_eq!(cancelled, Some((marks, names[&key])));
                 model.cancel(key);
                 prop_assert!(
-                    wheel.cancel(key).is_none() && !wheel.rearm(key, 0, model.now),
+                    wheel.cancel(key).is_none()
+                        && !wheel.rearm(key, 0, model.now)
+                        && !wheel.set_marks(key, 0)
+                        && !wheel.set_note(key, 0)
+                        && wheel.marks(key).is_none()
+                        && wheel.payload(key).is_none()
+                        && popped.is_none_or(|due| due.key != key || !wheel.is_current(due)),
                     "a stale key"
                 );
             }
+            Op::Mark(which, marks) if !keys.is_empty() => {
+                let (key, note) = (keys[which % keys.len()], !marks);
+                prop_assert!(wheel.set_marks(key, marks) && wheel.set_note(key, note));
+                prop_assert_eq!(wheel.marks(key), Some(marks));
+                prop_assert_eq!(wheel.payload(key), Some(&mut names[&key].clone()));
+                said.insert(key, (marks, note));
+            }
             Op::Pass(by) => model.now = model.now.saturating_add(by).min(NEVER / 2),
+            Op::Align => model.now = model.now.next_multiple_of(1 << TICK_BITS).min(NEVER / 2),
             Op::Expire => {
                 wheel.expire(model.now);
                 model.expire();
             }
             Op::Pop(many) => {
                 for _ in 0..many {
-                    let due = wheel.pop_due().map(|(due, ..)| due.key);
-                    prop_assert_eq!(due, model.pop_due());
-                    if due.is_none() {
-                        break;
-                    }
+                    let due = wheel.pop_due().map(|(due, note, name)| (due, note, *name));
+                    prop_assert_eq!(due.map(|(due, ..)| due.key), model.pop_due());
+                    let Some((due, note, name)) = due else { break };
+                    prop_assert_eq!(name, names[&due.key]);
+                    prop_assert_eq!(note, said.get(&due.key).map_or(0, |(_, note)| *note));
+                    prop_assert!(wheel.is_current(due));
+                    popped = Some(due);
                 }
             }
             _ => {}
         }
+        prop_assert_eq!(wheel.len(), keys.len());
         if verify {
             wheel.verify();
+            prop_assert_eq!(wheel.iter().count(), keys.len());
+            for (key, deadline, marks, note) in wheel.iter() {
+                prop_assert_eq!(wheel.deadline(key), Some(deadline));
+                prop_assert_eq!((marks, note), said.get(&key).copied().unwrap_or((0, 0)));
+            }
         }
         if model.has_due() {
             prop_assert!(wheel.has_due());
@@ -240,7 +278,7 @@ fn draw(seed: &mut u64) -> Op {
     };
     let delay = delay();
     let which = random(1 << 32) as usize;
-    match random(17) {
+    match random(19) {
         0..4 => Op::Arm(delay),
         4..6 => Op::Rearm(which, delay),
         6..9 => Op::PushBack(which, random(MS * 500)),
@@ -254,6 +292,8 @@ fn draw(seed: &mut u64) -> Op {
             ][random(4) as usize],
         ),
         13..15 => Op::Expire,
+        15 => Op::Align,
+        16 => Op::Mark(which, random(u64::from(MARKS_END)) as u16),
         _ => Op::Pop([0, 1, 3, usize::MAX][random(4) as usize]),
     }
 }

@@ -197,8 +197,7 @@ impl<R: 'static> Handle<R> {
     /// Outside of a simulation.
     pub fn stop(&self, time: Duration) {
         world().with(|state| {
-            state.processes[self.process].stopped_until =
-                state.network.now.saturating_add(nanos(time));
+            state.stop_process(self.process, time);
         });
     }
 

@@ -32,6 +32,9 @@ pub(crate) type ProcessNumber = usize;
 pub(crate) struct Process {
     /// No thread of a stopped process runs before this time.
     pub(crate) stopped_until: u64,
+    /// The number of its stops. A wait that is stopped ends with `EINTR`, without reports, when the
+    /// process goes on: signal(7).
+    stops: u64,
     /// The calls of the process have no effect any more, and its threads are about to end.
     pub(crate) is_killed: bool,
 }
@@ -189,10 +192,11 @@ impl State {
         };
         if network.draw.once_in(network.faults.stops) {
             let time = network.draw.duration(&network.faults.stop_time.clone());
-            let until = network.now + nanos(time);
-            self.processes[thread.process].stopped_until = until;
-            network.record(&thread.name, "stopped", 0, nanos(time) as i64);
-            thread.condition = Condition::Ready { at: until };
+            thread.condition = Condition::Ready {
+                at: network.now + nanos(time),
+            };
+            let process = thread.process;
+            self.stop_process(process, time);
             return true;
         }
         if network.draw.once_in(network.faults.preemptions) {
@@ -201,6 +205,32 @@ impl State {
             return true;
         }
         false
+    }
+
+    /// Stops a process for `time`, as `SIGSTOP` and `SIGCONT` do.
+    pub(crate) fn stop_process(&mut self, number: ProcessNumber, time: Duration) {
+        let process = &mut self.processes[number];
+        process.stopped_until = self.network.now.saturating_add(nanos(time));
+        process.stops += 1;
+        self.progress += 1; // its waits end when it goes on
+        self.record("stopped", number as u64, nanos(time) as i64);
+    }
+
+    /// Returns how often the process of the present thread was stopped.
+    fn stops(&self) -> u64 {
+        let thread = self.threads.get(self.current as usize);
+        thread.map_or(0, |thread| self.processes[thread.process].stops)
+    }
+
+    /// Draws whether the process of the present thread is stopped while the thread waits.
+    fn draw_stop_while_waiting(&mut self) {
+        let network = &mut self.network;
+        if network.draw.once_in(network.faults.stops)
+            && let Some(thread) = self.threads.get(self.current as usize)
+        {
+            let time = network.draw.duration(&network.faults.stop_time.clone());
+            self.stop_process(thread.process, time);
+        }
     }
 
     pub(crate) fn record(&mut self, what: &str, object: u64, number: i64) {
@@ -368,8 +398,18 @@ impl System for World {
             if is_interrupted {
                 return Err(Errno::INTR.into());
             }
+            let stops = self.with(|state| {
+                let stops = state.stops();
+                if !has_slept {
+                    state.draw_stop_while_waiting();
+                }
+                stops
+            });
             suspend();
             has_slept = true;
+            if self.with(|state| state.stops() != stops) && !is_unwinding() {
+                return Err(Errno::INTR.into());
+            }
         }
     }
 

@@ -223,14 +223,14 @@ pub trait ConnectionHandler<S>: Any {
 /// [`on_data`](ConnectionHandler::on_data). The function [`on_data`] makes it.
 pub struct OnData<F>(F);
 
-/// Makes a handler of a closure. The closure is called in place of [`ConnectionHandler::on_data`].
-/// All other callbacks do what they do by default.
 impl<F> fmt::Debug for OnData<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnData").finish_non_exhaustive()
     }
 }
 
+/// Makes a handler of a closure. The closure is called in place of [`ConnectionHandler::on_data`].
+/// All other callbacks do what they do by default.
 ///
 /// ```
 /// use handlers::{Connection, ConnectionOptions, on_data};

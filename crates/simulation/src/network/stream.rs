@@ -33,6 +33,8 @@ pub(crate) struct Stream {
     bandwidth: u64,
     /// When the last packet that it has sent arrives: no later one overtakes it.
     pub(super) last_arrival: u64,
+    /// The same for the packets of its peer, which may be forgotten by then.
+    last_inbound: u64,
 
     received: VecDeque<u8>,
     receive_buffer: usize,
@@ -73,6 +75,7 @@ impl Stream {
             latency: network.draw_latency(),
             bandwidth: network.draw.within(&faults.bandwidth).max(1),
             last_arrival: 0,
+            last_inbound: 0,
             received: VecDeque::new(),
             receive_buffer,
             has_fin: false,
@@ -359,8 +362,13 @@ impl Network {
         let Ok(stream) = self.stream(socket) else {
             return now;
         };
-        stream.last_arrival = (now + latency + jitter).max(stream.last_arrival) + transfer;
-        stream.last_arrival
+        let at = (now + latency + jitter).max(stream.last_arrival) + transfer;
+        stream.last_arrival = at;
+        let peer = stream.peer;
+        if let Some(Ok(peer)) = peer.map(|peer| self.stream(peer)) {
+            peer.last_inbound = at;
+        }
+        at
     }
 
     pub(super) fn segment_arrives(&mut self, to: SocketId, from: SocketId, bytes: Vec<u8>) {
@@ -377,9 +385,13 @@ impl Network {
             !takes
         });
         self.record("network", "arrives", to, count as i64);
-        let latency = self.stream(from).map_or(0, |sender| sender.latency);
+        let (latency, last_inbound) = self
+            .stream(from)
+            .map_or((0, 0), |sender| (sender.latency, sender.last_inbound));
         if is_gone {
-            self.after(latency, Event::Reset { to: from });
+            // Behind everything that was sent before.
+            let at = last_inbound.max(self.now + latency);
+            self.at(at, Event::Reset { to: from });
             return;
         }
         self.change(to);

@@ -124,9 +124,9 @@ impl<S> Reactor<S> {
     /// The deadline is checked before each [turn](Self::turn). No turn begins after the deadline,
     /// and a turn that has begun is finished. If the deadline has already passed, nothing runs.
     ///
-    /// With a [`ManualClock`](crate::ManualClock) the deadline is a time of this clock. If the clock
-    /// was made by [`ManualClock::new`](crate::ManualClock::new), it stands still while the loop
-    /// waits. The deadline then ends no wait, and only an event does.
+    /// With a [`ManualClock`](crate::ManualClock) the deadline is a time of this clock. If the
+    /// clock was made by [`ManualClock::new`](crate::ManualClock::new), it stands still while the
+    /// loop waits. The deadline then ends no wait, and only an event does.
     ///
     /// # Cost
     /// One more clock read per turn than `run`.

@@ -23,8 +23,8 @@ pub enum TryPostError<F> {
 
 /// The error of a post to a loop that is *gone*. A loop is gone when its reactor has been dropped.
 /// It is also gone when the registration "remote" was removed, which
-/// [`Registry::remote`](crate::Registry::remote) makes for the posted closures. The closure that was
-/// to be posted has been dropped.
+/// [`Registry::remote`](crate::Registry::remote) makes for the posted closures. The closure that
+/// was to be posted has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopGone;
 

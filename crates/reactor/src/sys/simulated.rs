@@ -262,8 +262,8 @@ pub(super) fn threads() -> Option<Rc<dyn System>> {
 }
 
 /// Blocks the present thread of a simulation until `is_over` returns `true`, or until `deadline`.
-/// Returns the last answer of `is_over`. If no system is installed that simulates threads, returns `None` at once, without
-/// calling `is_over`.
+/// Returns the last answer of `is_over`. If no system is installed that simulates threads, returns
+/// `None` at once, without calling `is_over`.
 pub fn block_until(deadline: Option<Instant>, mut is_over: impl FnMut() -> bool) -> Option<bool> {
     let system = threads()?;
     let mut again = false;

@@ -1,8 +1,8 @@
 //! Stream sockets: bytes in order, windows, half-closes and resets.
 //!
 //! A socket reports the facts that `tcp_poll` of the kernel reports. Room for writes is reported as
-//! by `sk_stream_write_space` of the kernel: only for a socket that has been without room, and once
-//! a third of its send buffer is free.
+//! by `write_space` of the kernel: only for a socket that has been without room, and once a third
+//! of its send buffer is free.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};

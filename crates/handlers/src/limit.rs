@@ -216,7 +216,7 @@ mod tests {
                 }
                 assert!(
                     began.elapsed() < PATIENCE,
-                    "a place was given back, and nobody was told"
+                    "a place was given back, and no listener was notified"
                 );
                 if turn % 1024 == 1023 {
                     thread::yield_now();

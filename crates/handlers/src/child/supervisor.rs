@@ -287,7 +287,7 @@ where
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                return self.tell_and_restart(false, Duration::ZERO, cx, |restart_in| {
+                return self.report_and_restart(false, Duration::ZERO, cx, |restart_in| {
                     SupervisorEvent::NotStarted { error, restart_in }
                 });
             }
@@ -303,25 +303,25 @@ where
             move |_io: &mut Io<Rc<ChildProcess>>, watch: &mut ChildWatch<Self>, cx| {
                 watch.origin = self.origin;
                 let supervisor = watch.on_exit.insert(self);
-                let told = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);
-                if told.is_err() {
+                let outcome = (supervisor.on_event)(SupervisorEvent::Started(spawned), cx);
+                if outcome.is_err() {
                     supervisor.remove(cx.registry);
                     watch.on_exit = None;
                     kill_now(cx.registry, key);
                 }
-                told
+                outcome
             },
         )?
     }
 
     /// Reports an exit or a failed start, and schedules the next start if the policy restarts the
     /// child.
-    fn tell_and_restart<S>(
+    fn report_and_restart<S>(
         mut self,
         succeeded: bool,
         ran: Duration,
         cx: &mut Context<'_, S>,
-        news: impl FnOnce(Option<Duration>) -> SupervisorEvent,
+        event: impl FnOnce(Option<Duration>) -> SupervisorEvent,
     ) -> io::Result<()>
     where
         F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
@@ -332,10 +332,10 @@ where
             .filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {
             self.remove(cx.registry);
-            return (self.on_event)(news(None), cx);
+            return (self.on_event)(event(None), cx);
         };
         self.set_state(SupervisorState::Starting, cx.registry);
-        if let Err(error) = (self.on_event)(news(Some(delay)), cx) {
+        if let Err(error) = (self.on_event)(event(Some(delay)), cx) {
             self.remove(cx.registry);
             return Err(error);
         }
@@ -399,7 +399,7 @@ where
     fn exited(self, exit: io::Result<Exit>, cx: &mut Context<'_, S>) -> io::Result<()> {
         let succeeded = exit.as_ref().is_ok_and(|exit| exit.status.success());
         let ran = cx.now().saturating_duration_since(self.started);
-        self.tell_and_restart(succeeded, ran, cx, |restart_in| SupervisorEvent::Exited {
+        self.report_and_restart(succeeded, ran, cx, |restart_in| SupervisorEvent::Exited {
             exit,
             restart_in,
         })

@@ -319,7 +319,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[inline(never)]
     fn apply_commands(&mut self, cx: &mut Context<'_, S>) {
         let commands = commands::take(cx.registry, self.key.key());
-        // The callback may have closed the write side by its connection, after it was told that
+        // The callback may have closed the write side by its connection, after it was notified that
         // these writes are queued. No end has been sent yet, so they come before it.
         let is_ending = self.state.writing() == Writing::Ending;
         if is_ending {

@@ -70,9 +70,9 @@ pub fn on_listener_end<S>(
     if !registry.contains(listener) {
         return Err(Error::StaleKey(listener));
     }
-    let (tells, told) = notification_queue(Capacity::Unbounded);
+    let (reasons, receiver) = notification_queue(Capacity::Unbounded);
     let mut callback = Some(callback);
-    let queue = registry.consume(told, move |reason, cx| {
+    let queue = registry.consume(receiver, move |reason, cx| {
         if let (Some(reason), Some(callback)) = (reason, callback.take()) {
             callback(reason, cx);
         }
@@ -85,7 +85,7 @@ pub fn on_listener_end<S>(
         .iter()
         .position(|(key, ..)| *key == listener)
         .map(|place| ends.swap_remove(place));
-    ends.push((listener, tells, queue));
+    ends.push((listener, reasons, queue));
     if let Some((_, _, queue)) = before {
         registry.remove(queue)?;
     }
@@ -98,8 +98,8 @@ pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Close
     let Some(place) = ends.iter().position(|(key, ..)| *key == listener) else {
         return;
     };
-    let (_, tells, queue) = ends.swap_remove(place);
+    let (_, reasons, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {
-        let _ = tells.try_send(reason); // the queue exists and has no limit
+        let _ = reasons.try_send(reason); // the queue exists and has no limit
     }
 }

@@ -184,15 +184,15 @@ fn deliver<S>(
     callback: &mut impl FnMut(&Arrival, &mut Context<'_, S>) -> io::Result<Next>,
     cx: &mut Context<'_, S>,
 ) -> io::Result<Next> {
-    let mut told = 0;
+    let mut delivered = 0;
     for origin in io.get_mut().delivery.pending().take(ARRIVALS_PER_CALL_MAX) {
-        told += 1;
+        delivered += 1;
         match error::next(callback(&Arrival::from(origin), cx)) {
             Ok(Next::Keep) if cx.registry.contains(cx.key()) => {}
             end => return end,
         }
     }
-    if told == ARRIVALS_PER_CALL_MAX {
+    if delivered == ARRIVALS_PER_CALL_MAX {
         // The source stays readable, since more may be pending.
         return Ok(Next::Keep);
     }

@@ -378,7 +378,7 @@ impl ConnectionHandler<Rc<Daemon>> for Machine {
         &mut self,
         timeout: Timeout,
         connection: &mut Connection<'_, Rc<Daemon>>,
-        _cx: &mut Cx<'_>,
+        cx: &mut Cx<'_>,
     ) -> io::Result<()> {
         let Some(client) = &self.client else {
             return Ok(());
@@ -390,7 +390,8 @@ impl ConnectionHandler<Rc<Daemon>> for Machine {
             && !self.graceful
             && !client.is_closed.get();
         if is_read && matches!(timeout, Timeout::Idle | Timeout::Read) {
-            let (given, arrived) = (client.given.get(), client.arrived(now()));
+            // By the time of the turn: bytes that arrived later came after the deadline.
+            let (given, arrived) = (client.given.get(), client.arrived(cx.registry.now()));
             assert!(
                 given >= arrived,
                 "a timeout while {given} of {arrived} bytes were read"

@@ -216,6 +216,7 @@ impl Machine {
             duration(Duration::from_secs(2))
         };
         let is_first = !client.is_closed.replace(true);
+        client.is_closed_in_order.set(false); // a second close may cut the first one short
         match random(6) {
             0 => connection.abort(),
             1 => connection.close(),

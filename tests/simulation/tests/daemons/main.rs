@@ -24,3 +24,4 @@ mod queues;
 mod recipe;
 mod relay;
 mod timeouts;
+mod upstream;

@@ -1,5 +1,4 @@
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem::replace;
 use std::net::SocketAddr;
@@ -24,6 +23,8 @@ struct Forwarder {
     failures: u32,
     waiting: VecDeque<Bytes>,
     full: bool,
+    /// Returns a random number. A test that has to be repeatable draws it from a seed.
+    random: Box<dyn FnMut() -> u64>,
 }
 
 enum Link {
@@ -78,10 +79,9 @@ fn end(cx: &mut Context<'_, Forwarder>) {
 
 /// Returns 100 ms to 25 s, doubled each time. Half of it is random, so that clients that lost the
 /// same upstream at the same time do not all reconnect at the same time.
-fn delay(failures: u32) -> Duration {
+fn delay(failures: u32, random: u64) -> Duration {
     let longest = 100_000 << failures.min(8);
-    let chance = RandomState::new().hash_one(failures) % (longest / 2 + 1);
-    Duration::from_micros(longest / 2 + chance)
+    Duration::from_micros(longest / 2 + random % (longest / 2 + 1))
 }
 
 struct Session {
@@ -129,7 +129,7 @@ impl ConnectionHandler<Forwarder> for Session {
         {
             cx.state.failures = 0;
         }
-        let delay = delay(cx.state.failures);
+        let delay = delay(cx.state.failures, (cx.state.random)());
         tracing::warn!(%reason, ?delay, "no upstream");
         cx.state.failures = cx.state.failures.saturating_add(1);
         cx.state.link = Link::Waiting(cx.registry.after(delay, |cx| {

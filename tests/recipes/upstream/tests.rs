@@ -1,6 +1,7 @@
 //! "An upstream that reconnects": its connects and their times, and its end.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -27,6 +28,7 @@ impl Setup {
             failures: 0,
             waiting: VecDeque::new(),
             full: false,
+            random: Box::new(|| RandomState::new().hash_one(())),
         };
         reactor.defer(dial);
         Ok(Self { reactor, state })

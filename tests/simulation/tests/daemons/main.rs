@@ -23,4 +23,6 @@ mod proxy;
 mod queues;
 mod recipe;
 mod relay;
+mod restarts;
 mod timeouts;
+mod upstream;

@@ -212,6 +212,11 @@ pub(crate) fn patiently<R>(mut attempt: impl FnMut() -> io::Result<R>) -> R {
     }
 }
 
+/// Draws a time up to 34 s. Short times are about as likely as long ones.
+pub(crate) fn draw_time() -> Duration {
+    Duration::from_micros(simulation::random(1 << simulation::random(26)))
+}
+
 /// What a trial assumes of its daemon.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Assumptions {

@@ -15,7 +15,7 @@ use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions,
     ListenOptions, Listener, Relay, ServerKey, Timeout,
 };
-use reactor::{Context, Exit, Priority, Reactor, Registry, Remote, Then};
+use reactor::{Context, Exit, Interest, Priority, Reactor, Registry, Remote, Then};
 use simulation::{Faults, Peer, Seeds, now, random};
 
 use crate::draw::{duration, once_in, size};
@@ -385,8 +385,10 @@ impl ConnectionHandler<Rc<Daemon>> for Machine {
             return Ok(());
         };
         client.had_timeout.set(true);
-        let is_read = !connection.is_paused()
-            && connection.queued() == 0
+        // A connection whose queue was full reads again only when its socket has room.
+        let interest = cx.registry.interest(connection.key().key());
+        let is_read = interest.is_ok_and(|interest| interest.contains(Interest::READABLE))
+            && !connection.is_paused()
             && !client.is_proxied
             && !self.graceful
             && !client.is_closed.get();

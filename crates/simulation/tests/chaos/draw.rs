@@ -1,6 +1,7 @@
 //! What the random daemons draw, and the panics that they want.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 use std::time::Duration;
@@ -52,13 +53,24 @@ pub(crate) fn is_wanted(payload: &(dyn Any + Send)) -> bool {
     payload.is::<PanicsWhenDropped>() || payload.downcast_ref::<&str>() == Some(&WANTED)
 }
 
-/// Keeps the panics that daemons want out of the output.
+thread_local! {
+    /// Whether a panic of this simulation was not wanted. The loop may have caught it.
+    static HAS_FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns `true` if a panic of this simulation was not wanted.
+pub(crate) fn has_failed() -> bool {
+    HAS_FAILED.get()
+}
+
+/// Keeps the panics that daemons want out of the output, and records all others.
 pub(crate) fn hide_wanted_panics() {
     static HIDDEN: Once = Once::new();
     HIDDEN.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
             if !is_wanted(info.payload()) {
+                HAS_FAILED.set(true);
                 before(info);
             }
         }));

@@ -6,7 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,20 +15,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reactor::{
-    CallError, Capacity, Context, DeferredKey, Event, Exit, HookKey, KeepAlive, Key, ManualClock,
-    Next, PanicPolicy, Reactor, Registry, Remote, Sender, SetOutcome, Spin, Then, TimerKey, Waker,
-    notification_queue,
+    CallError, Capacity, Context, DeferredKey, Event, Exit, HookKey, Interest, Io, KeepAlive, Key,
+    ManualClock, Next, PanicPolicy, Priority, Reactor, Registry, Remote, Sender, SetOutcome, Spin,
+    Then, TimerKey, Waker, notification_queue,
 };
-use simulation::{Faults, Handle, Seeds, now, random};
+use simulation::{Faults, Handle, Peer, Seeds, now, random};
 
 use crate::draw::{
-    PanicsWhenDropped, duration, hide_wanted_panics, is_wanted, once_in, panic, size,
+    PanicsWhenDropped, duration, has_failed, hide_wanted_panics, is_wanted, once_in, panic, size,
 };
 
 /// The longest time from a request to what follows from it.
 const REACTION: Duration = Duration::from_millis(500);
+/// The longest time that the hooks before a wait take. What is later has slept.
+const HOOKS: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const THREADS: u64 = 4;
+const SOURCES: u64 = 32;
+/// Its state lasts until it is reset. The other events are consumed by each call.
+const MANUAL_RESET: usize = 2;
+const EVENTS: [&str; 3] = ["event 0", "event 1", "event 2"];
 const WOKEN_TURN: &str = "a turn that a wake asks for";
 
 type Cx<'a> = Context<'a, Rc<Model>>;
@@ -47,6 +54,15 @@ struct Hook {
     last_turn: Option<u64>,
 }
 
+/// A stream that is read, with a timeout.
+struct Source {
+    key: Key,
+    /// The time of its timeout.
+    deadline: Option<Instant>,
+    /// The time of the turn of the last call for what can be read.
+    served: Instant,
+}
+
 /// The state of the loop: what was asked of it, and what is left of that.
 struct Model {
     remote: RefCell<Option<Remote<Rc<Self>>>>,
@@ -55,7 +71,7 @@ struct Model {
     clock: Option<ManualClock>,
     catches: bool,
     panics: bool,
-    events: [Event; 2],
+    events: [Event; EVENTS.len()],
     budget: Cell<u32>,
     next_number: Cell<u64>,
     /// Requests that have had no effect yet: when they were made.
@@ -63,6 +79,10 @@ struct Model {
     /// Values that keep `run` alive, and since when there are none.
     left: Cell<i64>,
     nothing_since: Cell<Instant>,
+    /// Whether something was left when the hooks before the wait began.
+    had_work: Cell<bool>,
+    /// Whether this turn has a timeout. Such a turn waits although nothing is left.
+    has_timeout: Cell<bool>,
     /// The fewest tokens that were held since the last hook before the wait.
     tokens: Cell<i64>,
     fewest_tokens: Cell<i64>,
@@ -74,7 +94,8 @@ struct Model {
     last_timer: Cell<Option<(u64, Instant, u64)>>,
     deferred: RefCell<VecDeque<(u64, DeferredKey)>>,
     hooks: RefCell<BTreeMap<u64, Hook>>,
-    event_turns: [Cell<u64>; 2],
+    event_turns: [Cell<u64>; EVENTS.len()],
+    sources: RefCell<Vec<Source>>,
     turn: Cell<u64>,
     /// The last turn that a panic may have cut short.
     cut_turn: Cell<u64>,
@@ -230,11 +251,24 @@ impl Model {
     }
 
     fn set_event(&self) {
-        let number = random(2) as usize;
-        let promise = self.promise(["event 0", "event 1"][number]);
-        if self.events[number].set() == SetOutcome::AlreadySet {
-            self.promises.borrow_mut().remove(&promise);
+        let number = random(EVENTS.len() as u64) as usize;
+        for _ in 0..=size(3) {
+            // Further sets of a manual-reset event change nothing while a call is outstanding.
+            let is_new = number != MANUAL_RESET || self.outstanding(EVENTS[number]).is_none();
+            let promise = is_new.then(|| self.promise(EVENTS[number]));
+            if self.events[number].set() == SetOutcome::AlreadySet
+                && let Some(promise) = promise
+            {
+                self.promises.borrow_mut().remove(&promise);
+            }
         }
+    }
+
+    /// Returns the oldest promise of a kind.
+    fn outstanding(&self, kind: &'static str) -> Option<u64> {
+        let promises = self.promises.borrow();
+        let mut of_kind = promises.iter().filter(|(_, (_, what))| *what == kind);
+        of_kind.next().map(|(number, _)| *number)
     }
 
     fn send(&self) {
@@ -332,6 +366,13 @@ fn act_some(cx: &mut Cx<'_>) {
     }
 }
 
+/// Acts in a handler or hook that has to stay: a destructor that panics would end it.
+fn act_and_stay(cx: &mut Cx<'_>) {
+    if cx.state.catches || !cx.state.panics {
+        (0..size(3)).for_each(|_| act(cx));
+    }
+}
+
 fn pause() {
     if once_in(4) {
         simulation::sleep(duration(Duration::from_millis(2)));
@@ -341,10 +382,10 @@ fn pause() {
 fn act(cx: &mut Cx<'_>) {
     let model = Rc::clone(cx.state);
     let Some(budget) = model.budget.get().checked_sub(1) else {
-        return;
+        return take_away(cx.registry, &model);
     };
     model.budget.set(budget);
-    match random(20) {
+    match random(24) {
         0..=2 => arm(cx.registry, &model),
         3 => cancel_timer(cx.registry, &model),
         4 => reset_timer(cx.registry, &model),
@@ -367,6 +408,21 @@ fn act(cx: &mut Cx<'_>) {
             model.failed.set(true);
             cx.registry.stop_with(io::Error::other("as the seed wants"));
         }
+        20 => model.set_event(),
+        21 => model.events[MANUAL_RESET].reset(),
+        22 => set_timeout(cx.registry, &model),
+        23 => set_priority(cx.registry, &model),
+        _ => {}
+    }
+}
+
+/// What a loop does that begins nothing new: it ends something that it began, or nothing.
+fn take_away(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
+    match random(10) {
+        0..=5 => cancel_timer(registry, model),
+        6 => cancel_deferred(registry, model),
+        7 => remove_hook(registry, model),
+        8 => drop(model.own_tokens.take()),
         _ => {}
     }
 }
@@ -586,6 +642,13 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
     let remote = registry.remote().unwrap();
     model.waker.replace(Some(remote.waker()));
     model.remote.replace(Some(remote));
+    // The loop may have caught a panic of the model.
+    registry.before_wait(|cx| {
+        if has_failed() {
+            cx.registry.stop();
+        }
+        Ok(Next::Keep)
+    });
     registry.before_wait(|cx| {
         let model = Rc::clone(cx.state);
         model.begin_woken_turn();
@@ -595,6 +658,7 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
             expect_soon(stopped, "the end of a stopped loop");
         }
         model.fewest_tokens.set(model.tokens.get());
+        model.had_work.set(model.left.get() > 0);
         model
             .clock_before
             .set(model.clock.as_ref().map(ManualClock::now));
@@ -604,6 +668,14 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
     registry.after_wait(|cx| {
         let model = Rc::clone(cx.state);
         model.keep_all(WOKEN_TURN);
+        let took = now() - model.nothing_since.get();
+        assert!(
+            !model.had_work.get()
+                || model.left.get() > 0
+                || model.has_timeout.get()
+                || took < HOOKS,
+            "a loop from which its hooks took all work slept for {took:?}"
+        );
         let clock = model.clock.as_ref().map(ManualClock::now);
         assert!(
             model.fewest_tokens.get() == 0 || clock == model.clock_before.get(),
@@ -618,7 +690,7 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
         pause();
         Ok(Next::Keep)
     });
-    for (number, kind) in ["event 0", "event 1"].into_iter().enumerate() {
+    for (number, kind) in EVENTS.into_iter().enumerate() {
         let key = registry
             .on_event(&model.events[number], move |cx| {
                 let turn = cx.registry.metrics().turns;
@@ -627,14 +699,14 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
                     last < turn,
                     "the handler of an event is called twice in a turn"
                 );
-                let promise = {
-                    let promises = cx.state.promises.borrow();
-                    let mut of_event = promises.iter().filter(|(_, (_, what))| *what == kind);
-                    of_event.next().map(|(number, _)| *number)
-                };
+                let promise = cx.state.outstanding(kind);
                 cx.state.keep(promise.expect("an event was set"));
                 cx.state.ran.set(cx.state.ran.get() + 1);
                 pause();
+                act_and_stay(cx);
+                if number == MANUAL_RESET {
+                    go_on_with_manual_reset(cx.state);
+                }
                 Ok(Next::Keep)
             })
             .unwrap();
@@ -656,10 +728,7 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
             model.keep(value.unwrap());
             model.ran.set(model.ran.get() + 1);
             pause();
-            // A destructor that panics would end the queue.
-            if model.catches || !model.panics {
-                (0..size(3)).for_each(|_| act(cx));
-            }
+            act_and_stay(cx);
             Ok(Next::Keep)
         })
         .unwrap();
@@ -668,6 +737,111 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
         .set_max_messages_per_turn(queue, 1 + size(16))
         .unwrap();
     model.queue.set(queue);
+}
+
+/// At the end of a call for the manual-reset event: mostly resets it. If it stays set, the handler
+/// is called again.
+fn go_on_with_manual_reset(model: &Model) {
+    let event = &model.events[MANUAL_RESET];
+    if !once_in(4) {
+        event.reset();
+    }
+    if event.is_set() && model.outstanding(EVENTS[MANUAL_RESET]).is_none() {
+        model.promise(EVENTS[MANUAL_RESET]);
+    }
+}
+
+/// Registers streams, and returns their other ends.
+fn add_sources(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) -> Vec<Peer> {
+    let peers = (0..1 + random(SOURCES)).map(|number| {
+        let (stream, peer) = Peer::pair().unwrap();
+        let key = registry
+            .add(stream, Interest::READABLE, move |stream, cx| {
+                read_source(number as usize, stream, cx)
+            })
+            .unwrap();
+        registry.set_background(key).unwrap();
+        model.sources.borrow_mut().push(Source {
+            key,
+            deadline: None,
+            served: registry.now(),
+        });
+        peer
+    });
+    let peers = peers.collect();
+    for _ in 0..random(SOURCES) {
+        set_timeout(registry, model);
+        set_priority(registry, model);
+    }
+    peers
+}
+
+/// Reads a part of what has come. A timeout comes behind what had come before.
+fn read_source(number: usize, stream: &mut Io<TcpStream>, cx: &mut Cx<'_>) -> io::Result<Next> {
+    let model = Rc::clone(cx.state);
+    model.ran.set(model.ran.get() + 1);
+    let readiness = cx.readiness();
+    if readiness.is_timeout() {
+        let mut sources = model.sources.borrow_mut();
+        let deadline = sources[number].deadline.take();
+        let deadline = deadline.expect("a timeout that has ended is not told");
+        assert!(cx.now() >= deadline, "a timeout is early");
+        assert!(
+            !readiness.is_readable() || sources[number].served >= deadline,
+            "a timeout is told before what had come"
+        );
+    }
+    if readiness.is_readable() {
+        model.sources.borrow_mut()[number].served = cx.now();
+        let mut buf = [0; 64];
+        let room = 1 + size(64);
+        let _ = stream.read(&mut buf[..room])?;
+    }
+    pause();
+    act_and_stay(cx);
+    if once_in(2) {
+        set_timeout_of(number, cx.registry, &model);
+    }
+    Ok(Next::Keep)
+}
+
+fn set_timeout(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
+    let sources = model.sources.borrow().len();
+    if sources > 0 {
+        set_timeout_of(random(sources as u64) as usize, registry, model);
+    }
+}
+
+fn set_timeout_of(number: usize, registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
+    let timeout = (!once_in(8)).then(|| duration(LONGEST_DELAY));
+    let source = &mut model.sources.borrow_mut()[number];
+    source.deadline = timeout.map(|timeout| registry.now() + timeout);
+    registry.set_timeout(source.key, timeout).unwrap();
+}
+
+fn set_priority(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
+    let sources = model.sources.borrow();
+    if let Some(source) = sources.get(random(SOURCES) as usize) {
+        let priorities = [Priority::Low, Priority::Normal, Priority::High];
+        let priority = priorities[random(3) as usize];
+        registry.set_priority(source.key, priority).unwrap();
+    }
+}
+
+/// The other side of the streams: writes to some of them at a time.
+fn write_to_sources(model: &Rc<Model>, mut peers: Vec<Peer>) {
+    for _ in 0..8 {
+        simulation::sleep(duration(Duration::from_secs(20)));
+        if model.is_over.get() {
+            return;
+        }
+        let written = 1 + random(peers.len() as u64) as usize;
+        for peer in &mut peers[..written] {
+            let _ = peer.write_all(&vec![0; 1 + size(200)]); // the loop may be gone
+        }
+    }
+    // A stream that has ended would stay readable, and keep idle callbacks from running.
+    simulation::wait_until(|| model.is_over.get());
 }
 
 /// Another thread: does what a `Remote`, a `Waker` and a `Sender` offer.
@@ -715,12 +889,18 @@ fn new_model() -> Rc<Model> {
         clock: is_manual.then(ManualClock::jumping),
         catches: !once_in(4),
         panics,
-        events: [Event::auto_reset(), Event::semaphore(0, 3)],
-        budget: Cell::new(20 + size(300) as u32),
+        events: [
+            Event::auto_reset(),
+            Event::semaphore(0, 3),
+            Event::manual_reset(),
+        ],
+        budget: Cell::new(1 + size(320) as u32),
         next_number: Cell::new(0),
         promises: RefCell::default(),
         left: Cell::new(0),
         nothing_since: Cell::new(now()),
+        had_work: Cell::new(false),
+        has_timeout: Cell::new(false),
         tokens: Cell::new(0),
         fewest_tokens: Cell::new(0),
         most_tokens: Cell::new(0),
@@ -730,7 +910,8 @@ fn new_model() -> Rc<Model> {
         last_timer: Cell::new(None),
         deferred: RefCell::default(),
         hooks: RefCell::default(),
-        event_turns: [Cell::new(0), Cell::new(0)],
+        event_turns: Default::default(),
+        sources: RefCell::default(),
         turn: Cell::new(0),
         cut_turn: Cell::new(0),
         posted: Cell::new(0),
@@ -759,6 +940,7 @@ fn drive(reactor: &mut Reactor<Rc<Model>>, model: &Rc<Model>) {
         }));
         match driven {
             Ok(result) => {
+                assert!(!has_failed(), "a callback found a fault");
                 expect_right_end(&result, model);
                 // A turn with a timeout lets time pass although nothing is left.
                 let may_panic = model.panics && !model.catches;
@@ -803,6 +985,7 @@ fn take_turn(
 ) -> Result<(), reactor::Error> {
     let model = Rc::clone(state);
     model.ran.set(0);
+    model.has_timeout.set(true);
     let began = now();
     model.most_tokens.set(model.tokens.get());
     let ran = reactor.turn(state, Some(timeout))?;
@@ -811,6 +994,7 @@ fn take_turn(
     }
     let is_counted = ran == model.ran.get() || model.stops_posted.get();
     assert!(is_counted, "{ran} of {} callbacks ran", model.ran.get());
+    model.nothing_since.set(now());
     Ok(())
 }
 
@@ -832,6 +1016,7 @@ fn daemon() {
     let model = new_model();
     let mut builder = Reactor::builder()
         .max_events_per_turn(1 + size(64))
+        .max_calls_per_turn(size(64))
         .on_panic(if model.catches {
             PanicPolicy::RemoveHandler
         } else {
@@ -844,10 +1029,15 @@ fn daemon() {
     }
     let mut reactor = builder.build().unwrap();
     set_up(&mut reactor, &model);
+    let writer = (model.clock.is_none() && once_in(4)).then(|| {
+        let (model, peers) = (Rc::clone(&model), add_sources(&mut reactor, &model));
+        simulation::thread("writer", move || write_to_sources(&model, peers))
+    });
     let first = Left::new(&model);
     let alive = reactor.remote().unwrap().keep_alive();
     model.tokens.set(1);
-    let threads = (0..1 + random(THREADS)).map(|number| {
+    let threads = if once_in(3) { 0 } else { 1 + random(THREADS) };
+    let threads = (0..threads).map(|number| {
         let model = Rc::clone(&model);
         simulation::thread(&format!("thread {number}"), move || {
             act_from_outside(&model);
@@ -857,8 +1047,9 @@ fn daemon() {
     // Some threads belong to callbacks that live as long as the loop.
     for _ in 0..random(3) {
         let joins = Joins(threads.pop_front());
-        reactor.before_wait(move |_cx| {
+        reactor.before_wait(move |cx| {
             let _ = &joins;
+            (0..2).for_each(|_| act_and_stay(cx));
             Ok(Next::Keep)
         });
     }
@@ -874,7 +1065,7 @@ fn daemon() {
     model.is_over.set(true);
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(reactor)));
     expect_wanted(dropped, &model);
-    threads.into_iter().for_each(Handle::join);
+    threads.into_iter().chain(writer).for_each(Handle::join);
     // The tokens hold the model, and the model holds the tokens.
     drop(model.own_tokens.take());
     drop((model.remote.take(), model.waker.take(), model.sender.take()));

@@ -1,4 +1,8 @@
-//! Simulated epoll instances: edge-triggered, in an order that is drawn.
+//! Simulated epoll instances: edge-triggered, and fair as the kernel's.
+//!
+//! The kernel reports in the order in which descriptors have become ready, so none is passed over
+//! while others are reported twice. Here the order of those is drawn that become ready between two
+//! reports.
 
 use std::os::fd::RawFd;
 
@@ -13,8 +17,10 @@ pub(crate) struct Epoll {
     /// In the order of their making. The numbers of descriptors are the system's, and differ from
     /// run to run.
     watches: Vec<Watch>,
-    /// The token of a wake that no wait has seen.
-    wake: Option<u64>,
+    /// The token of a wake that no wait has seen, and the number of reports before it.
+    wake: Option<(u64, u64)>,
+    /// The number of reports so far.
+    reported: u64,
     /// Waits in a row that reported nothing at once.
     pub(crate) idle_waits: u32,
 }
@@ -25,8 +31,8 @@ struct Watch {
     socket: SocketId,
     flags: EventFlags,
     token: u64,
-    /// The socket has changed since it was last reported.
-    is_pending: bool,
+    /// Set if the socket has changed since it was last reported: the number of reports before that.
+    pending_since: Option<u64>,
 }
 
 impl Watch {
@@ -76,9 +82,11 @@ impl Epoll {
             socket,
             flags: EventFlags::from_bits_retain(flags),
             token,
-            is_pending: false,
+            pending_since: None,
         };
-        watch.is_pending = !watch.ready(network).is_empty();
+        if !watch.ready(network).is_empty() {
+            watch.pending_since = Some(self.reported);
+        }
         self.watches.push(watch);
     }
 
@@ -100,37 +108,56 @@ impl Epoll {
     /// Marks the watches of a socket that has changed.
     pub(crate) fn change(&mut self, socket: SocketId) {
         for watch in &mut self.watches {
-            watch.is_pending |= watch.socket == socket;
+            if watch.socket == socket {
+                watch.pending_since.get_or_insert(self.reported);
+            }
         }
     }
 
     pub(crate) fn wake(&mut self, token: u64) {
-        self.wake = Some(token);
+        self.wake.get_or_insert((token, self.reported));
     }
 
     /// Returns `true` if a wait may have something to report.
     pub(crate) fn has_reports(&self) -> bool {
-        self.wake.is_some() || self.watches.iter().any(|watch| watch.is_pending)
+        self.wake.is_some()
+            || self
+                .watches
+                .iter()
+                .any(|watch| watch.pending_since.is_some())
     }
 
-    /// Reports what has changed, in an order that is drawn.
+    /// Reports the oldest changes, as many as fit.
     pub(crate) fn report(&mut self, network: &mut Network, reports: &mut Reports<'_>) {
-        if let Some(token) = self.wake.filter(|_| reports.room() > 0) {
-            self.wake = None;
-            reports.push(EventFlags::IN.bits(), token);
-        }
-        let mut pending: Vec<&mut Watch> = self
-            .watches
-            .iter_mut()
-            .filter(|watch| watch.is_pending)
-            .collect();
-        while reports.room() > 0 && !pending.is_empty() {
-            let drawn = network.draw.index(pending.len());
-            let watch = pending.swap_remove(drawn);
-            watch.is_pending = false;
-            let ready = watch.ready(network);
-            if !ready.is_empty() {
-                reports.push(ready.bits(), watch.token);
+        while reports.room() > 0 {
+            let times = self.watches.iter().filter_map(|watch| watch.pending_since);
+            let woken = self.wake.map(|(_, since)| since);
+            let Some(oldest) = times.chain(woken).min() else {
+                return;
+            };
+            let mut pending: Vec<&mut Watch> = self
+                .watches
+                .iter_mut()
+                .filter(|watch| watch.pending_since == Some(oldest))
+                .collect();
+            let is_wake_pending = woken == Some(oldest);
+            let drawn = network
+                .draw
+                .index(pending.len() + usize::from(is_wake_pending));
+            let (flags, token) = match (pending.get_mut(drawn), self.wake) {
+                (Some(watch), _) => {
+                    watch.pending_since = None;
+                    (watch.ready(network), watch.token)
+                }
+                (None, Some((token, _))) => {
+                    self.wake = None;
+                    (EventFlags::IN, token)
+                }
+                (None, None) => return,
+            };
+            if !flags.is_empty() {
+                reports.push(flags.bits(), token);
+                self.reported += 1;
             }
         }
     }

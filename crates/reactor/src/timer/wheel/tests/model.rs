@@ -183,7 +183,7 @@ fn compare(operations: impl IntoIterator<Item = Op>, verify: bool) -> Result<(),
                 let (key, note) = (keys[which % keys.len()], !marks);
                 prop_assert!(wheel.set_marks(key, marks) && wheel.set_note(key, note));
                 prop_assert_eq!(wheel.marks(key), Some(marks));
-                prop_assert_eq!(wheel.payload(key).cloned(), Some(names[&key].clone()));
+                prop_assert_eq!(wheel.payload(key).copied(), Some(names[&key]));
                 said.insert(key, (marks, note));
             }
             Op::Pass(by) => model.now = model.now.saturating_add(by).min(NEVER / 2),

@@ -61,8 +61,9 @@ pub enum FolderChange {
 /// - Several writes of a file within one turn are reported once.
 /// - A rename within the folder is reported as one [`Renamed`](FolderChange::Renamed). The kernel
 ///   reports the rename by two events, which may have other events between them. `Renamed` takes
-///   the place of the first of the two. If the kernel queues the second event too late, the rename
-///   is reported as [`Removed`](FolderChange::Removed) and [`MovedIn`](FolderChange::MovedIn).
+///   the place of the first of the two. The loop waits for the second event until the next turn at
+///   most. If it has not read the event by then, the rename is reported as
+///   [`Removed`](FolderChange::Removed) and [`MovedIn`](FolderChange::MovedIn).
 /// - If an entry moves to another folder, only `Removed` is reported. If it comes from another
 ///   folder, only `MovedIn` is reported.
 /// - When the change of an entry is reported, the entry may already be gone.

@@ -153,8 +153,9 @@ impl ListenOptions {
     /// and then fails with `AddrInUse`.
     ///
     /// # Errors
-    /// - The errors of `socket(2)`, `bind(2)` and `listen(2)`, with the address: `AddrInUse`,
-    ///   `PermissionDenied` and others.
+    /// All errors name the address:
+    /// - `AddrInUse`, `PermissionDenied` and the other errors of `socket(2)`, `bind(2)` and
+    ///   `listen(2)`.
     /// - `InvalidInput` if [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode) is set and is
     ///   impossible at this address.
     /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the

@@ -17,9 +17,9 @@ use crate::sockets::{self, plain};
 /// Datagrams are never fragmented on their way. A datagram that is too large for the route is
 /// refused with `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast,
 /// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. The setting
-/// has no effect, since this crate sets the same header field for each datagram. The field also
-/// holds the congestion mark. Each received [`Datagram`] names the address that it was sent to, and
-/// the time at which the kernel received it.
+/// has no effect: this crate sets the same header field for each datagram, because the field also
+/// holds the congestion mark (ECN). Each received [`Datagram`] names the address that it was sent
+/// to, and the time at which the kernel received it.
 ///
 /// ```
 /// use handlers::udp::UdpSocket;

@@ -97,10 +97,11 @@ impl Event {
         wait_for(events, Condition::All, timeout).is_some()
     }
 
-    /// Waits until any of `events` is set, or any of `fds` is readable. If an event is set, the
-    /// wait [passes through](Self) the event and returns its index, even if an fd is readable too.
-    /// Returns `None` if `timeout` elapses first. If `events` and `fds` are both empty, waits until
-    /// the timeout.
+    /// Waits until any of `events` is set, or any of `fds` is readable. Returns the index of the
+    /// event or of the fd. If both an event and an fd are ready, returns the event. A wait that
+    /// returns an event [passes through](Self) it: an auto-reset event is reset, and the count of a
+    /// semaphore goes down by one. Returns `None` if `timeout` elapses first. If `events` and `fds`
+    /// are both empty, waits until the timeout.
     ///
     /// Use it on a thread that waits for stdin and for events. Blocks the thread, by `poll`.
     ///

@@ -27,8 +27,9 @@ pub trait Handler<S, T> {
     /// Called on the thread of the loop while the source is ready for the interest of the
     /// registration, at most once a [turn](crate::Reactor::turn). If the
     /// [timeout](crate::Registry::set_timeout) of the source has passed, there may be a second call
-    /// in the turn, for the timeout. This call comes after the call for any readiness that the
-    /// source had at the deadline.
+    /// in the turn, for the timeout. If the source was ready when the timeout passed, the handler
+    /// is first called for the readiness. The call for the timeout follows, unless the handler has
+    /// restarted the timeout.
     ///
     /// # Errors
     /// The loop treats an error by its kind:

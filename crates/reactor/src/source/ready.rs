@@ -6,12 +6,13 @@ use std::fmt;
 
 use crate::slots::Key;
 
-/// The order in which ready sources are called in a turn: `Low < Normal < High`.
+/// Decides which ready sources are called first in a turn: `High` before `Normal` before `Low`. As
+/// values they compare as `Low < Normal < High`.
 ///
 /// Set the priority of a source by [`Registry::set_priority`](crate::Registry::set_priority). The
-/// handler of each ready source is called once in a [turn](crate::Reactor::turn), in the order of
-/// priority. [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) limits the number
-/// of these calls. If more sources are ready, a quarter of the calls is reserved for
+/// handler of each ready source is called once in a [turn](crate::Reactor::turn), the highest
+/// priority first. [`Builder::max_calls_per_turn`](crate::Builder::max_calls_per_turn) limits the
+/// number of these calls. If more sources are ready, a quarter of the calls is reserved for
 /// [`Normal`](Self::Normal) and an eighth for [`Low`](Self::Low), so that no priority starves.
 ///
 /// ```

@@ -16,8 +16,8 @@ use crate::source::readiness::{Interest, Readiness};
 /// An `FdSet` is an epoll instance. Store the set and the owner of the descriptors in one struct,
 /// whose [`AsFd`] returns the fd of the set, and register this struct as a source. In the handler,
 /// call [`ready`](Self::ready) to see which descriptors are ready. Descriptors may be added and
-/// removed at any time, even while the handler runs. The library keeps owning the descriptors: the
-/// set never closes one.
+/// removed at any time, even while the handler runs. The other library keeps owning its
+/// descriptors: the set never closes one.
 ///
 /// The set is level-triggered: a descriptor that is still ready is reported by the next `ready`
 /// too.

@@ -41,11 +41,12 @@ impl<S> Registry<S> {
     /// took 50 ms or longer. Returns `None` for a shorter turn, and for a turn whose end is not
     /// known.
     ///
-    /// Use it in a handler that computes how long its peer has been silent, and does so only when
-    /// its timeout has passed. Such a handler records [`now`](Self::now) and the number of the turn
-    /// in which it last read from its peer. If the process was stopped in the middle of this turn,
-    /// or a callback was slow, the recorded time is older than the peer's bytes. If this method
-    /// returns a time, count the silence from the returned time instead.
+    /// Use it in a handler that computes the silence of its peer only when its timeout has passed,
+    /// and not at each message. Such a handler records [`now`](Self::now) and the number of the
+    /// turn in which it last read from its peer. `now` stays the same during a turn. So if the
+    /// process was stopped in the middle of this turn, or a callback was slow, the bytes may have
+    /// come long after the recorded time. If this method returns a time, count the silence from the
+    /// returned time instead.
     ///
     /// The last 64 turns of 50 ms or longer are remembered. [`Reactor::run`](crate::Reactor::run)
     /// knows the end of a turn while a timer or a timeout is armed. With a

@@ -121,7 +121,7 @@ impl<S: Send + 'static> LoopThread<S> {
     /// # Errors
     /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
     ///   callback has failed.
-    /// - The message of a panic of the loop, as an error.
+    /// - An error with the panic message, if the loop has panicked.
     /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The call then does
     ///   not wait for the thread.
     pub fn join(mut self) -> io::Result<S> {
@@ -137,7 +137,7 @@ impl<S: Send + 'static> LoopThread<S> {
     /// # Errors
     /// - The error of [`Reactor::run`], for example because an [essential](Registry::set_essential)
     ///   callback has failed.
-    /// - The message of a panic of the loop, as an error.
+    /// - An error with the panic message, if the loop has panicked.
     /// - [`io::ErrorKind::Deadlock`] if called on the thread of the loop itself. The call then does
     ///   not wait for the thread.
     #[track_caller]

@@ -160,10 +160,11 @@ pub struct WatchError {
 /// # Errors
 /// - `NotFound` if the program, its interpreter or its working directory does not exist.
 /// - `PermissionDenied` if the file is not a program, or if this user may not execute it.
-/// - `EAGAIN` at a limit of processes, `EMFILE`, and the other errors of [`Command::spawn`]. These
-///   errors name the program.
+/// - `EMFILE`, `EAGAIN` if a limit of processes is reached, and the other errors of
+///   [`Command::spawn`]. These errors name the program.
 /// - The errors of [`watch()`], if the child was started but cannot be watched. The child is then
-///   killed. The loop of the next call of [`spawn`] or [`watch()`] reaps the child.
+///   killed. It stays a zombie until [`spawn`] or [`watch()`] is next called, on any loop of the
+///   process. That loop then reaps it.
 ///
 /// ```
 /// use std::process::{Command, Stdio};

@@ -110,8 +110,9 @@ impl<S> ConnectionKey<S> {
     /// can send a message to all subscribers, even to the subscriber whose callback publishes it.
     /// While such a callback is running, this method returns [`Flow::Open`], and the bytes are sent
     /// when the callback returns, after the callback's own writes. If the write queue has no room
-    /// for the bytes at that time, the connection ends with an error of kind `QuotaExceeded`.
-    /// Otherwise a part of the stream would be missing, and the peer would not notice.
+    /// for the bytes at that time, the connection ends with an error of kind `QuotaExceeded`. If
+    /// the connection went on instead, a part of the stream would be missing, and the peer would
+    /// not notice.
     ///
     /// ```
     /// use handlers::ConnectionKey;

@@ -89,8 +89,9 @@ impl<S> Connection<'_, S> {
     }
 
     /// Makes the connection read even while its write queue is full. By default a full queue stops
-    /// reading. Use this method if the handler writes the input of this connection to other
-    /// connections. The effect lasts until the connection ends.
+    /// reading, because input usually leads to more output on the same connection. Use this method
+    /// if the handler writes the input to other connections instead, so that reading does not fill
+    /// this queue. The effect lasts until the connection ends.
     pub const fn read_while_full(&mut self) {
         self.state.flags.insert(Flags::READS_WHILE_FULL);
     }

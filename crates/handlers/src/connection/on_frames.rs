@@ -23,10 +23,10 @@ pub struct OnFrames<F, C> {
 /// [`Framing`](crate::Framing) finds it.
 ///
 /// Frames come in order. The closure gets the content of a frame without the bytes that delimit it.
-/// A last frame that is complete only because the stream ends is included. If the closure
-/// [pauses](Connection::pause_reading) the connection or fills the connection's write queue, it
-/// gets the next frame when reading resumes. After the last frame our write side is closed, as the
-/// default [`on_end`](ConnectionHandler::on_end) does.
+/// The closure also gets a last frame that only the end of the stream completes, if the framing
+/// allows such a frame. If the closure [pauses](Connection::pause_reading) the connection or fills
+/// the connection's write queue, it gets the next frame when reading resumes. After the last frame
+/// our write side is closed, as the default [`on_end`](ConnectionHandler::on_end) does.
 ///
 /// If the framing returns a [`FrameError`](crate::framing::FrameError), the connection ends with
 /// this error. If the closure returns an error other than `WouldBlock` or `Interrupted`, the

@@ -150,8 +150,8 @@ impl ConnectionOptions {
     /// back reading. Default: none.
     ///
     /// Even if the process was stopped or a callback was slow, no timeout of a connection expires
-    /// wrongly: bytes that arrived in time are handled before the timeout is checked. If the peer
-    /// made room in time, the queued bytes are also sent before the check.
+    /// wrongly: bytes that arrived in time are handled before the timeout is checked. If the socket
+    /// could take more bytes in time, the queued bytes are also sent before the check.
     ///
     /// ```
     /// use handlers::ConnectionOptions;

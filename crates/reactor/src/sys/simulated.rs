@@ -27,8 +27,8 @@ use crate::source::readiness::Interest;
 /// The number of a simulated thread.
 pub type ThreadNumber = u64;
 
-/// A simulation. For the loops of one thread it takes the place of the kernel, the clock and real
-/// threads.
+/// A simulation that takes the place of the kernel, the clock and real threads. It serves the loops
+/// of the thread on which it is installed.
 ///
 /// A descriptor is *simulated* if [`owns`](Self::owns) returns `true` for it. The loop makes all
 /// calls on such a descriptor through this trait. Every other descriptor is real: the kernel
@@ -203,9 +203,9 @@ thread_local! {
     static INSTALLED: RefCell<Option<Rc<dyn System>>> = const { RefCell::new(None) };
 }
 
-/// Installs `system` on this thread until the returned guard is dropped. The loops, worker pools
-/// and threads that this library makes on this thread meanwhile use the system in place of the
-/// kernel, the clock and real threads.
+/// Installs `system` on this thread until the returned guard is dropped. Loops, worker pools and
+/// threads of this library that are made on this thread until then are simulated: they use `system`
+/// in place of the kernel, the clock and real threads.
 #[must_use = "dropping the guard uninstalls the system"]
 pub fn install(system: Rc<dyn System>) -> Installed {
     Installed(INSTALLED.replace(Some(system)))

@@ -31,7 +31,7 @@ use crate::turn::time::Time;
 /// At most this many timers run in one turn. The rest run next turn, which does not wait.
 const TIMERS_PER_TURN_MAX: usize = 1024;
 
-/// The name of a timer, checked at each use like a [`Key`].
+/// The name of a timer. Like a [`Key`] it becomes stale, here when the timer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey(Key);
 

@@ -164,7 +164,7 @@ pub struct WatchError {
 ///   [`Command::spawn`]. These errors name the program.
 /// - The errors of [`watch()`], if the child was started but cannot be watched. The child is then
 ///   killed. It stays a zombie until [`spawn`] or [`watch()`] is next called, on any loop of the
-///   process. That loop then reaps it.
+///   process. This loop then reaps it.
 ///
 /// ```
 /// use std::process::{Command, Stdio};

@@ -58,6 +58,11 @@ thread_local! {
     static HAS_FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Begins a simulation: forgets the panics of the one before on this thread.
+pub(crate) fn forget_failures() {
+    HAS_FAILED.set(false);
+}
+
 /// Returns `true` if a panic of this simulation was not wanted.
 pub(crate) fn has_failed() -> bool {
     HAS_FAILED.get()

@@ -205,8 +205,8 @@ where
     spawn_watched(registry, command, Some(ExitCallback(on_exit)))
 }
 
-/// Calls `on_exit` once when `child` has ended. `child` is a process that the standard library has
-/// started. In all other respects this function works like [`spawn`].
+/// Calls `on_exit` once when `child` has ended. Works like [`spawn`], but does not start the
+/// process: `child` was already started through the standard library.
 ///
 /// Use this for a child that was spawned elsewhere: on another thread, or by another library. Do
 /// not wait for the child before this call, for example by [`Child::try_wait`]. The returned

@@ -141,7 +141,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Returns the kind of the [`io::Error`] that `?` makes of this refusal.
+    /// Returns the kind of the [`io::Error`] into which `?` converts this refusal.
     pub const fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Full => io::ErrorKind::QuotaExceeded,

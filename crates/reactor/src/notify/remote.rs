@@ -194,7 +194,7 @@ impl<S: 'static> Remote<S> {
     /// [turns](crate::Reactor::turn). A call that waits fails with [`CallError::Lost`] when the
     /// reactor is dropped or the registration "remote" is removed. It fails before any handler or
     /// source is dropped, so the destructor of a handler may join the calling thread. The
-    /// destructor of the state may do the same if the state is dropped after the reactor.
+    /// destructor of the state may join it too, if the state is dropped after the reactor.
     ///
     /// Two loops that call each other at the same time block forever, since a loop runs no closures
     /// while it waits for a call. If one loop needs an answer from another, use

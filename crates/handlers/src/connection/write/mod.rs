@@ -231,7 +231,8 @@ impl<S> Connection<'_, S> {
     /// Sends now the bytes that this callback has written, and the bytes that were queued before
     /// them. Sends as many of these bytes as the socket and the rate limits allow. At most
     /// [`max_bytes_per_turn`](crate::ConnectionOptions::max_bytes_per_turn) bytes are taken from
-    /// the write queue. Bytes that are sent without being queued first do not count.
+    /// the write queue. This limit does not count the bytes that go directly to the socket, which
+    /// is possible only while the write queue is empty.
     ///
     /// Without this method, the bytes that a callback has written are sent when the callback
     /// returns. Bytes that are written in the closure of

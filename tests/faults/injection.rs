@@ -173,11 +173,11 @@ fn name(errno: Errno) -> &'static str {
     named.map_or("unknown", |(_, name)| name)
 }
 
-/// What a program does without an error.
+/// The calls of a program without an error.
 struct Undisturbed {
-    /// How often the main thread makes a call before the first one of ours.
+    /// The number of times that the main thread makes a call before the first one of ours.
     startup: BTreeMap<String, usize>,
-    /// How often the thread that makes a call most often makes it.
+    /// The number of times that the thread makes a call that makes it most often.
     most: BTreeMap<String, usize>,
     open_files: usize,
 }

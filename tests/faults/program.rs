@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of clients, one after the other.
 pub(crate) const CLIENTS: usize = 4;
 
-/// What a program does for its clients.
+/// The service of a program for its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Sends back what it receives.
@@ -66,7 +66,7 @@ pub(crate) struct Program {
     pub(crate) input: &'static str,
 }
 
-/// How the service of a client ended.
+/// The outcome of the service of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     Well,
@@ -107,8 +107,8 @@ impl Running {
         })
     }
 
-    /// Starts a program as the arguments of another command, which executes it in its place. That
-    /// command gets the folder of the program.
+    /// Starts a program as the arguments of another command, which executes it in its place. The
+    /// other command gets the folder of the program.
     pub(crate) fn start_below(
         program: &Program,
         command: impl FnOnce(&Path) -> Command,

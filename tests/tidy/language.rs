@@ -85,20 +85,12 @@ fn leftovers(path: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn no_sentence_of_the_docs_opens_with_a_clause_for_a_noun() -> Result {
-    let sources = texts(
-        root(),
-        &[
-            "crates/reactor/src",
-            "crates/handlers/src",
-            "crates/simulation/src",
-            "examples",
-            "benches",
-        ],
-        &["rs"],
-    )?;
+    let sources = texts(root(), &["."], &["rs"])?;
     let in_c = texts(root(), &["benches"], &["c", "h"])?;
     let faults: Vec<_> = sources
         .iter()
+        // The samples of this check have faults.
+        .filter(|(path, _)| !path.starts_with("tests/tidy/"))
         .flat_map(|(path, text)| openings(path, text))
         .chain(
             in_c.iter()

@@ -3,7 +3,7 @@
 //! Reads line by line: a doc comment is a run of lines that begin with `///` or `//!`.
 //! Code blocks are left out.
 
-/// Whether a block is part of the text, a heading, or a cell of a table.
+/// The role of a block: a part of the text, a heading, or a cell of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,

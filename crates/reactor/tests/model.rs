@@ -174,7 +174,7 @@ fn leave(mailbox: &Mailbox<VecDeque<u32>, TestHub>) {
         .for_each(|hub| hub.notify(7));
 }
 
-/// Runs every order in which no thread is interrupted more than three times. That finds nearly all
+/// Runs every order in which no thread is interrupted more than three times. This finds nearly all
 /// errors.
 fn model(scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();

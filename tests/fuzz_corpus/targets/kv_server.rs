@@ -204,7 +204,7 @@ fn draw_command(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(encoded.bytes)
 }
 
-/// Whatever clients send, every client gets whole replies only, and its connection ends with it.
+/// Checks that every client gets whole replies only, and that its connection ends with it.
 pub(super) fn session(u: &mut Unstructured<'_>) -> Result<()> {
     let mut server = Server::new(limits(), ConnectionLimit::new(2));
     let mut reactor = Reactor::builder()

@@ -34,7 +34,7 @@ enum Op {
     RemoveAfter(usize, u64),
 }
 
-/// What a handler does: it reads a number of bytes some times, and then applies operations.
+/// The behaviour of a handler: it reads a number of bytes some times, and then applies operations.
 #[derive(Debug)]
 struct Plan {
     reads: Vec<usize>,

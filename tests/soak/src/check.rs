@@ -23,7 +23,7 @@ const MEMORY_GROWTH_MAX: u64 = 16 << 20;
 /// that a signal interrupts.
 const IDLE_TURNS_MAX: u64 = 100;
 
-/// What must be as before at each rest.
+/// Counts that must be as before at each rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Books {
     registrations: u64,

@@ -26,10 +26,10 @@ use clap::{Parser, Subcommand};
 /// Loads a daemon of every kind of handler, and checks it.
 #[derive(Parser)]
 struct Options {
-    /// How long the load lasts
+    /// Duration of the load
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     minutes: f64,
-    /// What clients and faults draw from; without it one is drawn, and printed
+    /// Seed of the clients and faults; without it one is drawn, and printed
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(subcommand)]
@@ -43,7 +43,7 @@ enum Role {
     Daemon {
         /// Where it keeps its files
         folder: PathBuf,
-        /// What it draws from
+        /// Seed of the daemon
         seed: u64,
     },
 }

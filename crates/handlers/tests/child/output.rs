@@ -320,7 +320,7 @@ fn a_line_callback_that_would_block_gets_each_line_once_and_the_end() -> Result 
     Ok(())
 }
 
-/// That includes lines that have arrived already.
+/// This includes lines that have arrived already.
 #[test]
 fn a_line_reader_removed_in_its_callback_gets_no_further_line() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;

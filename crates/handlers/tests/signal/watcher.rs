@@ -132,7 +132,7 @@ fn after_its_removal_a_watch_reports_nothing_and_leaves_nothing() -> Result {
     Ok(())
 }
 
-/// That includes signals that have arrived already.
+/// This includes signals that have arrived already.
 #[test]
 fn a_watch_removed_in_its_callback_gets_no_further_signal() -> Result {
     let mut reactor = Reactor::<Seen>::new()?;

@@ -24,7 +24,7 @@ const SERVER: &str = "127.0.0.1:7000";
 const PROXY: &str = "127.0.0.1:7001";
 /// Longer than anything that these daemons do.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-/// What was sent has arrived after this time.
+/// Bytes that were sent have arrived after this time.
 const ARRIVAL: Duration = Duration::from_secs(1);
 /// The most bytes that a client sends. The smallest buffer of the kernel holds them.
 const SENT_MAX: u64 = 60_000;
@@ -46,7 +46,7 @@ fn bytes(stream: u32, position: u64, count: usize) -> Vec<u8> {
 struct Client {
     number: u32,
     is_proxied: bool,
-    /// How many bytes had been sent when.
+    /// The number of bytes that had been sent, by time.
     sent: RefCell<Vec<(Option<Instant>, u64)>>,
     /// The client has ended its direction.
     is_whole: Cell<bool>,
@@ -500,7 +500,7 @@ fn forward(ready: &RefCell<Option<(Remote<()>, ServerKey<()>)>>) {
     reactor.run(&mut ()).unwrap();
 }
 
-/// What a client does. Its errors are those of a daemon that has closed.
+/// The behaviour of a client. Its errors are those of a daemon that has closed.
 fn talk(client: &Client) -> io::Result<()> {
     simulation::sleep(duration(Duration::from_secs(30)));
     let address = if client.is_proxied { PROXY } else { SERVER };
@@ -628,7 +628,7 @@ fn world() {
     }
 }
 
-/// What had arrived before the stop was given to a handler.
+/// Checks that bytes which had arrived before the stop were given to a handler.
 fn expect_stopped_in_order(daemon: &Daemon) {
     let Some(stop) = daemon
         .stopped

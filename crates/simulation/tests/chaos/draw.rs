@@ -1,4 +1,4 @@
-//! What the random daemons draw, and the panics that they want.
+//! Numbers that the random daemons draw, and panics that they want.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -1,5 +1,5 @@
 //! Loops on threads of their own, and pools, that end at any moment and in any way, while other
-//! threads wait for them. Nobody may wait for a loop that is gone.
+//! threads wait for them. No thread may wait for a loop that is gone.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use crate::draw::{PanicsWhenDropped, duration, hide_wanted_panics, once_in, pani
 
 const WAIT: Duration = Duration::from_secs(3600);
 
-/// The state of a loop. What it owns is joined when it is dropped.
+/// The state of a loop. Dropping it joins the threads that it owns.
 struct State {
     answers: usize,
     _worker: Option<Joins>,
@@ -221,7 +221,7 @@ fn end(looped: Rc<LoopThread<State>>) {
 }
 
 #[test]
-fn nobody_waits_for_a_loop_that_is_gone() {
+fn no_thread_waits_for_a_loop_that_is_gone() {
     hide_wanted_panics();
     Seeds::new(0..100).check(|| {
         simulation::process("daemon", ends).join();

@@ -43,7 +43,7 @@ enum Act {
     SetOptions(usize),
 }
 
-/// What a callback does.
+/// The actions of a callback.
 #[derive(Clone, Debug)]
 struct Plan {
     acts: Vec<Act>,
@@ -73,7 +73,7 @@ struct World {
     options: Vec<ConnectionOptions>,
     /// The bytes that the peer has sent.
     sent: Vec<u8>,
-    /// How many of them the handler has consumed.
+    /// The number of these bytes that the handler has consumed.
     consumed: usize,
     /// The bytes that writes have accepted.
     written: Vec<u8>,

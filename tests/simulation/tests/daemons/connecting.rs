@@ -16,7 +16,7 @@ use crate::trial::{SLACK, patiently};
 /// The delay between two attempts.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What an attempt has come to.
+/// The outcome of an attempt.
 #[derive(Debug, Default)]
 struct Outcome {
     opened: usize,

@@ -11,7 +11,7 @@ use crate::laws::Book;
 /// The time after which a client that waits for an answer counts it as lost.
 const PATIENCE: Duration = Duration::from_secs(6 * 3600);
 
-/// What a client sends, and what a server answers.
+/// The requests of a client, and the answers of a server.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     pub(crate) request: Vec<u8>,
@@ -54,7 +54,7 @@ impl Script {
     }
 }
 
-/// What a client does.
+/// The behaviour of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
     /// Sends everything at once, reads meanwhile, and closes after the last answer.
@@ -99,7 +99,7 @@ impl Habit {
     }
 }
 
-/// What a client got.
+/// The result of a client.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) habit: Habit,
@@ -305,14 +305,14 @@ impl Client<'_> {
     }
 }
 
-/// What a client may expect.
+/// The answers that a client may expect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Promise {
     /// Nothing has ended its connection but itself.
     pub(crate) is_unharmed: bool,
     /// The server was killed: the kernel has ended its streams.
     pub(crate) was_killed: bool,
-    /// What has arrived by this time is answered.
+    /// Requests that have arrived by this time are answered.
     pub(crate) answered_until: Option<Instant>,
 }
 

@@ -12,7 +12,7 @@ use crate::trial::{World, in_every_world, patiently};
 /// The numbers of one thread, in the order in which the queue has taken them.
 type Taken = Rc<RefCell<Vec<u64>>>;
 
-/// What the loop has received.
+/// The values that the loop has received.
 #[derive(Default)]
 struct Received {
     numbers: Vec<u64>,

@@ -12,14 +12,14 @@ use crate::laws::Book;
 use crate::proxy;
 use crate::trial::{SLACK, World, in_every_world, patiently};
 
-/// What one party does.
+/// The behaviour of one party.
 #[derive(Debug)]
 struct Party {
     sends: usize,
     reads: bool,
     half_closes: bool,
     resets: bool,
-    /// How long it stays, and how much time it lets pass between two reads.
+    /// The time that the party stays, and the time that it lets pass between two reads.
     stays: Duration,
     pause: Duration,
 }
@@ -54,7 +54,7 @@ impl Party {
     }
 }
 
-/// What a party has sent and received.
+/// The bytes that a party has sent and received.
 #[derive(Debug, Default)]
 struct Log {
     sent: Vec<u8>,

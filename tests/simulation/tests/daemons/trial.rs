@@ -76,7 +76,7 @@ pub(crate) const SLACK: Duration = Duration::from_millis(5);
 /// The grace of a stop that is long enough for every answer.
 const LONG_GRACE: Duration = Duration::from_secs(3600);
 
-/// What happens to a daemon.
+/// The fate of a daemon.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     /// It is stopped when its clients have ended.
@@ -124,7 +124,7 @@ impl Fate {
     }
 }
 
-/// How a daemon that runs is stopped gracefully.
+/// A closure that stops a running daemon gracefully.
 type Stop = Rc<dyn Fn(Duration)>;
 
 /// Stops a loop gracefully through its remote.
@@ -217,14 +217,14 @@ pub(crate) fn draw_time() -> Duration {
     Duration::from_micros(simulation::random(1 << simulation::random(26)))
 }
 
-/// What a trial assumes of its daemon.
+/// Properties of a daemon that its trial assumes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Assumptions {
     pub(crate) world: World,
     /// The daemon answers what has arrived before a stop, if the grace is long enough. With a limit
     /// on its connections it may have no room in time.
     pub(crate) answers_at_stop: bool,
-    /// How long the daemon may compute in one callback.
+    /// The longest time that the daemon computes in one callback.
     pub(crate) computes: Duration,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Files {
     pace: Option<TimerKey>,
     /// The number that was read last from the watched file.
     version: u64,
-    /// What the own file holds, once it is written.
+    /// The content of the daemon's own file, once it is written.
     written: u64,
     is_writing: bool,
 }

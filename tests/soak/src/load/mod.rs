@@ -18,7 +18,7 @@ use crate::process::PATIENCE;
 
 const CLIENTS: u64 = 12;
 
-/// What clients, faults and the checker share.
+/// The state that clients, faults and the checker share.
 #[derive(Default)]
 pub(crate) struct Shared {
     gate: Mutex<Gate>,
@@ -38,7 +38,7 @@ struct Gate {
     deviation: Option<String>,
 }
 
-/// What the clients have done, and the faults.
+/// Counts of the clients' work and of the faults.
 #[derive(Default)]
 pub(crate) struct Totals {
     pub(crate) sessions: AtomicU64,

@@ -15,7 +15,7 @@ use super::{Forwarder, GRACE, Link, STEADY, dial, end, send};
 use crate::laws::Book;
 use crate::trial::{Daemon, SLACK, World, draw_time, in_every_world, patiently};
 
-/// What the upstream has received, for each connection.
+/// The messages that the upstream has received, for each connection.
 type Streams = Rc<RefCell<Vec<Vec<u8>>>>;
 
 /// Draws how long a process or a connection lasts: any time, or about as long as proves its use.
@@ -61,7 +61,7 @@ fn serve(address: SocketAddr, is_steady: bool, is_over: &RefCell<bool>, streams:
     }
 }
 
-/// What has been seen of the forwarder.
+/// Observations of the forwarder.
 #[derive(Default)]
 struct Seen {
     stage: Stage,
@@ -70,7 +70,7 @@ struct Seen {
     drawn: Vec<u64>,
     /// Consecutive connections that did not work.
     failures: u32,
-    /// How many messages were taken from the queue before each connection.
+    /// The number of messages that were taken from the queue before each connection.
     starts: Vec<usize>,
 }
 

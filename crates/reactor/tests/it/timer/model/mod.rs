@@ -56,7 +56,7 @@ pub(crate) enum Op {
     Stall(Nanos, bool),
 }
 
-/// How a timer is armed.
+/// The way in which a timer is armed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     After(Nanos),

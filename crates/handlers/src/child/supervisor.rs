@@ -217,12 +217,19 @@ impl SupervisorKey {
         Error::StaleKey(self.into())
     }
 
-    /// Returns the entry of the supervisor. Returns `None` if the supervisor has ended, also if it
-    /// was dropped with the registration or the timer that held it, or by a panic.
+    /// Returns the entry of the supervisor. Returns `None` if the supervisor has ended: with the
+    /// registration or the timer that holds it, or by a panic. Its holder may be dropped only later
+    /// this turn, so the holder is looked at too.
     fn find<S>(self, registry: &mut Registry<S>) -> Option<&mut Supervision> {
+        let supervision = registry.local::<Supervisors>().supervisions.get(&self)?;
+        let (is_alive, state) = (supervision.is_alive(), supervision.state);
+        let is_held = match state {
+            SupervisorState::Starting => true,
+            SupervisorState::Waiting(timer) => registry.remaining(timer).is_ok(),
+            SupervisorState::Running(child) => registry.contains(child.key()),
+        };
         let supervisions = &mut registry.local::<Supervisors>().supervisions;
-        let supervision = supervisions.get_mut(&self)?;
-        supervision.is_alive().then_some(supervision)
+        supervisions.get_mut(&self).filter(|_| is_alive && is_held)
     }
 }
 

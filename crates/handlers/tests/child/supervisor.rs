@@ -348,3 +348,27 @@ fn a_panic_of_a_callback_ends_the_supervision_and_its_key_is_stale() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn a_supervision_ends_at_once_with_the_registration_of_its_child() -> Result {
+    let mut reactor = Reactor::<Seen>::new()?;
+    let supervisor = supervise(&mut reactor, RestartPolicy::always(), || {
+        waiting("exec cat")
+    });
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| !seen.children.is_empty())?;
+    let child = supervisor.child(&mut reactor)?.ok_or("a running child")?;
+    reactor.remove(child.key())?;
+    for refused in [
+        supervisor.stop(&mut reactor, SECOND),
+        supervisor.start_now(&mut reactor),
+        supervisor.child(&mut reactor).map(drop),
+    ] {
+        assert!(
+            matches!(refused, Err(Error::StaleKey(stale)) if stale == supervisor.into()),
+            "{refused:?}"
+        );
+    }
+    seen.children.clear(); // closes the pipe that keeps the program running
+    Ok(())
+}

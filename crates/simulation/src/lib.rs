@@ -9,28 +9,10 @@
 //! order of threads, faults. The same seed leads to the same run, to the last callback.
 //!
 //! ```
-//! use std::cell::RefCell;
 //! use std::io::{Read, Write};
-//! use std::rc::Rc;
 //!
 //! use handlers::{ConnectionOptions, ListenOptions, on_data};
-//! use reactor::{Reactor, Remote};
-//! use simulation::{Peer, Seeds};
-//!
-//! /// The daemon: it answers in capitals, until it is stopped through the `Remote`.
-//! fn shout(ready: &RefCell<Option<Remote<()>>>) -> std::io::Result<()> {
-//!     let mut reactor = Reactor::<()>::new()?;
-//!     let listener = ListenOptions::new().bind(&"127.0.0.1:7777".parse()?)?;
-//!     listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
-//!         Ok(on_data(|data, connection, _cx| {
-//!             let _flow = connection.write(&data.to_ascii_uppercase())?;
-//!             Ok(data.len())
-//!         }))
-//!     })?;
-//!     ready.replace(Some(reactor.remote()?));
-//!     reactor.run(&mut ())?;
-//!     Ok(())
-//! }
+//! use simulation::{Daemon, Peer, Seeds};
 //!
 //! /// A client: plain code, since its calls block.
 //! fn client() -> std::io::Result<()> {
@@ -44,14 +26,19 @@
 //! }
 //!
 //! Seeds::new(0..20).check(|| {
-//!     let remote = Rc::new(RefCell::new(None));
-//!     let ready = Rc::clone(&remote);
-//!     let daemon = simulation::process("daemon", move || shout(&ready).expect("it runs"));
-//!     simulation::wait_until(|| remote.borrow().is_some());
+//!     // The daemon answers in capitals, until it is stopped.
+//!     let daemon = Daemon::start("daemon", |reactor| {
+//!         let listener = ListenOptions::new().bind(&"127.0.0.1:7777".parse()?)?;
+//!         listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| {
+//!             Ok(on_data(|data, connection, _cx| {
+//!                 let _flow = connection.write(&data.to_ascii_uppercase())?;
+//!                 Ok(data.len())
+//!             }))
+//!         })?;
+//!         Ok(((), ()))
+//!     });
 //!     simulation::process("client", || client().expect("it is answered")).join();
-//!     let stopped = remote.take().map(|remote| remote.stop());
-//!     assert!(stopped.is_some_and(|stopped| stopped.is_ok()));
-//!     daemon.join();
+//!     daemon.end(|(), cx| cx.registry.stop());
 //! });
 //! ```
 //!
@@ -92,6 +79,7 @@
 //! A blocking call of the standard library, such as `Receiver::recv`, blocks the whole simulation.
 //! Use [`wait_until`] instead.
 
+mod daemon;
 mod descriptors;
 mod draw;
 mod epoll;
@@ -106,6 +94,7 @@ mod threads;
 mod trace;
 mod world;
 
+pub use crate::daemon::Daemon;
 pub use crate::faults::Faults;
 pub use crate::peer::{Peer, PeerListener};
 pub use crate::peer_datagrams::PeerDatagrams;

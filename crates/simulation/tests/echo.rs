@@ -1,34 +1,29 @@
 //! An echo server in the simulation.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use handlers::{ConnectionOptions, ListenOptions, on_data};
-use reactor::{Reactor, Remote};
-use simulation::{Faults, Peer, Seeds};
+use reactor::Registry;
+use simulation::{Daemon, Faults, Peer, Seeds};
 
 const ADDRESS: &str = "127.0.0.1:7777";
 
-fn serve(stop: &Rc<RefCell<Option<Remote<()>>>>) -> io::Result<()> {
-    let mut reactor = Reactor::<()>::new()?;
+fn serve(registry: &mut Registry<()>) -> io::Result<()> {
     let listener = loop {
         match ListenOptions::new().bind(&ADDRESS.parse().unwrap()) {
             Ok(listener) => break listener,
             Err(error) => simulation::note(&error.to_string()),
         }
     };
-    listener.serve(&mut reactor, &ConnectionOptions::new(), |_accepted, _cx| {
+    listener.serve(registry, &ConnectionOptions::new(), |_accepted, _cx| {
         Ok(on_data(|data, connection, _cx| {
             let _flow = connection.write(data)?;
             Ok(data.len())
         }))
     })?;
-    stop.replace(Some(reactor.remote()?));
-    reactor.run(&mut ())?;
     Ok(())
 }
 
@@ -56,10 +51,7 @@ fn client(bytes: usize) -> io::Result<()> {
 
 /// A server, three clients, and an orderly end. With `is_clean`, no client fails.
 fn echo(is_clean: bool) {
-    let stop = Rc::new(RefCell::new(None));
-    let stops = Rc::clone(&stop);
-    let server = simulation::process("server", move || serve(&stops).unwrap());
-    simulation::wait_until(|| stop.borrow().is_some());
+    let server = Daemon::start("server", |reactor| Ok(((), serve(reactor)?)));
     let clients: Vec<_> = (0..3)
         .map(|number| {
             simulation::process(&format!("client {number}"), move || {
@@ -69,9 +61,7 @@ fn echo(is_clean: bool) {
         })
         .collect();
     clients.into_iter().for_each(simulation::Handle::join);
-    let remote = stop.borrow_mut().take().unwrap();
-    remote.stop().unwrap();
-    server.join();
+    server.end(|(), cx| cx.registry.stop());
 }
 
 #[test]

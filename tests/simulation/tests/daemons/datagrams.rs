@@ -1,27 +1,20 @@
 //! An echo server of datagrams, whose network loses, doubles and swaps them.
 
-use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use handlers::udp::{self, UdpSocket};
-use reactor::{Key, Next, Reactor, Remote};
-use simulation::PeerDatagrams;
+use reactor::{Key, Next, Registry};
+use simulation::{Daemon, PeerDatagrams};
 
 use crate::laws::Book;
 use crate::trial::{World, in_every_world, patiently};
 
-/// A loop that counts datagrams, and the key of its socket.
-type Ready = RefCell<Option<(Remote<u64>, Key)>>;
-
-/// Answers every datagram until its socket is removed. Returns how many it has answered.
-fn serve(address: SocketAddr, ready: &Ready, book: &Book) -> u64 {
-    let mut reactor = patiently(|| Ok(Reactor::<u64>::new()?));
+/// Answers every datagram until the socket is removed, and counts the answers in the state.
+fn serve(registry: &mut Registry<u64>, address: SocketAddr, faults: Book) -> Key {
     let socket = patiently(|| UdpSocket::bind(address));
-    let faults = book.clone();
-    let added = udp::add(&mut reactor, socket, move |datagram, socket, cx| {
+    let added = udp::add(registry, socket, move |datagram, socket, cx| {
         *cx.state += 1;
         let sent = socket.reply(datagram, datagram.bytes);
         faults.expect(sent.is_ok(), || {
@@ -29,12 +22,7 @@ fn serve(address: SocketAddr, ready: &Ready, book: &Book) -> u64 {
         });
         Ok(Next::Keep)
     });
-    let key = added.unwrap().key();
-    ready.replace(Some((patiently(|| Ok(reactor.remote()?)), key)));
-    let mut answered = 0;
-    reactor.run(&mut answered).unwrap();
-    book.expect_nothing_left(&reactor);
-    answered
+    added.unwrap().key()
 }
 
 /// Sends numbers, each until it is answered. Returns the number of datagrams that it has sent.
@@ -75,10 +63,10 @@ fn ask(server: SocketAddr, world: World, book: &Book) -> u64 {
 in_every_world!(every_datagram_that_arrives_is_answered_once, 60, |world| {
     let book = Book::default();
     let address = ([127, 0, 0, 1], 5353).into();
-    let ready = Rc::new(Ready::default());
-    let (is_ready, faults) = (Rc::clone(&ready), book.clone());
-    let server = simulation::process("server", move || serve(address, &is_ready, &faults));
-    simulation::wait_until(|| ready.borrow().is_some());
+    let faults = book.clone();
+    let server = Daemon::start("server", move |reactor| {
+        Ok((0, serve(reactor, address, faults)))
+    });
     let clients: Vec<_> = (0..3)
         .map(|number| {
             let book = book.clone();
@@ -88,11 +76,8 @@ in_every_world!(every_datagram_that_arrives_is_answered_once, 60, |world| {
         .collect();
     let sent: u64 = clients.into_iter().map(simulation::Handle::join).sum();
     simulation::sleep(Duration::from_secs(3600)); // what is on its way arrives
-    let (remote, key) = ready.take().unwrap();
-    remote
-        .post(move |cx| drop(cx.registry.remove(key)))
-        .unwrap();
-    let answered = server.join();
+    let (answered, reactor) = server.end(|key, cx| drop(cx.registry.remove(key)));
+    book.expect_nothing_left(&reactor);
     book.expect(answered == sent || world == World::Faulty, || {
         format!("{answered} datagrams of {sent} were received")
     });

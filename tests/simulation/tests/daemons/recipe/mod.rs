@@ -5,5 +5,7 @@ mod shout;
 #[test]
 fn the_recipe_that_is_printed_is_the_one_that_runs() {
     let page = include_str!("../../../../../docs/recipes.md");
-    assert!(page.contains(include_str!("shout.rs")));
+    let recipe = include_str!("shout.rs");
+    assert!(page.contains(recipe));
+    assert!(recipe.lines().count() <= 40, "it is to be read at a glance");
 }

@@ -4,6 +4,7 @@
 //!
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7777
+//! Simulated: tests/simulation/tests/daemons/echo.rs
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 //!
 //! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7778
+//! Simulated: tests/simulation/tests/daemons/proxy.rs, and relay.rs and restarts.rs beside it
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

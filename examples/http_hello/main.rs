@@ -4,6 +4,7 @@
 //!
 //! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080
 //! Try: curl -v http://127.0.0.1:8080/
+//! Simulated: tests/simulation/tests/daemons/http.rs
 
 mod protocol;
 

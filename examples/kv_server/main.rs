@@ -4,6 +4,7 @@
 //!
 //! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400
 //! Try: redis-cli -p 6400
+//! Simulated: tests/simulation/tests/daemons/kv.rs
 
 mod handshake;
 mod protocol;

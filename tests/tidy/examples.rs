@@ -38,6 +38,35 @@ fn every_example_says_what_it_shows_and_how_to_run_it() -> Result {
     Ok(())
 }
 
+/// Returns the examples that a simulation includes as modules.
+fn simulated(simulation: &str) -> impl Iterator<Item = &str> {
+    let paths = simulation.split("#[path = \"").skip(1);
+    let paths = paths.filter_map(|rest| rest.split('"').next());
+    paths.filter_map(|path| path.find("examples/").map(|at| &path[at..]))
+}
+
+#[test]
+fn the_head_of_a_simulated_example_names_its_simulation() -> Result {
+    let examples = texts(root(), &["examples"], &["rs"])?;
+    let mut pairs = Vec::new();
+    for (simulation, source) in texts(root(), &["tests/simulation"], &["rs"])? {
+        pairs.extend(simulated(&source).map(|example| (simulation.clone(), example.to_owned())));
+    }
+    assert!(pairs.len() >= 4, "{pairs:?}");
+    let is_named = |(simulation, example): &&(String, String)| {
+        let head = format!("//! Simulated: {simulation}");
+        examples
+            .iter()
+            .any(|(path, source)| path == example && source.contains(&head))
+    };
+    let unnamed = pairs.iter().filter(|pair| !is_named(pair));
+    let faults: Vec<_> = unnamed
+        .map(|(simulation, example)| format!("{example}:1: no \"Simulated: {simulation}\""))
+        .collect();
+    assert_none(&faults, "a reader of an example sees where it is simulated");
+    Ok(())
+}
+
 #[test]
 fn a_whole_head_lacks_nothing_and_an_empty_one_everything() {
     let head = "//! Echo. Shows: sockets.\n//!\n//! Run: cargo run --example echo     Try: nc\n";

@@ -35,6 +35,9 @@ pub(crate) trait Entry<S> {
     /// Returns itself for a cast to its types.
     fn as_any(&mut self) -> &mut dyn Any;
 
+    /// Returns itself for a move out of its types.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+
     /// Refuses the values of other threads from now on, if this is a queue: a thread must not wait
     /// for a registration that is about to be dropped.
     fn shut(&self) {}

@@ -222,6 +222,10 @@ where
         self
     }
 
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn handler_type(&self) -> &'static str {
         self.handler_type
     }

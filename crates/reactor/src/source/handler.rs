@@ -54,6 +54,8 @@ pub trait Handler<S, T> {
     /// reactor is dropped. Use it for a last operation on the source, for example to set a socket
     /// option that controls how the socket closes. Does nothing by default.
     ///
+    /// Not called by [`Registry::take`](crate::Registry::take), which returns the source open.
+    ///
     /// This method has no access to the registry, as a destructor has none. It must not block.
     fn closing(&mut self, io: &mut Io<T>) {
         let _ = io;
@@ -64,7 +66,8 @@ pub trait Handler<S, T> {
     /// registration had. Does nothing by default.
     ///
     /// Not called if the registration ends because the reactor is dropped. The handler is then only
-    /// dropped.
+    /// dropped. Not called by [`Registry::take`](crate::Registry::take) either, which returns the
+    /// handler.
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }
@@ -130,6 +133,10 @@ impl<T, H> Object<T, H> {
 
     pub(crate) const fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
+    }
+
+    pub(crate) fn into_handler(self) -> H {
+        self.handler
     }
 }
 
@@ -210,6 +217,10 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 

@@ -85,6 +85,11 @@ impl<T> Io<T> {
         }
     }
 
+    /// Gives the source up.
+    pub(crate) fn into_source(self) -> T {
+        self.source
+    }
+
     /// Returns the source itself.
     ///
     /// This `Io` does not see reads and writes through the reference. If such an operation returns

@@ -6,7 +6,7 @@
 //!
 //! Below the registry lie the facts (`readiness.rs`, `kind.rs`), the slots (`slot.rs`) and the
 //! queue of ready sources (`ready.rs`). Above it lie the operations: `register.rs`, `settings.rs`,
-//! `list.rs`, `watch.rs`, `backoff.rs`, `with_handler.rs`.
+//! `list.rs`, `watch.rs`, `backoff.rs`, `with_handler.rs`, `take.rs`.
 
 pub(crate) mod backoff;
 pub(crate) mod handler;
@@ -18,6 +18,7 @@ pub(crate) mod ready;
 pub(crate) mod register;
 pub(crate) mod settings;
 pub(crate) mod slot;
+pub(crate) mod take;
 pub(crate) mod watch;
 pub(crate) mod with_handler;
 

@@ -30,6 +30,7 @@ mod short_io;
 mod sleeps;
 mod spin;
 mod spinning;
+mod take;
 mod threads;
 mod timer;
 mod turn;

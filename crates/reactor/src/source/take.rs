@@ -1,0 +1,91 @@
+//! `Registry::take`: a registration ends, and its source and its handler go back to the user.
+
+use std::os::fd::AsFd;
+
+use crate::error::Error;
+use crate::registry::Registry;
+use crate::slots::Key;
+use crate::source::handler::{Handler, Object, Registered};
+
+impl<S> Registry<S> {
+    /// Ends a registration and returns its source and its handler object. The source stays open.
+    /// Use it, for example, to move a source to another loop, or to register it with another
+    /// handler.
+    ///
+    /// The registration must come from [`add_handler`](Self::add_handler), with the same types.
+    /// After `take`, the key is stale and the timeout is cancelled. Neither [`Handler::closing`]
+    /// nor [`Handler::closed`] is called. An event that the kernel has already reported does not
+    /// reach the handler any more. No byte is lost: `take` does not read. If the source is
+    /// registered again, here or on another loop, its handler is called for what is ready then.
+    ///
+    /// The source stays non-blocking.
+    ///
+    /// # Cost
+    /// O(1): one `epoll_ctl`, no allocation.
+    ///
+    /// # Errors
+    /// The registration is unchanged if one of these is returned:
+    ///
+    /// - [`Error::StaleKey`] if the registration has ended.
+    /// - [`Error::Running`] if the handler of the registration is running, or is being accessed by
+    ///   [`Context::with_handler`](crate::Context::with_handler). Call `take` later, for example in
+    ///   a [deferred](Self::defer) callback.
+    /// - [`Error::OtherType`] if the source or the handler has another type.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    /// use reactor::{Context, Handler, Interest, Io, Next, Reactor};
+    ///
+    /// /// Counts bytes.
+    /// struct Count(usize);
+    ///
+    /// impl Handler<(), UnixStream> for Count {
+    ///     fn ready(
+    ///         &mut self,
+    ///         stream: &mut Io<UnixStream>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<Next> {
+    ///         self.0 += stream.read(&mut [0; 512])?;
+    ///         Ok(Next::Keep)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut first = Reactor::new()?;
+    /// let mut second = Reactor::new()?;
+    /// let (near, mut far) = UnixStream::pair()?;
+    /// let key = first.add_handler(near, Interest::READABLE, Count(0))?;
+    /// far.write_all(b"hello")?;
+    /// first.turn(&mut (), None)?;
+    /// far.write_all(b" again")?;
+    ///
+    /// let (stream, count): (UnixStream, Count) = first.take(key)?;
+    /// assert_eq!(count.0, 5);
+    /// let key = second.add_handler(stream, Interest::READABLE, count)?;
+    /// second.turn(&mut (), None)?;
+    /// let (_stream, count): (UnixStream, Count) = second.take(key)?;
+    /// assert_eq!(count.0, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("into_source_inner", "deregister", "detach", "bufferevent_setfd"))]
+    pub fn take<T, H>(&mut self, key: Key) -> Result<(T, H), Error>
+    where
+        T: AsFd + 'static,
+        H: Handler<S, T> + 'static,
+    {
+        let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
+        let entry = slot.entry.as_mut().ok_or(Error::Running(key))?;
+        if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
+            return Err(Error::OtherType(key));
+        }
+        let entry = self.forget(key).flatten();
+        let registered = entry.and_then(|entry| entry.into_any().downcast().ok());
+        let Some(registered) = registered else {
+            unreachable!("it is of that type")
+        };
+        let Registered::<T, Object<T, H>> { io, respond } = *registered;
+        Ok((io.into_source(), respond.into_handler()))
+    }
+}

@@ -18,9 +18,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use socket2::{Domain, SockRef, Type};
 
-use crate::error::{SystemError, named};
+use crate::error::{SystemError, errno, named};
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};
 
@@ -42,38 +43,54 @@ pub(crate) fn expect_listener(fd: BorrowedFd<'_>) -> io::Result<Family> {
             .then_some(Family::Internet)
             .ok_or_else(|| not_a(WANTED, fd));
     }
-    let socket = SockRef::from(&fd);
-    let listens = socket.is_listener().is_ok_and(|listens| listens)
-        && matches!(socket.r#type(), Ok(Type::STREAM));
-    match socket.domain() {
-        Ok(Domain::IPV4 | Domain::IPV6) if listens => Ok(Family::Internet),
-        Ok(Domain::UNIX) if listens => Ok(Family::Unix),
-        _ => Err(not_a(WANTED, fd)),
+    match listening_family(fd) {
+        Ok(Some(family)) => Ok(family),
+        Ok(None) => Err(not_a(WANTED, fd)),
+        Err(error) => Err(unknown(WANTED, fd, error)),
     }
+}
+
+/// Returns the family of a stream socket that listens, or `None` for another socket.
+fn listening_family(fd: BorrowedFd<'_>) -> io::Result<Option<Family>> {
+    let socket = SockRef::from(&fd);
+    let listens = socket.is_listener()? && socket.r#type()? == Type::STREAM;
+    Ok(match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 if listens => Some(Family::Internet),
+        Domain::UNIX if listens => Some(Family::Unix),
+        _ => None,
+    })
 }
 
 /// Refuses a socket that does not carry a stream of bytes. Accepts an fd that is not a socket: it
 /// can be anything that is read or written.
 pub(crate) fn expect_bytes(fd: BorrowedFd<'_>) -> io::Result<()> {
-    if carries_no_bytes(fd) {
-        Err(not_a("a stream of bytes", fd))
-    } else {
-        Ok(())
+    const WANTED: &str = "a stream of bytes";
+    match carries_bytes(fd) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(not_a(WANTED, fd)),
+        Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(()),
+        Err(error) => Err(unknown(WANTED, fd, error)),
     }
 }
 
-/// Returns `true` for a socket that listens, or that is not of the stream type.
-fn carries_no_bytes(fd: BorrowedFd<'_>) -> bool {
+/// Returns `true` for a socket of the stream type that does not listen.
+fn carries_bytes(fd: BorrowedFd<'_>) -> io::Result<bool> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {
-        return sockets.listens(fd) || sockets.is_datagram(fd);
+        return Ok(!sockets.listens(fd) && !sockets.is_datagram(fd));
     }
     let socket = SockRef::from(&fd);
-    match socket.r#type() {
-        Ok(Type::STREAM) => socket.is_listener().is_ok_and(|listens| listens),
-        Ok(_) => true,
-        Err(_) => false,
+    Ok(socket.r#type()? == Type::STREAM && !socket.is_listener()?)
+}
+
+/// Returns the error for a file descriptor whose type the kernel does not tell.
+fn unknown(wanted: &str, fd: BorrowedFd<'_>, error: io::Error) -> io::Error {
+    let number = fd.as_raw_fd();
+    if errno(&error) == Some(Errno::NOTSOCK) {
+        let call = format!("fd {number} is not a socket, not {wanted}");
+        return io::Error::new(ErrorKind::InvalidInput, SystemError::of(call, error));
     }
+    named(format_args!("getsockopt on fd {number}"), error)
 }
 
 /// Returns the error for a file descriptor of the wrong type, for example "fd 4 is a listening
@@ -83,28 +100,30 @@ fn not_a(wanted: &str, fd: BorrowedFd<'_>) -> io::Error {
     if let Some(sockets) = simulation::owner(fd) {
         return simulated_is_not_a(wanted, fd, &*sockets);
     }
-    let (socket, number) = (SockRef::from(&fd), fd.as_raw_fd());
-    let is = match socket.r#type() {
-        Ok(Type::STREAM) if socket.is_listener().is_ok_and(|listens| listens) => {
-            "a listening stream socket"
+    match description(fd) {
+        Ok(is) => {
+            let text = format!("fd {} is {is}, not {wanted}", fd.as_raw_fd());
+            io::Error::new(ErrorKind::InvalidInput, text)
         }
-        Ok(Type::STREAM) => "a stream socket",
-        Ok(Type::DGRAM) => "a datagram socket",
-        Ok(_) => "a socket of another type",
-        Err(source) => {
-            let call = format!("fd {number} is not a socket, not {wanted}");
-            return io::Error::new(ErrorKind::InvalidInput, SystemError::of(call, source));
-        }
+        Err(error) => unknown(wanted, fd, error),
+    }
+}
+
+/// Describes a socket.
+fn description(fd: BorrowedFd<'_>) -> io::Result<String> {
+    let socket = SockRef::from(&fd);
+    let is = match socket.r#type()? {
+        Type::STREAM if socket.is_listener()? => "a listening stream socket",
+        Type::STREAM => "a stream socket",
+        Type::DGRAM => "a datagram socket",
+        _ => "a socket of another type",
     };
-    let of = match socket.domain() {
-        Ok(Domain::IPV4 | Domain::IPV6) | Err(_) => "",
-        Ok(Domain::UNIX) => " of the Unix family",
-        Ok(_) => " of another family",
+    let of = match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => "",
+        Domain::UNIX => " of the Unix family",
+        _ => " of another family",
     };
-    io::Error::new(
-        ErrorKind::InvalidInput,
-        format!("fd {number} is {is}{of}, not {wanted}"),
-    )
+    Ok(format!("{is}{of}"))
 }
 
 /// Returns the same error for a simulated socket.

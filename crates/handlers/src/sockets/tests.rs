@@ -237,6 +237,36 @@ fn a_simulated_fd_is_asked_of_the_simulation_and_no_other_fd_is() {
 }
 
 #[test]
+fn a_type_that_the_kernel_does_not_tell_keeps_its_errno() {
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let number = file.as_raw_fd();
+    for (errno, kind, text) in [
+        (
+            Errno::NOTSOCK,
+            io::ErrorKind::InvalidInput,
+            "is not a socket, not a stream of bytes",
+        ),
+        (
+            Errno::NOBUFS,
+            io::Error::from(Errno::NOBUFS).kind(),
+            "getsockopt on",
+        ),
+    ] {
+        let error = sockets::unknown("a stream of bytes", file.as_fd(), errno.into());
+        assert_eq!(
+            (error.kind(), crate::error::errno(&error)),
+            (kind, Some(errno))
+        );
+        let shown = error.to_string();
+        assert!(
+            shown.contains(text) && shown.contains(&format!("fd {number}")),
+            "{shown}"
+        );
+    }
+    assert!(sockets::expect_bytes(file.as_fd()).is_ok());
+}
+
+#[test]
 fn the_kind_of_a_simulated_socket_is_that_of_the_simulation() {
     let (fake, _installed) = installed_fake();
     let text = |result: io::Result<()>| result.unwrap_err().to_string();

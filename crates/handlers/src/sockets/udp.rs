@@ -11,7 +11,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Type};
 
-use super::{local_addr, not_a, peer_addr};
+use super::{local_addr, not_a, peer_addr, unknown};
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};
 
@@ -53,21 +53,22 @@ pub(crate) fn connect_from_any_port(peer: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Refuses an fd that is not a datagram socket of IPv4 or IPv6.
 fn expect_datagrams(fd: BorrowedFd<'_>) -> io::Result<()> {
-    if carries_datagrams(fd) {
-        Ok(())
-    } else {
-        Err(not_a("a datagram socket of IPv4 or IPv6", fd))
+    const WANTED: &str = "a datagram socket of IPv4 or IPv6";
+    match carries_datagrams(fd) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(not_a(WANTED, fd)),
+        Err(error) => Err(unknown(WANTED, fd, error)),
     }
 }
 
-fn carries_datagrams(fd: BorrowedFd<'_>) -> bool {
+fn carries_datagrams(fd: BorrowedFd<'_>) -> io::Result<bool> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {
-        return sockets.is_datagram(fd);
+        return Ok(sockets.is_datagram(fd));
     }
     let socket = SockRef::from(&fd);
-    let is_internet = matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6));
-    is_internet && matches!(socket.r#type(), Ok(Type::DGRAM))
+    let is_internet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
+    Ok(is_internet && socket.r#type()? == Type::DGRAM)
 }
 
 /// The state that sending and receiving in batches needs: which offloads the socket has.

@@ -41,6 +41,10 @@ impl<S> Registry<S> {
     /// took 50 ms or longer. Returns `None` for a shorter turn, and for a turn whose end is not
     /// known.
     ///
+    /// Each call of [`refresh_now`](Self::refresh_now) divides its turn into parts, in which
+    /// callbacks see different times. If the turn has parts, this method returns the end of the
+    /// last part that took 50 ms or longer, or `None` if each part was shorter.
+    ///
     /// Use it in a handler that computes the silence of its peer only when its timeout has passed,
     /// and not at each message. Such a handler records [`now`](Self::now) and the number of the
     /// turn in which it last read from its peer. `now` stays the same during a turn. So if the
@@ -48,9 +52,9 @@ impl<S> Registry<S> {
     /// come long after the recorded time. If this method returns a time, count the silence from the
     /// returned time instead.
     ///
-    /// The last 64 turns of 50 ms or longer are remembered. [`Reactor::run`](crate::Reactor::run)
-    /// knows the end of a turn while a timer or a timeout is armed. With a
-    /// [`ManualClock`](crate::ManualClock) the end is known too. If you call
+    /// The last 64 turns or parts of 50 ms or longer are remembered.
+    /// [`Reactor::run`](crate::Reactor::run) knows the end of a turn while a timer or a timeout is
+    /// armed. With a [`ManualClock`](crate::ManualClock) the end is known too. If you call
     /// [`Reactor::turn`](crate::Reactor::turn) yourself, with the clock of the system, a turn
     /// counts as ended at the last [`refresh_now`](Self::refresh_now) within it.
     ///

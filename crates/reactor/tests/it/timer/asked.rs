@@ -506,6 +506,36 @@ fn more_long_turns_than_are_remembered_leave_the_latest() -> Result {
 }
 
 #[test]
+fn of_a_turn_in_parts_the_end_of_the_last_long_part_is_known() -> Result {
+    for (parts, known) in [
+        (&[49, 49, 49][..], None),
+        (&[50, 10], Some(50)),
+        (&[10, 60, 20], Some(70)),
+        (&[60, 10, 60], Some(130)),
+    ] {
+        let clock = ManualClock::new();
+        let mut reactor = Reactor::<()>::builder().clock(clock.clone()).build()?;
+        let began = clock.now();
+        for (number, took) in parts.iter().enumerate() {
+            let time = clock.clone();
+            reactor.defer(move |cx| {
+                if number == 0 {
+                    cx.now(); // fixes the time of the turn
+                } else {
+                    cx.registry.refresh_now();
+                }
+                time.advance(ms(*took));
+            });
+        }
+        reactor.turn(&mut (), Some(Duration::ZERO))?;
+        reactor.turn(&mut (), Some(Duration::ZERO))?;
+        let known = known.map(|after| began + ms(after));
+        assert_eq!(reactor.end_of_turn(1), known, "{parts:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn run_knows_the_end_of_a_long_turn_by_the_system_clock() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (near, _far) = UnixStream::pair()?;

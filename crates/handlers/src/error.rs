@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
@@ -103,6 +104,27 @@ pub(crate) fn advised(call: impl Display, error: io::Error, advice: &'static str
             advice,
         },
     )
+}
+
+/// Returns an error of a stream that names the failed call and the fd. An error that holds a value
+/// is returned unchanged: it comes from a stream of the user, who may look for the value.
+#[cold]
+pub(crate) fn named_on(fd: BorrowedFd<'_>, call: &str, error: io::Error) -> io::Error {
+    if error.get_ref().is_some() {
+        return error;
+    }
+    named(format_args!("{call} on fd {}", fd.as_raw_fd()), error)
+}
+
+/// Returns a copy of an error: with the same call and errno, or the same kind if there is no errno.
+#[cold]
+pub(crate) fn copy(error: &io::Error) -> io::Error {
+    let bare = reactor::errno(error).map_or(error.kind().into(), io::Error::from_raw_os_error);
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<SystemError>()) {
+        Some(failed) => advised(&failed.call, bare, failed.advice),
+        None => bare,
+    }
 }
 
 /// Returns the errno of an error, even if the error is wrapped.

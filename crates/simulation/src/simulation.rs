@@ -58,8 +58,8 @@ pub struct Report {
     pub outcome: Result<(), String>,
     /// A hash of everything that has happened. Two runs of the same seed have the same hash, unless
     /// the program depends on something outside of the simulation: the time of the system,
-    /// addresses in memory, the order of a `HashMap`, another thread, a file. The hash covers the
-    /// number of bytes that are sent, but not their contents.
+    /// addresses in memory, the order of a `HashMap`, the number of a file descriptor, another
+    /// thread, a file. The hash covers the number of bytes that are sent, but not their contents.
     pub hash: u64,
     /// The number of events of the run, for example calls, packets and wakes.
     pub events: u64,
@@ -344,7 +344,9 @@ pub fn random(end: u64) -> u64 {
     world().with(|state| state.network.draw.below(end))
 }
 
-/// Adds the remark `text` to the timeline and to the hash of the run.
+/// Adds the remark `text` to the timeline and to the hash of the run. The text must be the same in
+/// each run of a seed. The error that ends a connection is not: it names a file descriptor, whose
+/// number is that of the real process. Use its kind.
 ///
 /// # Panics
 /// Outside of a simulation.

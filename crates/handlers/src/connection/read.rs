@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::mem::take;
+use std::os::fd::AsFd;
 
 use reactor::{Context, Next};
 
@@ -10,6 +11,7 @@ use super::handler::ConnectionHandler;
 use super::reason::CloseReason;
 use super::state::{Flags, Phase, Writing};
 use super::stream::{Stream, is_end_of_terminal};
+use crate::error::named_on;
 
 /// The most capacity that a connection keeps for unconsumed bytes, unless four times their number
 /// is more. A larger buffer is shrunk.
@@ -85,7 +87,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             Err(_) if self.state.phase() == Phase::Lingering => {
                 self.state.end(CloseReason::Finished)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(named_on(self.io.as_fd(), "read", error)),
         }
         Ok(Some(0))
     }

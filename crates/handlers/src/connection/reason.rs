@@ -69,7 +69,9 @@ pub enum CloseReason {
     /// [`Timeout::Connect`] and [`Timeout::Close`] end the connection without a call of
     /// `on_timeout`.
     TimedOut(Timeout),
-    /// Reading, writing or connecting failed with this error, or the handler returned it. The
+    /// Reading, writing or connecting failed with this error, or the handler returned it. An error
+    /// of the kernel names the failed call and the fd or the address, for example “read on fd 7:
+    /// Connection reset by peer (os error 104)”, and [`errno`](crate::errno) finds its errno. The
     /// connection itself fails with the kind `QuotaExceeded` in two cases:
     /// - The handler left more than
     ///   [`max_buffered_input`](crate::ConnectionOptions::max_buffered_input) bytes unconsumed.

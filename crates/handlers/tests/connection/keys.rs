@@ -168,7 +168,7 @@ fn an_essential_connection_ends_the_run_also_if_it_fails_while_lent() -> Result 
             24
         };
         assert_eq!(
-            (failure.name.as_deref(), failure.source.raw_os_error()),
+            (failure.name.as_deref(), handlers::errno(&failure.source)),
             (Some("upstream"), Some(errno))
         );
     }

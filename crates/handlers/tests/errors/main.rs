@@ -6,9 +6,9 @@
 mod descriptors;
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use handlers::signal::Signal;
 use handlers::udp::UdpSocket;
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError,
-    ListenOptions, Refusal, WorkerPool, errno, files,
+    ListenOptions, Refusal, Shutdown, Stream, WorkerPool, errno, files,
 };
-use reactor::{CallError, Context, Error, Interest, LoopGone, Next, Reactor};
+use reactor::{CallError, Context, Error, Interest, Io, LoopGone, Next, Reactor};
 use rustix::io::Errno;
 use support::Result;
 
@@ -55,6 +55,19 @@ impl ConnectionHandler<Vec<io::Error>> for NoteEnd {
         _: &mut Context<'_, Vec<io::Error>>,
     ) -> io::Result<usize> {
         Ok(data.len())
+    }
+
+    fn on_failure(
+        &mut self,
+        error: &io::Error,
+        connection: &mut Connection<'_, Vec<io::Error>>,
+        _: &mut Context<'_, Vec<io::Error>>,
+    ) -> io::Result<()> {
+        let refused = connection.write(b"x").expect_err("it has failed");
+        assert_eq!(refused.to_string(), error.to_string());
+        assert_eq!(errno(&refused), errno(error));
+        connection.resume_reading();
+        Ok(())
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Vec<io::Error>>) {
@@ -132,6 +145,108 @@ fn the_error_of_a_refused_connection_has_its_errno_and_address() -> Result {
     Connection::connect(&mut reactor, [closed], &options, NoteEnd);
     reactor.run(&mut told)?;
     check(told.remove(0), Errno::ADDRNOTAVAIL, "bind to 192.0.2.1");
+    Ok(())
+}
+
+/// Opens a connection whose peer sends `sent` and is then reset. Runs until it has ended. Returns
+/// its error, and how its fd is named.
+fn error_of(
+    sent: &[u8],
+    prepare: impl FnOnce(&mut Connection<'_, Vec<io::Error>>) -> io::Result<()> + 'static,
+) -> Result<(io::Error, String)> {
+    let mut reactor = Reactor::<Vec<io::Error>>::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let fd = format!("on fd {}", near.as_raw_fd());
+    let (mut far, _) = listener.accept()?;
+    let key = Connection::open(&mut reactor, near, &ConnectionOptions::new(), NoteEnd)?;
+    reactor.defer(move |cx| {
+        let prepared = key.with(cx, |connection, _cx| prepare(connection));
+        prepared.expect("it is open").expect("it can be prepared");
+    });
+    let mut told = Vec::new();
+    reactor.turn(&mut told, Some(Duration::ZERO))?;
+    far.write_all(sent)?;
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
+    drop(far);
+    reactor.run(&mut told)?;
+    Ok((told.remove(0), fd))
+}
+
+#[test]
+fn an_error_that_ends_a_connection_names_its_call_and_fd() -> Result {
+    let (error, fd) = error_of(b"", |_connection| Ok(()))?;
+    check(error, Errno::CONNRESET, &format!("read {fd}"));
+    for sent in [&b""[..], b"unread"] {
+        let (error, fd) = error_of(sent, |connection| {
+            connection.pause_reading();
+            Ok(())
+        })?;
+        check(error, Errno::CONNRESET, &format!("SO_ERROR {fd}"));
+    }
+    Ok(())
+}
+
+/// A stream whose writes, or whose shutdown, fail.
+struct Broken {
+    inner: TcpStream,
+    error: fn() -> io::Error,
+}
+
+impl AsFd for Broken {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Stream for Broken {
+    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
+        io.try_io(Interest::READABLE, |stream| stream.inner.read(buf))
+    }
+
+    fn write(io: &mut Io<Self>, _bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err((io.get_ref().error)())
+    }
+
+    fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
+        Err((io.get_ref().error)())
+    }
+}
+
+/// Runs a connection on a [`Broken`] stream. Returns its error, and how its fd is named.
+fn broken(
+    error: fn() -> io::Error,
+    act: fn(&mut Connection<'_, Vec<io::Error>>) -> io::Result<()>,
+) -> Result<(io::Error, String)> {
+    let mut reactor = Reactor::<Vec<io::Error>>::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let inner = TcpStream::connect(listener.local_addr()?)?;
+    let fd = format!("on fd {}", inner.as_raw_fd());
+    let stream = Broken { inner, error };
+    let key = Connection::open(&mut reactor, stream, &ConnectionOptions::new(), NoteEnd)?;
+    reactor.defer(move |cx| {
+        let acted = key.with(cx, |connection, _cx| act(connection));
+        acted.expect("it is open").expect("the failure comes later");
+    });
+    let mut told = Vec::new();
+    reactor.run(&mut told)?;
+    Ok((told.remove(0), fd))
+}
+
+#[test]
+fn an_error_of_a_write_or_a_shutdown_names_its_call_and_fd() -> Result {
+    let no_buffers = || Errno::NOBUFS.into();
+    let (error, fd) = broken(no_buffers, |connection| connection.write(b"x").map(drop))?;
+    check(error, Errno::NOBUFS, &format!("write {fd}"));
+    let (error, fd) = broken(no_buffers, |connection| {
+        connection.shutdown();
+        Ok(())
+    })?;
+    check(error, Errno::NOBUFS, &format!("shutdown {fd}"));
+    // The value in an error of a user's stream stays where the user looks for it.
+    let own = || io::Error::other("the key has expired");
+    let (error, _) = broken(own, |connection| connection.write(b"x").map(drop))?;
+    assert_eq!(error.to_string(), "the key has expired");
     Ok(())
 }
 

@@ -321,7 +321,12 @@ impl<S, H: ConnectionHandler<S>> ConnectionHandler<S> for Watched<H> {
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         self.expect(self.stage != Stage::Closed, &"on_close");
-        simulation::note(&format!("{}: {reason}", self.client));
+        // Without the text of an error: it names an fd, whose number is another one in each run.
+        let ended = match &reason {
+            CloseReason::Failed(error) => format!("failed: {:?}", error.kind()),
+            other => other.to_string(),
+        };
+        simulation::note(&format!("{}: {ended}", self.client));
         // A connection that has failed before it was open is told only that.
         if self.stage != Stage::New {
             self.book.record(self.client, |record| record.closed += 1);

@@ -15,6 +15,7 @@ use crate::connection::handler::ConnectionHandler;
 use crate::connection::later::{ask_kernel_first, run_later};
 use crate::connection::state::{Flags, Pending, Phase, Writing};
 use crate::connection::stream::Stream;
+use crate::error::named_on;
 use crate::sockets::{has_input, take_error};
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
@@ -104,6 +105,6 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         let error = take_error(self.io.as_fd()).ok()??; // only sockets have one
         let is_whole =
             error.kind() == ErrorKind::BrokenPipe && !self.state.flags.has(Flags::READ_ENDED);
-        if is_whole { None } else { Some(error) }
+        (!is_whole).then(|| named_on(self.io.as_fd(), "SO_ERROR", error))
     }
 }

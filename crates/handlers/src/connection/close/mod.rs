@@ -303,7 +303,7 @@ impl<S> Connection<'_, S> {
             match ended {
                 Ok(Shutdown::Done) => {}
                 Ok(Shutdown::Unsupported) => self.state.end(CloseReason::Finished),
-                Err(error) => return self.fail_writing(error),
+                Err(error) => return self.fail_writing("shutdown", error),
             }
         }
         if self.state.phase() == Phase::Flushing {

@@ -13,6 +13,7 @@ use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
 use crate::connection::stream::Stream;
 use crate::connection::times::Timeout;
+use crate::error::named_on;
 use crate::sockets::{self, reset_on_close, tcp};
 
 /// Returns a socket that has started to connect.
@@ -61,7 +62,9 @@ impl<H> Attempt<H> {
                 other => other.map(|_| None),
             },
             // The connection was made and then reset. The bytes of the peer can still be read.
-            Ok(Some(failed)) if Stream::has_unread(io) => Ok(Some(failed)),
+            Ok(Some(failed)) if Stream::has_unread(io) => {
+                Ok(Some(named_on(io.as_fd(), "SO_ERROR", failed)))
+            }
             Ok(Some(failed)) | Err(failed) => Err(failed),
         };
         match outcome {

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use reactor::errno;
+use crate::error::copy;
 use reactor::{Context, Interest, Key};
 
 pub(super) use self::flags::Flags;
@@ -263,15 +263,10 @@ impl State {
         self.remove_queue();
     }
 
-    /// Returns a copy of the error after which nothing can be sent: with the same errno, or the
-    /// same kind if there is no errno.
+    /// Returns a copy of the error after which nothing can be sent.
     pub(super) fn copy_of_failure(&self) -> io::Error {
-        match &self.failure {
-            Some(failure) => {
-                errno(failure).map_or(failure.kind().into(), io::Error::from_raw_os_error)
-            }
-            None => ErrorKind::BrokenPipe.into(),
-        }
+        let failure = self.failure.as_ref();
+        failure.map_or_else(|| ErrorKind::BrokenPipe.into(), copy)
     }
 
     /// Returns `true` if the peer had closed its write side before it was gone, so that its data is

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use crate::connection::connection::Connection;
 use crate::connection::state::{Flags, Writing};
-use crate::error::is_nothing_done;
+use crate::error::{is_nothing_done, named_on};
 
 impl<S> Connection<'_, S> {
     /// Writes the buffer and `bytes` after it. Returns how many bytes of `bytes` were sent. Does
@@ -28,7 +28,7 @@ impl<S> Connection<'_, S> {
             Ok(sent @ 1..) => sent,
             Err(error) if is_nothing_done(&error) => 0,
             failed => {
-                self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()));
+                self.write_failed(failed);
                 return 0;
             }
         };
@@ -43,10 +43,18 @@ impl<S> Connection<'_, S> {
         sent - of_buffer
     }
 
-    /// Records that the socket takes no more bytes.
-    pub(in crate::connection) fn fail_writing(&mut self, error: io::Error) {
+    #[cold]
+    fn write_failed(&mut self, failed: io::Result<usize>) {
+        let error = failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into());
+        self.fail_writing("write", error);
+    }
+
+    /// Records that the socket takes no more bytes, because this call has failed.
+    #[cold]
+    pub(in crate::connection) fn fail_writing(&mut self, call: &str, error: io::Error) {
         self.buffer.clear();
-        self.state.fail_writing(error);
+        self.state
+            .fail_writing(named_on(self.stream.fd(), call, error));
     }
 
     pub(in crate::connection) fn queue_buffer(&mut self) {
@@ -96,9 +104,7 @@ impl<S> Connection<'_, S> {
                     self.state.count_written(sent);
                 }
                 Err(error) if is_nothing_done(&error) => break,
-                failed => {
-                    self.fail_writing(failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into()))
-                }
+                failed => self.write_failed(failed),
             }
         }
     }

@@ -6,7 +6,8 @@
 //! answers reads, writes and readiness. Each call of this crate on a socket then looks up the
 //! simulation that is installed on the thread of the call.
 //!
-//! - Unix sockets are not simulated.
+//! - Both ends of `UnixStream::pair`, and a Unix socket that a program itself makes, are real.
+//! - A listener at the path of a Unix socket makes neither a file nor a lock file.
 //! - The simulation does not learn of `TCP_NODELAY`, `SO_REUSEPORT` and `IPV6_V6ONLY`, nor of the
 //!   source address and the congestion mark of a datagram.
 //! - If a program itself makes a socket call on the fd of a simulated socket, for example by
@@ -18,14 +19,16 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::Path;
 use std::rc::Rc;
 
 /// The sockets of a simulated network.
 ///
-/// A simulated socket is an ordinary `TcpListener`, `TcpStream` or `UdpSocket`, but its fd is not a
-/// socket. The fd is a placeholder, for example one end of a pipe, that the simulation has made and
-/// that it recognises. A socket that is made while a simulation is installed is simulated, unless
-/// it is a Unix socket.
+/// A simulated socket is an ordinary `TcpListener`, `TcpStream`, `UnixListener`, `UnixStream` or
+/// `UdpSocket`, but its fd is not a socket. The fd is a placeholder, for example one end of a pipe,
+/// that the simulation has made and that it recognises. A socket that this crate makes while a
+/// simulation is installed is simulated.
 ///
 /// This trait answers the calls that this crate makes on a simulated socket, except reads, writes
 /// and readiness: [`reactor::simulation`] answers those. The kernel answers for every other fd.
@@ -43,6 +46,24 @@ pub trait Sockets {
     /// # Errors
     /// The errors of `bind(2)` and `listen(2)`.
     fn bind_tcp(&self, address: SocketAddr, backlog: i32) -> io::Result<OwnedFd>;
+
+    /// Returns a Unix socket that is bound to a path or an abstract name, and listens. If a socket
+    /// is bound to the path and has been closed, it is replaced: a simulation does in one step what
+    /// [`ListenOptions::bind`](crate::ListenOptions::bind) does to a stale socket under its lock.
+    ///
+    /// # Errors
+    /// The errors of `bind(2)` and `listen(2)`.
+    fn bind_unix(&self, address: &UnixAddr, backlog: i32) -> io::Result<OwnedFd>;
+
+    /// Removes the path of a Unix socket, as `unlink(2)` does. Does nothing if no simulated socket
+    /// is bound to the path.
+    fn unlink_unix(&self, path: &Path);
+
+    /// Returns the path or the abstract name of a Unix socket that listens.
+    ///
+    /// # Errors
+    /// The errors of `getsockname(2)`.
+    fn unix_addr(&self, fd: BorrowedFd<'_>) -> io::Result<UnixAddr>;
 
     /// Returns a TCP socket that has started to connect to `to`, from the local address `from` if
     /// that is given. The socket becomes writable when the connect has succeeded or failed. After a
@@ -67,8 +88,11 @@ pub trait Sockets {
     /// The errors of `connect(2)`, for example `EACCES` for a broadcast address.
     fn connect_udp(&self, to: SocketAddr) -> io::Result<OwnedFd>;
 
-    /// Returns `true` if the socket is a TCP socket that listens.
+    /// Returns `true` if the socket is a stream socket that listens.
     fn listens(&self, fd: BorrowedFd<'_>) -> bool;
+
+    /// Returns `true` if the socket is a Unix socket.
+    fn is_unix(&self, fd: BorrowedFd<'_>) -> bool;
 
     /// Returns `true` if the socket is a UDP socket.
     fn is_datagram(&self, fd: BorrowedFd<'_>) -> bool;
@@ -80,19 +104,21 @@ pub trait Sockets {
     /// The errors of `listen(2)`.
     fn listen(&self, fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()>;
 
-    /// Accepts one connection. Returns its socket and the address of its peer.
+    /// Accepts one connection. Returns its socket and the address of its peer. A Unix peer has no
+    /// address, and this crate ignores what is returned for it.
     ///
     /// # Errors
     /// The errors of `accept(2)`. `WouldBlock` if the queue is empty.
     fn accept(&self, fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>;
 
-    /// Closes the write side of a TCP socket.
+    /// Closes the write side of a stream socket.
     ///
     /// # Errors
     /// The errors of `shutdown(2)`.
     fn shutdown_write(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Makes a TCP socket reset its connection when the socket is closed later.
+    /// Makes a TCP socket reset its connection when the socket is closed later. A Unix socket has
+    /// no reset, and is unchanged.
     fn reset_on_close(&self, fd: BorrowedFd<'_>);
 
     /// Returns the pending error of a socket and clears it, as `SO_ERROR` does.
@@ -112,8 +138,8 @@ pub trait Sockets {
     fn has_input(&self, fd: BorrowedFd<'_>) -> bool;
 
     /// Makes a TCP socket count as writable only while its simulated host holds no unsent bytes of
-    /// the socket. Returns `false` if the simulation does not support this. A connection that waits
-    /// for its bytes to be sent before a reset is then reset at once.
+    /// the socket. Returns `false` for a Unix socket, and if the simulation does not support this.
+    /// A connection that waits for its bytes to be sent before a reset is then reset at once.
     fn await_sent(&self, fd: BorrowedFd<'_>) -> bool;
 
     /// Returns the local address of a socket.

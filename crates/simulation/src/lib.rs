@@ -59,17 +59,22 @@
 //! alone, set the environment variable `SIMULATION_SEED` to it.
 //!
 //! # Parts of the simulation
-//! - **Sockets** that `handlers` makes, TCP and UDP, are simulated. The file descriptor of such a
-//!   socket is real, but it is one end of a pipe. Calls on the descriptor must go through
+//! - **Sockets** that `handlers` makes, TCP, UDP and Unix, are simulated. The file descriptor of
+//!   such a socket is real, but it is one end of a pipe. Calls on the descriptor must go through
 //!   `handlers` or [`Io`](reactor::Io). A call that bypasses both, such as `TcpStream::peer_addr`,
 //!   fails with `ENOTSOCK`. A type of your own that wraps a `TcpStream` and reads from it gets
 //!   `ENOTSOCK` too, even within an `Io`.
+//! - **Unix sockets** have the latencies and windows of TCP, but no reset, refusal or hang. A cut
+//!   stream looks as it does with the kernel: after the bytes that were sent comes `ECONNRESET` if
+//!   the closed socket had unread bytes, and otherwise an end. A path is an entry in a table of the
+//!   simulation, without a file, a mode or a lock. Paths are compared byte by byte. Both
+//!   ends of `UnixStream::pair` are real.
 //! - **Time** is simulated for the clocks of the loops and for [`now`]. A call on a socket takes at
 //!   least 100 ns. `Instant::now` returns the real time.
 //! - **Threads** that `reactor` and `handlers` start are simulated: the workers of a pool, and
 //!   [`LoopThread`](reactor::LoopThread). A worker begins a job after a drawn
 //!   [time](Faults::job_time). `std::thread::spawn` starts a thread outside of the simulation.
-//! - **Other descriptors** are real, for example pipes and Unix sockets. Use them only if both ends
+//! - **Other descriptors** are real, for example pipes and socket pairs. Use them only if both ends
 //!   are within the simulation, because the simulation does not wait for anything outside of it.
 //! - **Signals**, child processes, files and the console are real.
 //! - [`FdSet`](reactor::FdSet) and

@@ -6,12 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
+use handlers::Address;
 use reactor::simulation::{System, block_until};
 use rustix::io::Errno;
 
+use crate::network::unix::Name;
 use crate::network::{Network, SocketId};
 use crate::simulation::world;
-use crate::world::World;
+use crate::world::{State, World};
 
 /// A socket of the simulation without a descriptor. Dropping an `Owned` closes the socket.
 pub(crate) struct Owned {
@@ -75,7 +77,7 @@ impl Drop for Owned {
 
 /// The peer's end of a connection to a daemon. Its reads and writes block. Dropping a `Peer` closes
 /// the connection as `close(2)` does. If bytes have arrived that were not read, the daemon then
-/// sees a reset.
+/// sees a reset. On a Unix socket, it reads `ECONNRESET` after the bytes that were sent.
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -114,6 +116,67 @@ impl Peer {
                 (None, Err(Errno::NOTCONN)) => Err(Errno::AGAIN),
                 (None, other) => other.map(drop),
             }
+        })?;
+        Ok(Self {
+            socket,
+            timeout: None,
+        })
+    }
+
+    /// Connects to the path or the abstract name of a Unix socket, or to a TCP address, as
+    /// [`connect`](Self::connect) does. A connect to a Unix socket succeeds or fails at once, and
+    /// blocks only while the queue of the listener is full.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    ///
+    /// use handlers::{Address, ConnectionOptions, ListenOptions, on_data};
+    /// use simulation::{Daemon, Peer, Seeds};
+    ///
+    /// Seeds::new(0..20).check(|| {
+    ///     let address: Address = "unix:/run/shout".parse().expect("an address");
+    ///     let at = address.clone();
+    ///     let daemon = Daemon::start("daemon", move |reactor| {
+    ///         let listener = ListenOptions::new().bind(&at)?;
+    ///         listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| {
+    ///             Ok(on_data(|data, connection, _cx| {
+    ///                 let _flow = connection.write(&data.to_ascii_uppercase())?;
+    ///                 Ok(data.len())
+    ///             }))
+    ///         })?;
+    ///         Ok(((), ()))
+    ///     });
+    ///     let mut peer = Peer::connect_to(&address).expect("it listens");
+    ///     peer.write_all(b"hello").expect("it is connected");
+    ///     peer.shutdown_write().expect("it is connected");
+    ///     let mut answer = String::new();
+    ///     peer.read_to_string(&mut answer).expect("an answer");
+    ///     assert_eq!(answer, "HELLO");
+    ///     daemon.end(|(), cx| cx.registry.stop());
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect) for a TCP address. For a Unix socket:
+    /// - `ENOENT` if no socket was bound to the path, or its listener has removed the path.
+    /// - `ECONNREFUSED` if the process that listened at the path was killed, and if nothing listens
+    ///   at the abstract name.
+    /// - `EINVAL` if the address is of another kind.
+    ///
+    /// # Panics
+    /// Outside of a simulation.
+    #[track_caller]
+    pub fn connect_to(address: &Address) -> io::Result<Self> {
+        let name = match address {
+            Address::Tcp(address) => return Self::connect(*address),
+            Address::Unix(path) => Name::path(path),
+            Address::Abstract(name) => Name::Abstract(name.clone()),
+            _ => return Err(Errno::INVAL.into()),
+        };
+        world().with(State::settle); // a listener that was just closed accepts nothing
+        let socket = Owned::new(|network| Ok(network.unix_stream()))?;
+        socket.block("connected", None, |network, id| {
+            network.connect_to_name(id, &name)
         })?;
         Ok(Self {
             socket,
@@ -182,12 +245,12 @@ impl Peer {
     /// call, and then an end of stream.
     ///
     /// # Errors
-    /// `ENOTCONN` if the connection has been reset.
+    /// `ENOTCONN` if the connection has been reset. None for a Unix socket.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.socket.call(Network::shutdown_write)
     }
 
-    /// Closes the connection by a reset.
+    /// Closes the connection by a reset. A Unix socket has no reset, and is closed.
     pub fn reset(self) {
         let reset = |network: &mut Network, id| {
             network.reset_on_close(id);
@@ -199,7 +262,7 @@ impl Peer {
     /// Returns the address of this end of the connection.
     ///
     /// # Errors
-    /// None. The address stays known after a reset.
+    /// `EINVAL` for a Unix socket. The address of another one stays known after a reset.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.call(|network, id| network.local_addr(id))
     }

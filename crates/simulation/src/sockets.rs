@@ -3,11 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::Path;
 
 use handlers::simulation::Sockets;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
+use crate::network::unix::Name;
 use crate::network::{Network, Socket, SocketId};
 use crate::world::World;
 
@@ -18,6 +21,7 @@ impl World {
         make: impl FnOnce(&mut Network) -> Result<SocketId, Errno>,
     ) -> io::Result<OwnedFd> {
         let socket = self.call(|state| {
+            state.settle(); // the address of a socket that was just closed is free
             if state.network.is_out_of_descriptors() {
                 return Err(Errno::MFILE);
             }
@@ -43,6 +47,25 @@ impl Sockets for World {
         self.new_socket(|network| network.listen_at(address, backlog))
     }
 
+    fn bind_unix(&self, address: &UnixAddr, backlog: i32) -> io::Result<OwnedFd> {
+        let name = Name::of(address).ok_or(Errno::INVAL)?;
+        self.new_socket(|network| network.listen_at_name(name, backlog))
+    }
+
+    fn unlink_unix(&self, path: &Path) {
+        self.call(|state| {
+            if !state.is_killed() {
+                state.network.unlink(path);
+            }
+        });
+    }
+
+    fn unix_addr(&self, fd: BorrowedFd<'_>) -> io::Result<UnixAddr> {
+        self.on_socket(fd.as_raw_fd(), "local addr", |network, socket| {
+            network.name(socket)
+        })
+    }
+
     fn connect_tcp(&self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<OwnedFd> {
         self.new_socket(|network| Ok(network.connect(to, from)))
     }
@@ -63,6 +86,13 @@ impl Sockets for World {
     fn is_datagram(&self, fd: BorrowedFd<'_>) -> bool {
         self.look(fd, |socket| matches!(socket, Socket::Datagrams(_)))
             .unwrap_or(false)
+    }
+
+    fn is_unix(&self, fd: BorrowedFd<'_>) -> bool {
+        self.with(|state| {
+            let socket = state.socket(fd.as_raw_fd());
+            socket.is_some_and(|socket| state.network.is_unix(socket))
+        })
     }
 
     fn listen(&self, fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {

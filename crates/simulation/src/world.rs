@@ -179,7 +179,7 @@ impl State {
     }
 
     /// Returns `true` if the present thread belongs to a process that was killed.
-    fn is_killed(&self) -> bool {
+    pub(crate) fn is_killed(&self) -> bool {
         let thread = self.threads.get(self.current as usize);
         thread.is_some_and(|thread| self.processes[thread.process].is_killed)
     }
@@ -448,7 +448,7 @@ impl System for World {
     fn is_unnamed(&self, fd: RawFd) -> bool {
         self.with(|state| {
             let socket = state.descriptors.socket(fd);
-            socket.is_none_or(|socket| state.network.local_addr(socket).is_err())
+            socket.is_none_or(|socket| !state.network.sockets.contains_key(&socket))
         })
     }
 

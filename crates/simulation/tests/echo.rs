@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use handlers::{ConnectionOptions, ListenOptions, on_data};
@@ -10,10 +9,11 @@ use reactor::Registry;
 use simulation::{Daemon, Faults, Peer, Seeds};
 
 const ADDRESS: &str = "127.0.0.1:7777";
+const UNIX_ADDRESSES: [&str; 2] = ["unix:/run/echo", "unix:@echo"];
 
-fn serve(registry: &mut Registry<()>) -> io::Result<()> {
+fn serve(registry: &mut Registry<()>, address: &str) -> io::Result<()> {
     let listener = loop {
-        match ListenOptions::new().bind(&ADDRESS.parse().unwrap()) {
+        match ListenOptions::new().bind(&address.parse().unwrap()) {
             Ok(listener) => break listener,
             Err(error) => simulation::note(&error.to_string()),
         }
@@ -27,9 +27,8 @@ fn serve(registry: &mut Registry<()>) -> io::Result<()> {
     Ok(())
 }
 
-fn client(bytes: usize) -> io::Result<()> {
-    let address: SocketAddr = ADDRESS.parse().unwrap();
-    let mut peer = Peer::connect(address)?;
+fn client(address: &str, bytes: usize) -> io::Result<()> {
+    let mut peer = Peer::connect_to(&address.parse().unwrap())?;
     let sent: Vec<u8> = (0..bytes).map(|_| simulation::random(256) as u8).collect();
     let mut received = Vec::new();
     for piece in sent.chunks(1 + simulation::random(1000) as usize) {
@@ -50,12 +49,12 @@ fn client(bytes: usize) -> io::Result<()> {
 }
 
 /// A server, three clients, and an orderly end. With `is_clean`, no client fails.
-fn echo(is_clean: bool) {
-    let server = Daemon::start("server", |reactor| Ok(((), serve(reactor)?)));
+fn echo(address: &'static str, is_clean: bool) {
+    let server = Daemon::start("server", |reactor| Ok(((), serve(reactor, address)?)));
     let clients: Vec<_> = (0..3)
         .map(|number| {
             simulation::process(&format!("client {number}"), move || {
-                let outcome = client(simulation::random(20_000) as usize);
+                let outcome = client(address, simulation::random(20_000) as usize);
                 assert!(!is_clean || outcome.is_ok(), "{outcome:?}");
             })
         })
@@ -66,12 +65,33 @@ fn echo(is_clean: bool) {
 
 #[test]
 fn every_byte_comes_back_in_order_whatever_the_timing() {
-    Seeds::new(0..100).check(|| echo(true));
+    Seeds::new(0..100).check(|| echo(ADDRESS, true));
+    for address in UNIX_ADDRESSES {
+        Seeds::new(0..50).check(move || echo(address, true));
+    }
+}
+
+#[test]
+fn the_address_of_a_closed_listener_is_free_at_once() {
+    Seeds::new(0..10).faults(Faults::none()).check(|| {
+        for _ in 0..2 {
+            drop(
+                ListenOptions::new()
+                    .bind(&ADDRESS.parse().unwrap())
+                    .unwrap(),
+            );
+        }
+    });
 }
 
 #[test]
 fn no_fault_leaves_anything_behind() {
     Seeds::new(0..100)
         .faults(Faults::all())
-        .check(|| echo(false));
+        .check(|| echo(ADDRESS, false));
+    for address in UNIX_ADDRESSES {
+        Seeds::new(0..50)
+            .faults(Faults::all())
+            .check(move || echo(address, false));
+    }
 }

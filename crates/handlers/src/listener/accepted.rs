@@ -159,7 +159,6 @@ impl Listen for TcpListener {
 
 impl Listen for UnixSocket {
     fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        unix::accept(&self.listener)
-            .map(|(stream, _peer)| (AcceptedStream::Unix(stream), Peer::Unix))
+        unix::accept(&self.listener).map(|stream| (AcceptedStream::Unix(stream), Peer::Unix))
     }
 }

@@ -33,11 +33,19 @@ const LOCK_PAUSE: Duration = Duration::from_micros(100);
 /// Binds to a path. A stale socket, left over from a process that has ended, is replaced.
 pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
     UnixAddr::from_pathname(path)?; // fails if it is too long or has a NUL
+    #[cfg(feature = "simulation")]
+    if let Some(bound) = unix::bind_simulated(&UnixAddr::from_pathname(path)?, options.backlog) {
+        let listener = bound?;
+        return Ok(UnixSocket {
+            _simulated: Some(unix::SimulatedFile(path.to_owned())),
+            ..listener.into()
+        });
+    }
     let lock = PathLock::take(path)?;
     let listener = bind_locked(path, options)?;
     let socket = UnixSocket {
         _file: Some(SocketFile::of(path)?),
-        listener,
+        ..listener.into()
     };
     let listens = listen(&socket, path, options);
     drop(lock); // before the socket, whose drop takes the lock to remove its file
@@ -81,6 +89,8 @@ fn is_stale(path: &Path) -> bool {
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     _file: Option<SocketFile>,
+    #[cfg(feature = "simulation")]
+    _simulated: Option<unix::SimulatedFile>,
     pub(super) listener: UnixListener,
 }
 
@@ -88,6 +98,8 @@ impl From<UnixListener> for UnixSocket {
     fn from(listener: UnixListener) -> Self {
         Self {
             _file: None,
+            #[cfg(feature = "simulation")]
+            _simulated: None,
             listener,
         }
     }

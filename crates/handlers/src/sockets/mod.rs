@@ -3,7 +3,8 @@
 //!
 //! Ground rule: no other file of this crate makes such a call. So with the feature `simulation`, a
 //! simulation that is installed on this thread answers for all of its sockets in the place of the
-//! kernel. Each function asks it first, except for those of [`unix`].
+//! kernel. Each function asks it first. The calls on the file of a Unix socket are in
+//! `listener/unix.rs`.
 
 pub(crate) mod tcp;
 #[cfg(all(test, feature = "simulation"))]
@@ -38,10 +39,11 @@ pub(crate) fn expect_listener(fd: BorrowedFd<'_>) -> io::Result<Family> {
     const WANTED: &str = "a listening stream socket";
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::owner(fd) {
-        let listens = sockets.listens(fd);
-        return listens
-            .then_some(Family::Internet)
-            .ok_or_else(|| not_a(WANTED, fd));
+        return match (sockets.listens(fd), sockets.is_unix(fd)) {
+            (true, true) => Ok(Family::Unix),
+            (true, false) => Ok(Family::Internet),
+            (false, _) => Err(not_a(WANTED, fd)),
+        };
     }
     match listening_family(fd) {
         Ok(Some(family)) => Ok(family),
@@ -134,10 +136,15 @@ fn simulated_is_not_a(wanted: &str, fd: BorrowedFd<'_>, sockets: &dyn Sockets) -
         (false, true) => "a listening stream socket",
         (false, false) => "a stream socket",
     };
+    let of = if sockets.is_unix(fd) {
+        " of the Unix family"
+    } else {
+        ""
+    };
     let number = fd.as_raw_fd();
     io::Error::new(
         ErrorKind::InvalidInput,
-        format!("fd {number} is {is}, not {wanted}"),
+        format!("fd {number} is {is}{of}, not {wanted}"),
     )
 }
 

@@ -6,6 +6,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -19,6 +22,7 @@ use crate::{Address, ListenOptions};
 enum Kind {
     Stream,
     Listener,
+    UnixListener,
     Datagrams,
 }
 
@@ -60,15 +64,38 @@ fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 2))
 }
 
+/// A path whose folder does not exist, so the kernel would refuse it.
+const UNIX_PATH: &str = "/nowhere/at/all/socket";
+
 impl Sockets for Fake {
     fn is_simulated(&self, fd: BorrowedFd<'_>) -> bool {
-        let kinds = [Kind::Stream, Kind::Listener, Kind::Datagrams];
+        let kinds = [
+            Kind::Stream,
+            Kind::Listener,
+            Kind::UnixListener,
+            Kind::Datagrams,
+        ];
         kinds.into_iter().any(|kind| self.is(fd, kind))
     }
 
     fn bind_tcp(&self, _address: SocketAddr, _backlog: i32) -> io::Result<OwnedFd> {
         self.record("bind_tcp");
         self.socket(Kind::Listener)
+    }
+
+    fn bind_unix(&self, _address: &UnixAddr, _backlog: i32) -> io::Result<OwnedFd> {
+        self.record("bind_unix");
+        self.socket(Kind::UnixListener)
+    }
+
+    fn unlink_unix(&self, path: &Path) {
+        assert_eq!(path, Path::new(UNIX_PATH));
+        self.record("unlink_unix");
+    }
+
+    fn unix_addr(&self, _fd: BorrowedFd<'_>) -> io::Result<UnixAddr> {
+        self.record("unix_addr");
+        UnixAddr::from_pathname(UNIX_PATH)
     }
 
     fn connect_tcp(&self, _to: SocketAddr, _from: Option<SocketAddr>) -> io::Result<OwnedFd> {
@@ -87,7 +114,11 @@ impl Sockets for Fake {
     }
 
     fn listens(&self, fd: BorrowedFd<'_>) -> bool {
-        self.is(fd, Kind::Listener)
+        self.is(fd, Kind::Listener) || self.is(fd, Kind::UnixListener)
+    }
+
+    fn is_unix(&self, fd: BorrowedFd<'_>) -> bool {
+        self.is(fd, Kind::UnixListener)
     }
 
     fn is_datagram(&self, fd: BorrowedFd<'_>) -> bool {
@@ -328,13 +359,26 @@ fn new_sockets_are_simulated_while_a_simulation_is_installed() {
     let stream = tcp::start_connect(peer(), None, true).unwrap();
     assert!(fake.is(stream.as_fd(), Kind::Stream));
     assert_eq!(fake.take_calls(), ["bind_tcp", "local_addr", "connect_tcp"]);
-    let name = format!("handlers-simulation-{}", std::process::id());
-    let unix_listener = unix::bind_abstract(name.as_bytes(), 1).unwrap();
+    let unix_listener = unix::bind_abstract(b"name", 1).unwrap();
     let family = sockets::expect_listener(unix_listener.as_fd()).unwrap();
     assert_eq!(family, sockets::Family::Unix);
-    assert_eq!(fake.take_calls(), [""; 0]);
+    unix::accept(&unix_listener).unwrap();
+    assert_eq!(fake.take_calls(), ["bind_unix", "accept"]);
+    let address = Address::Unix(UNIX_PATH.into());
+    let listener = ListenOptions::new().bind(&address).unwrap();
+    assert_eq!(listener.local_addr().unwrap(), address);
+    drop(listener);
+    assert_eq!(fake.take_calls(), ["bind_unix", "unix_addr", "unlink_unix"]);
 
     drop(installed);
+    let name = format!("handlers-simulation-{}", std::process::id());
+    let listener = unix::bind_abstract(name.as_bytes(), 1).unwrap();
+    assert!(
+        unix::local_addr(&listener)
+            .unwrap()
+            .as_abstract_name()
+            .is_some()
+    );
     let listener = tcp::bind(loopback(), options()).unwrap();
     assert!(listener.local_addr().unwrap().ip().is_loopback());
     assert_eq!(fake.take_calls(), [""; 0]);

@@ -7,6 +7,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::stream::{Progress, Stream};
+use super::unix::Name;
 use super::{Event, Network, Socket, SocketId, is_bound_for};
 
 /// The pause before the first repetition of a request to connect: tcp(7). It doubles each time.
@@ -17,8 +18,10 @@ const RETRIES: u32 = 6;
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
-    backlog: usize,
-    queue: VecDeque<SocketId>,
+    pub(super) backlog: usize,
+    pub(super) queue: VecDeque<SocketId>,
+    /// The path or name of a Unix socket. Such a socket has no `address`.
+    pub(super) name: Option<Name>,
 }
 
 impl Listener {
@@ -45,6 +48,7 @@ impl Network {
             address,
             backlog: usize::try_from(backlog).unwrap_or(0),
             queue: VecDeque::new(),
+            name: None,
         }));
         self.record("kernel", "listen", id, i64::from(address.port()));
         Ok(id)
@@ -79,7 +83,7 @@ impl Network {
 
     fn listener_at(&self, address: SocketAddr) -> Option<SocketId> {
         let mut listeners = self.sockets.iter().filter_map(|(id, socket)| match socket {
-            Socket::Listener(listener) => Some((*id, listener.address)),
+            Socket::Listener(listener) if listener.name.is_none() => Some((*id, listener.address)),
             _ => None,
         });
         listeners
@@ -179,8 +183,13 @@ impl Network {
 
     pub(super) fn close_listener(&mut self, socket: SocketId) {
         if let Some(Socket::Listener(listener)) = self.sockets.remove(&socket) {
+            let is_unix = self.forget_name(socket, listener.name);
             for waiting in listener.queue {
-                self.reset_both(waiting);
+                if is_unix {
+                    self.close_unix(waiting, true);
+                } else {
+                    self.reset_both(waiting);
+                }
             }
         }
     }

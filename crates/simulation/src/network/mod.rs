@@ -3,6 +3,7 @@
 pub(crate) mod datagram;
 pub(crate) mod listener;
 pub(crate) mod stream;
+pub(crate) mod unix;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use self::datagram::Datagrams;
 use self::listener::Listener;
 use self::stream::Stream;
+use self::unix::Name;
 use crate::draw::{Draw, nanos};
 use crate::faults::Faults;
 use crate::trace::Trace;
@@ -60,6 +62,11 @@ pub(crate) enum Event {
     Reset {
         to: SocketId,
     },
+    /// The peer on a Unix socket has closed it. With `cut`, bytes were left unread.
+    Gone {
+        to: SocketId,
+        cut: bool,
+    },
     /// The peer has received so many bytes.
     Ack {
         to: SocketId,
@@ -89,6 +96,8 @@ pub(crate) struct Network {
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     pub(crate) sockets: BTreeMap<SocketId, Socket>,
+    /// The sockets that paths and abstract names lead to. A path stays when its socket is closed.
+    names: BTreeMap<Name, SocketId>,
     next_socket: SocketId,
     next_port: u16,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -106,6 +115,7 @@ impl Network {
             faults,
             trace,
             sockets: BTreeMap::new(),
+            names: BTreeMap::new(),
             next_socket: 0,
             next_port: 32_768,
             events: BinaryHeap::new(),
@@ -159,6 +169,7 @@ impl Network {
             Event::Segment { to, from, bytes } => self.segment_arrives(to, from, bytes),
             Event::Fin { to } => self.fin_arrives(to),
             Event::Reset { to } => self.reset_arrives(to),
+            Event::Gone { to, cut } => self.gone_arrives(to, cut),
             Event::Ack { to, bytes } => self.ack_arrives(to, bytes),
             Event::Window { to } => self.pump(to),
             Event::Datagram {
@@ -218,6 +229,7 @@ impl Network {
 
     pub(crate) fn local_addr(&self, socket: SocketId) -> Result<SocketAddr, Errno> {
         match self.sockets.get(&socket) {
+            Some(_) if self.is_unix(socket) => Err(Errno::INVAL),
             Some(Socket::Listener(listener)) => Ok(listener.address),
             Some(Socket::Stream(stream)) => Ok(stream.local),
             Some(Socket::Datagrams(datagrams)) => Ok(datagrams.local),
@@ -227,6 +239,9 @@ impl Network {
 
     pub(crate) fn peer_addr(&self, socket: SocketId) -> Result<SocketAddr, Errno> {
         match self.sockets.get(&socket) {
+            Some(Socket::Stream(stream)) if stream.is_connected() && stream.is_unix => {
+                Err(Errno::INVAL)
+            }
             Some(Socket::Stream(stream)) if stream.is_connected() => Ok(stream.remote),
             Some(Socket::Datagrams(datagrams)) => datagrams.peer.ok_or(Errno::NOTCONN),
             Some(_) => Err(Errno::NOTCONN),

@@ -24,6 +24,8 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(super) progress: Progress,
+    /// The addresses of a Unix socket have no meaning.
+    pub(super) is_unix: bool,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     pub(super) peer: Option<SocketId>,
@@ -36,17 +38,19 @@ pub(crate) struct Stream {
     /// The same for the packets of its peer, which may be forgotten by then.
     last_inbound: u64,
 
-    received: VecDeque<u8>,
+    pub(super) received: VecDeque<u8>,
     receive_buffer: usize,
     /// The peer has ended its direction, and all its bytes have arrived.
-    has_fin: bool,
+    pub(super) has_fin: bool,
 
     /// Bytes that are not on their way yet.
-    unsent: VecDeque<u8>,
+    pub(super) unsent: VecDeque<u8>,
     /// Bytes on their way to the peer.
-    in_flight: usize,
+    pub(super) in_flight: usize,
+    /// Bytes that a Unix socket has sent have found no peer.
+    pub(super) has_lost: bool,
     /// Bytes on their way, and those that the peer has and has not confirmed.
-    unacknowledged: usize,
+    pub(super) unacknowledged: usize,
     send_buffer: usize,
     /// A write or a look has found no room.
     wants_room: bool,
@@ -68,6 +72,7 @@ impl Stream {
         let (receive_buffer, send_buffer) = (buffer(), buffer());
         Self {
             progress: Progress::Connecting,
+            is_unix: false,
             local,
             remote,
             peer: None,
@@ -81,6 +86,7 @@ impl Stream {
             has_fin: false,
             unsent: VecDeque::new(),
             in_flight: 0,
+            has_lost: false,
             unacknowledged: 0,
             send_buffer,
             wants_room: false,
@@ -182,7 +188,10 @@ impl Stream {
         if self.progress == Progress::Connecting {
             return Err(Errno::AGAIN);
         }
-        if let Some(error) = self.error.take() {
+        // unix_stream_sendmsg of the kernel looks at the end first, and leaves the error to a read.
+        if !self.is_unix
+            && let Some(error) = self.error.take()
+        {
             return Err(error);
         }
         if self.has_shut_down || self.progress == Progress::Closed {
@@ -221,7 +230,7 @@ impl Network {
         (near, far)
     }
 
-    fn stream(&mut self, socket: SocketId) -> Result<&mut Stream, Errno> {
+    pub(super) fn stream(&mut self, socket: SocketId) -> Result<&mut Stream, Errno> {
         match self.sockets.get_mut(&socket) {
             Some(Socket::Stream(stream)) => Ok(stream),
             Some(Socket::Listener(_)) => Err(Errno::NOTCONN),
@@ -257,8 +266,10 @@ impl Network {
 
     pub(crate) fn shutdown_write(&mut self, socket: SocketId) -> Result<(), Errno> {
         let stream = self.stream(socket)?;
-        if stream.progress != Progress::Connected {
-            return Err(Errno::NOTCONN);
+        match stream.progress {
+            Progress::Connected => {}
+            Progress::Closed if stream.is_unix => return Ok(()),
+            Progress::Connecting | Progress::Closed => return Err(Errno::NOTCONN),
         }
         stream.has_shut_down = true;
         self.change(socket); // a hang-up, if the peer's direction has ended
@@ -274,11 +285,11 @@ impl Network {
 
     pub(crate) fn await_sent(&mut self, socket: SocketId) -> bool {
         match self.stream(socket) {
-            Ok(stream) => {
+            Ok(stream) if !stream.is_unix => {
                 stream.awaits_sent = true;
                 true
             }
-            Err(_) => false,
+            _ => false,
         }
     }
 
@@ -293,6 +304,7 @@ impl Network {
                 return;
             };
             let (peer, unsent, in_flight) = (stream.peer, stream.unsent.len(), stream.in_flight);
+            let is_unix = stream.is_unix;
             let Some(peer) = peer.filter(|_| stream.progress == Progress::Connected) else {
                 return;
             };
@@ -308,7 +320,7 @@ impl Network {
             if window == 0 {
                 return; // goes on when the peer has read
             }
-            if self.draw.once_in(self.faults.resets) {
+            if !is_unix && self.draw.once_in(self.faults.resets) {
                 self.record("network", "reset", socket, 0);
                 return self.reset_both(socket);
             }
@@ -332,7 +344,7 @@ impl Network {
         }
     }
 
-    fn send_segment(&mut self, socket: SocketId, peer: SocketId, count: usize) {
+    pub(super) fn send_segment(&mut self, socket: SocketId, peer: SocketId, count: usize) {
         let at = self.arrival(socket, count);
         let Ok(stream) = self.stream(socket) else {
             return;
@@ -351,7 +363,7 @@ impl Network {
     }
 
     /// Returns the time at which a packet of `count` bytes arrives if it is sent now.
-    fn arrival(&mut self, socket: SocketId, count: usize) -> u64 {
+    pub(super) fn arrival(&mut self, socket: SocketId, count: usize) -> u64 {
         let now = self.now;
         let Ok(stream) = self.stream(socket) else {
             return now;
@@ -388,6 +400,13 @@ impl Network {
         let (latency, last_inbound) = self
             .stream(from)
             .map_or((0, 0), |sender| (sender.latency, sender.last_inbound));
+        if is_gone && self.is_unix(from) {
+            // That the peer is gone arrives by itself.
+            if let Ok(sender) = self.stream(from) {
+                sender.has_lost = true;
+            }
+            return;
+        }
         if is_gone {
             // Behind everything that was sent before.
             let at = last_inbound.max(self.now + latency);
@@ -469,6 +488,9 @@ impl Network {
         let Ok(stream) = self.stream(socket) else {
             return;
         };
+        if stream.is_unix {
+            return self.close_unix(socket, false);
+        }
         stream.is_orphan = true;
         let is_cut = stream.resets_on_close || !stream.received.is_empty();
         match stream.progress {

@@ -15,7 +15,7 @@ use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionLimit, ConnectionOptions,
     ListenOptions, Listener, Relay, ServerKey, Timeout,
 };
-use reactor::{Context, Exit, Interest, Priority, Reactor, Registry, Remote, Then};
+use reactor::{Context, Exit, Interest, Next, Priority, Reactor, Registry, Remote, Then};
 use simulation::{Faults, Peer, Seeds, now, random};
 
 use crate::draw::{duration, once_in, size};
@@ -88,6 +88,36 @@ struct Daemon {
     keys: RefCell<Vec<ConnectionKey<Rc<Self>>>>,
     server: Cell<Option<ServerKey<Rc<Self>>>>,
     stopped: Cell<Option<Stop>>,
+    idle_timeout: Cell<Option<Duration>>,
+    read_timeout: Cell<Option<Duration>>,
+    /// The time of each turn.
+    turns: RefCell<Vec<Instant>>,
+}
+
+impl Daemon {
+    /// Checks that a timeout comes after the bytes that lay in the kernel when it fell due. A wait
+    /// may have room for few events, so the timeout is told after a sweep of several turns. Bytes
+    /// that arrive during the sweep may come after it. The timeout expired at `expired` or later.
+    #[track_caller]
+    fn expect_given(&self, client: &Client, expired: Instant) {
+        let turns = self.turns.borrow();
+        let due = turns.get(turns.partition_point(|turn| *turn < expired));
+        let (given, arrived) = (client.given.get(), due.map(|due| client.arrived(*due)));
+        let arrived = arrived.expect("a timeout is early");
+        assert!(
+            given >= arrived,
+            "a timeout while {given} of {arrived} bytes were read"
+        );
+    }
+}
+
+/// Records the time of each turn. By it a timeout is judged, not by the time of the callback: bytes
+/// that arrived later in the turn came after the deadline.
+fn record_turns(registry: &mut Registry<Rc<Daemon>>) {
+    registry.after_wait(|cx| {
+        cx.state.turns.borrow_mut().push(cx.registry.now());
+        Ok(Next::Keep)
+    });
 }
 
 #[derive(Clone, Copy)]
@@ -102,6 +132,10 @@ struct Stop {
 struct Machine {
     client: Option<Rc<Client>>,
     consumed: u64,
+    /// The last new bytes, or the last idle timeout.
+    idle_since: Option<Instant>,
+    /// The last new bytes, or the last read timeout.
+    read_since: Option<Instant>,
     /// Answers that wait in a queue of the handler's own.
     kept: usize,
     /// It was told of the end of its peer, or of a graceful close: it keeps no more answers.
@@ -123,7 +157,10 @@ impl Machine {
             let expected = bytes(client.number, self.consumed, data.len());
             assert!(data == expected, "other bytes than were sent");
             let given = self.consumed + data.len() as u64;
-            client.given.set(client.given.get().max(given));
+            if given > client.given.get() {
+                client.given.set(given);
+                (self.idle_since, self.read_since) = (Some(cx.now()), Some(cx.now()));
+            }
             assert!(given <= client.sent());
         }
     }
@@ -384,6 +421,10 @@ impl ConnectionHandler<Rc<Daemon>> for Machine {
         let Some(client) = &self.client else {
             return Ok(());
         };
+        let (since, length) = match timeout {
+            Timeout::Idle => (self.idle_since.replace(cx.now()), &cx.state.idle_timeout),
+            _ => (self.read_since.replace(cx.now()), &cx.state.read_timeout),
+        };
         client.had_timeout.set(true);
         // A connection whose queue was full reads again only when its socket has room.
         let interest = cx.registry.interest(connection.key().key());
@@ -392,13 +433,8 @@ impl ConnectionHandler<Rc<Daemon>> for Machine {
             && !client.is_proxied
             && !self.graceful
             && !client.is_closed.get();
-        if is_read && matches!(timeout, Timeout::Idle | Timeout::Read) {
-            // By the time of the turn: bytes that arrived later came after the deadline.
-            let (given, arrived) = (client.given.get(), client.arrived(cx.registry.now()));
-            assert!(
-                given >= arrived,
-                "a timeout while {given} of {arrived} bytes were read"
-            );
+        if is_read && let Some((since, length)) = since.zip(length.get()) {
+            cx.state.expect_given(client, since + length);
         }
         if once_in(3) {
             client.is_closed.set(true);
@@ -450,16 +486,19 @@ fn listen(address: &str) -> Listener {
     }
 }
 
-fn options() -> ConnectionOptions {
-    let timeout =
-        || once_in(2).then(|| Duration::from_millis(100) + duration(Duration::from_secs(60)));
+fn options(daemon: &Daemon) -> ConnectionOptions {
+    let timeout = |drawn: &Cell<Option<Duration>>| {
+        let length = Duration::from_millis(100);
+        drawn.set(once_in(2).then(|| length + duration(Duration::from_secs(60))));
+        drawn.get()
+    };
     ConnectionOptions::new()
         .max_write_queue(1 << 30)
         .max_buffered_input(1 << 20)
         .max_bytes_per_turn(50 + size(100_000))
         .watermarks(size(1000), 1000 + size(100_000))
-        .idle_timeout(timeout())
-        .read_timeout(timeout())
+        .idle_timeout(timeout(&daemon.idle_timeout))
+        .read_timeout(timeout(&daemon.read_timeout))
 }
 
 fn serve(daemon: &Rc<Daemon>, ready: &RefCell<Option<Remote<Rc<Daemon>>>>) {
@@ -468,12 +507,11 @@ fn serve(daemon: &Rc<Daemon>, ready: &RefCell<Option<Remote<Rc<Daemon>>>>) {
         .max_calls_per_turn(1 + size(16))
         .build()
         .unwrap();
+    record_turns(&mut reactor);
     let server = listen(SERVER)
-        .serve(
-            &mut reactor,
-            &options(),
-            |_peer, _cx| Ok(Machine::default()),
-        )
+        .serve(&mut reactor, &options(daemon), |_peer, _cx| {
+            Ok(Machine::default())
+        })
         .unwrap();
     daemon.server.set(Some(server));
     ready.replace(Some(reactor.remote().unwrap()));
@@ -661,4 +699,62 @@ fn every_byte_is_given_and_no_stream_that_was_cut_looks_whole() {
     faults.stops = 150;
     faults.stop_time = Duration::from_secs(2)..Duration::from_secs(60);
     Seeds::new(0..100).faults(faults).check(world);
+}
+
+/// Streams whose bytes leave no room for others in a wait.
+const BUSY: usize = 6;
+
+#[test]
+fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
+    Seeds::new(0..1).faults(Faults::none()).check(|| {
+        let mut reactor = Reactor::builder().max_events_per_turn(1).build().unwrap();
+        record_turns(&mut reactor);
+        let mut busy: Vec<Peer> = (0..BUSY).map(|_| add_busy(&mut reactor)).collect();
+        let client = Rc::new(Client::default());
+        let mut quiet = add_quiet(&mut reactor, &client);
+        let peers = simulation::thread("peers", move || {
+            // One busy stream is read each second. The timeout falls due after the second one.
+            let began = now();
+            while busy.iter_mut().all(|peer| peer.write_all(&[0]).is_ok()) {
+                if client.sent() == 0 && now() - began > Duration::from_secs(4) {
+                    send(&client, &mut quiet, HEADER).unwrap();
+                }
+                simulation::sleep(Duration::from_millis(500));
+            }
+        });
+        reactor.run(&mut Rc::new(Daemon::default())).unwrap();
+        drop(reactor);
+        peers.join();
+    });
+}
+
+fn add_busy(registry: &mut Registry<Rc<Daemon>>) -> Peer {
+    let (stream, peer) = Peer::pair().unwrap();
+    registry
+        .add(stream, Interest::READABLE, |stream, _cx| {
+            let _ = stream.read(&mut [0; 100])?;
+            simulation::compute(Duration::from_secs(1));
+            Ok(Next::Keep)
+        })
+        .unwrap();
+    peer
+}
+
+/// Registers a stream with a timeout that ends the loop.
+fn add_quiet(registry: &mut Registry<Rc<Daemon>>, client: &Rc<Client>) -> Peer {
+    let (stream, peer) = Peer::pair().unwrap();
+    let (client, length) = (Rc::clone(client), Duration::from_secs(1));
+    let expired = registry.now() + length;
+    let key = registry
+        .add(stream, Interest::READABLE, move |_stream, cx| {
+            assert!(cx.readiness().is_timeout(), "a timeout waits for one sweep");
+            let arrived = client.arrived(cx.now());
+            assert_eq!(arrived, HEADER as u64, "bytes arrive during the sweep");
+            cx.state.expect_given(&client, expired);
+            cx.registry.stop();
+            Ok(Next::Keep)
+        })
+        .unwrap();
+    registry.set_timeout(key, Some(length)).unwrap();
+    peer
 }

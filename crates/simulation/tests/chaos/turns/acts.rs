@@ -142,17 +142,13 @@ pub(super) fn run_timer(number: u64, cx: &mut Cx<'_>) -> io::Result<Then> {
         "timers run in their order"
     );
     let is_failing = once_in(12);
-    if is_failing && timer.essential {
-        model.failed.set(true);
-        model.stop();
-    }
     let is_essential = timer.essential && model.catches;
     let fails = is_essential.then(|| FailsIfUnwound(Rc::clone(&model)));
+    if is_failing {
+        return fail_after(callback, timer.essential, cx);
+    }
     callback(cx);
     drop(fails);
-    if is_failing {
-        return Err(io::Error::other("as the seed wants"));
-    }
     if once_in(2) {
         return Ok(Then::Done);
     }
@@ -165,6 +161,20 @@ pub(super) fn run_timer(number: u64, cx: &mut Cx<'_>) -> io::Result<Then> {
     };
     model.timers.borrow_mut().insert(number, timer);
     Ok(Then::After(delay))
+}
+
+/// Fails after `callback`. If `callback` panics, no error is returned, and none stops the loop.
+pub(super) fn fail_after(
+    callback: impl FnOnce(&mut Cx<'_>),
+    is_essential: bool,
+    cx: &mut Cx<'_>,
+) -> io::Result<Then> {
+    callback(cx);
+    if is_essential {
+        cx.state.failed.set(true);
+        cx.state.stop();
+    }
+    Err(io::Error::other("as the seed wants"))
 }
 
 /// Expects a failure of the loop if a panic unwinds through an essential callback.

@@ -18,14 +18,14 @@ use reactor::{
 };
 use simulation::{Faults, Handle, Seeds, now, random};
 
-use self::acts::{act, act_and_stay, callback, pause};
+use self::acts::{act, act_and_stay, callback, fail_after, pause};
 use self::model::{
     EVENTS, HOOKS, Joins, LONGEST_DELAY, Left, MANUAL_RESET, Model, THREADS, Token, WOKEN_TURN,
     expect_soon, new_model,
 };
 use self::sources::{add_sources, write_to_sources};
 use crate::draw::{
-    duration, forget_failures, has_failed, hide_wanted_panics, is_wanted, once_in, size,
+    duration, forget_failures, has_failed, hide_wanted_panics, is_wanted, once_in, panic, size,
 };
 
 /// Registers what every daemon of this kind has, and what looks at the model in each turn.
@@ -334,5 +334,23 @@ fn a_loop_does_what_is_asked_of_it_in_time_and_once() {
     (faults.stops, faults.preemptions) = (0, 0);
     Seeds::new(0..100).faults(faults).check(|| {
         simulation::process("daemon", daemon).join();
+    });
+}
+
+#[test]
+fn an_essential_timer_that_panics_before_its_error_stops_no_loop() {
+    hide_wanted_panics();
+    Seeds::new(0..1).faults(Faults::none()).check(|| {
+        let mut model = new_model();
+        if let Some(model) = Rc::get_mut(&mut model) {
+            (model.catches, model.panics) = (false, true);
+        }
+        let mut reactor = Reactor::new().unwrap();
+        let timer = reactor.after(Duration::ZERO, |cx| fail_after(|_| panic(), true, cx));
+        reactor.set_timer_essential(timer).unwrap();
+        let mut state = Rc::clone(&model);
+        let unwound = catch_unwind(AssertUnwindSafe(|| reactor.run(&mut state)));
+        expect_wanted(unwound.map(drop), &model);
+        expect_right_end(&reactor.run(&mut state), &model);
     });
 }

@@ -133,16 +133,24 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
 /// At the end of a call for the manual-reset event: mostly resets it. If it stays set, the handler
 /// is called again.
 fn go_on_with_manual_reset(model: &Model) {
-    let event = &model.events[MANUAL_RESET];
     if !once_in(4) {
-        event.reset();
-        // A set within this call led to no further call: the loop looks when the call returns.
-        if let Some(promise) = model.outstanding(EVENTS[MANUAL_RESET]) {
+        model.events[MANUAL_RESET].reset();
+    }
+    expect_call_if_set(model);
+}
+
+/// The loop looks at the manual-reset event when the call returns. A set within the call leads to
+/// no further call if the event has been reset since.
+fn expect_call_if_set(model: &Model) {
+    let outstanding = model.outstanding(EVENTS[MANUAL_RESET]);
+    match (model.events[MANUAL_RESET].is_set(), outstanding) {
+        (true, None) => {
+            model.promise(EVENTS[MANUAL_RESET]);
+        }
+        (false, Some(promise)) => {
             model.promises.borrow_mut().remove(&promise);
         }
-    }
-    if event.is_set() && model.outstanding(EVENTS[MANUAL_RESET]).is_none() {
-        model.promise(EVENTS[MANUAL_RESET]);
+        _ => {}
     }
 }
 
@@ -352,5 +360,35 @@ fn an_essential_timer_that_panics_before_its_error_stops_no_loop() {
         let unwound = catch_unwind(AssertUnwindSafe(|| reactor.run(&mut state)));
         expect_wanted(unwound.map(drop), &model);
         expect_right_end(&reactor.run(&mut state), &model);
+    });
+}
+
+#[test]
+fn a_set_and_a_reset_within_a_call_for_the_event_lead_to_no_call() {
+    Seeds::new(0..1).faults(Faults::none()).check(|| {
+        let model = new_model();
+        let mut reactor = Reactor::<Rc<Model>>::new().unwrap();
+        reactor
+            .on_event(&model.events[MANUAL_RESET], |cx| {
+                let kind = EVENTS[MANUAL_RESET];
+                let promise = cx.state.outstanding(kind);
+                cx.state
+                    .keep(promise.expect("a reset event leads to no call"));
+                let event = &cx.state.events[MANUAL_RESET];
+                event.reset();
+                cx.state.promise(kind);
+                event.set();
+                event.reset();
+                expect_call_if_set(cx.state);
+                Ok(Next::Keep)
+            })
+            .unwrap();
+        model.promise(EVENTS[MANUAL_RESET]);
+        model.events[MANUAL_RESET].set();
+        let mut state = Rc::clone(&model);
+        for _ in 0..3 {
+            reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(model.outstanding(EVENTS[MANUAL_RESET]), None);
     });
 }

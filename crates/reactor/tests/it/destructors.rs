@@ -365,6 +365,27 @@ fn a_dropped_loop_drops_everything_although_many_destructors_panic() {
     }
 }
 
+/// Values that nobody has handled, in the queue and in the hands of the loop.
+#[test]
+fn each_value_left_in_a_queue_is_dropped_although_many_panic() -> Result {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let mut reactor = Reactor::<()>::new()?;
+    let queue = reactor.consume(receiver, |bomb: Option<Bomb>, _| {
+        std::mem::forget(bomb);
+        Ok(Next::Keep)
+    })?;
+    reactor.set_max_messages_per_turn(queue, 1)?;
+    let send = || (0..4).try_for_each(|_| sender.try_send(Bomb(Arc::clone(&dropped))));
+    send()?;
+    assert_eq!(turn_now(&mut reactor, &mut ()), 1);
+    send()?;
+    let gone = catch_unwind(AssertUnwindSafe(|| drop(reactor)));
+    assert_eq!(message(&gone), Some("a bomb"));
+    assert_eq!(dropped.load(Ordering::SeqCst), 3 + 4);
+    Ok(())
+}
+
 #[test]
 fn deferred_callbacks_that_ran_before_one_that_panicked_are_counted() -> Result {
     let mut reactor = Reactor::<()>::new()?;

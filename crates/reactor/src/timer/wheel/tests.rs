@@ -163,6 +163,24 @@ fn stale_items_of_cancelled_timers_are_swept_before_they_exceed_the_room() {
     assert_eq!(pop_all(&mut wheel), stay);
 }
 
+/// Four timers in as many slots, while the slot of one of them is emptied and has a stale item.
+#[test]
+fn a_timer_that_moves_out_of_the_slot_being_emptied_takes_no_new_memory() {
+    const TICK: u64 = 1 << TICK_BITS;
+    let mut wheel = Wheel::<u64>::new();
+    let goes = arm(&mut wheel, 70 * TICK, 0, 0).unwrap();
+    let room = wheel.levels.room();
+    arm(&mut wheel, 71 * TICK, 0, 1).unwrap();
+    cancel(&mut wheel, goes).unwrap();
+    for name in 2..=4 {
+        arm(&mut wheel, name * 128 * TICK, 0, name).unwrap();
+    }
+    assert_eq!((wheel.room, wheel.levels.stale()), (4, 1));
+    assert_eq!(fired(&mut wheel, 64 * TICK), []);
+    assert_eq!(wheel.levels.room(), room);
+    assert_eq!(fired(&mut wheel, 600 * TICK), [1, 2, 3, 4]);
+}
+
 #[test]
 fn a_slot_that_lost_its_last_timer_wakes_no_loop() {
     let mut wheel = Wheel::<u64>::new();
@@ -229,8 +247,8 @@ fn a_wave_of_timers_armed_and_cancelled_within_a_tick_leaves_few_records() {
         let soon = arm(&mut wheel, 1 + name % 50, 0, name).unwrap();
         wheel.rearm(soon, 0, 0);
         wheel.cancel(soon);
+        assert!(wheel.near.len().max(wheel.passing.len()) < 100);
     }
-    assert!(wheel.near.len() + wheel.passing.len() < 200);
     wheel.expire(50);
     assert_eq!(pop_all(&mut wheel), [stays]);
 }

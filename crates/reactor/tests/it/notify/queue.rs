@@ -124,6 +124,30 @@ fn a_full_queue_returns_values_until_the_loop_has_handled_some() -> Result {
     Ok(())
 }
 
+/// Values that the loop has taken and not handled count as well as those in the queue.
+#[test]
+fn many_values_at_once_keep_the_capacity_that_the_loop_has_taken_from() -> Result {
+    let (sender, receiver) = notification_queue(Capacity::Bounded(4));
+    let mut reactor = Reactor::<Values>::new()?;
+    let queue = reactor.consume(receiver, note)?;
+    reactor.set_max_messages_per_turn(queue, 1)?;
+    sender.send_many(&mut (0..4).collect())?;
+    let mut values = Values::new();
+    turn_now(&mut reactor, &mut values);
+    sender.try_send(4)?;
+    let mut more = VecDeque::from([5, 6]);
+    assert_eq!(
+        (sender.send_many(&mut more), more.len(), sender.len()),
+        (Err(TrySendError::Full(())), 2, 4)
+    );
+    turn_now(&mut reactor, &mut values);
+    assert_eq!(sender.send_many(&mut more), Err(TrySendError::Full(())));
+    assert_eq!(more, [6]);
+    while turn_now(&mut reactor, &mut values) > 0 {}
+    assert_eq!(values, [0, 1, 2, 3, 4, 5]);
+    Ok(())
+}
+
 #[test]
 fn a_flood_of_values_is_spread_over_turns_and_starves_no_source_or_timer() -> Result {
     let (near, mut far) = UnixStream::pair()?;
@@ -394,7 +418,8 @@ fn a_value_counts_until_its_handler_has_returned() -> Result {
     Ok(())
 }
 
-/// Each turn has a reason: a queue without values, and a sender that is not the last, are none.
+/// Each turn has a reason: a queue without values, a sender that is not the last, and a call that
+/// sends nothing are none.
 #[test]
 fn a_queue_without_values_lets_the_loop_sleep() -> Result {
     let (sender, receiver) = notification_queue(Capacity::Unbounded);
@@ -404,6 +429,8 @@ fn a_queue_without_values_lets_the_loop_sleep() -> Result {
     let mut values = Values::new();
     turn_now(&mut reactor, &mut values);
     drop(sender.clone());
+    assert_eq!(reactor.prepare_to_wait(), None);
+    sender.send_many(&mut VecDeque::new())?;
     assert_eq!(reactor.prepare_to_wait(), None);
     drop(sender);
     assert_eq!(reactor.prepare_to_wait(), Some(Duration::ZERO));

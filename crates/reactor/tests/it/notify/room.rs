@@ -266,6 +266,38 @@ fn a_turn_is_passed_on_by_a_loop_that_is_gone_or_panics() -> Result {
 }
 
 #[test]
+fn a_sender_that_stops_waiting_leaves_the_others_waiting() -> Result {
+    let mut loops = loops(2)?;
+    loops.fill();
+    loops.note_room(1)?;
+    let sender = loops.sender.clone();
+    let timed_out = thread::spawn(move || sender.send_within(9, Duration::from_nanos(1)));
+    assert_eq!(
+        timed_out.join().map_err(|_| "it panicked")?,
+        Err(SendTimeoutError::Timeout(9))
+    );
+    assert_eq!((loops.receive(), loops.sent()), (1, vec![1]));
+    Ok(())
+}
+
+#[test]
+fn the_callback_of_a_loop_that_is_gone_is_dropped_in_its_turn() -> Result {
+    let mut loops = loops(1)?;
+    loops.fill();
+    let mut gone = Reactor::<()>::new()?;
+    let held = Arc::new(());
+    let holds = Arc::clone(&held);
+    loops
+        .sender
+        .on_room(&gone.remote()?, move |_| drop(holds))?;
+    drop(gone);
+    assert_eq!(Arc::strong_count(&held), 2);
+    loops.receive();
+    assert_eq!(Arc::strong_count(&held), 1, "although the queue goes on");
+    Ok(())
+}
+
+#[test]
 fn a_callback_for_room_keeps_its_loop_alive_and_is_listed() -> Result {
     let mut loops = loops(1)?;
     loops.fill();

@@ -127,6 +127,7 @@ pub use crate::listener::{
 pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,
 };
+pub use crate::sockets::TcpKeepalive;
 pub use reactor::errno;
 
 /// Compiles the programs of the README.

@@ -8,8 +8,15 @@
 //!
 //! - Both ends of `UnixStream::pair`, and a Unix socket that a program itself makes, are real.
 //! - A listener at the path of a Unix socket makes neither a file nor a lock file.
-//! - The simulation does not learn of `TCP_NODELAY`, `SO_REUSEPORT` and `IPV6_V6ONLY`, nor of the
-//!   source address and the congestion mark of a datagram.
+//! - The simulation does not learn of the [options of a
+//!   socket](crate::ConnectionOptions#options-of-the-socket), of `SO_REUSEPORT` and `IPV6_V6ONLY`,
+//!   nor of the source address and the congestion mark of a datagram. Setting an option succeeds
+//!   and does nothing.
+//! - The closures [`ConnectionOptions::prepare`](crate::ConnectionOptions::prepare) and
+//!   [`ListenOptions::prepare`](crate::ListenOptions::prepare) are called with a socket of the
+//!   kernel in the place of the simulated one. This stand-in has the same family, is neither bound
+//!   nor connected, and is closed when the closure returns. So the options that a closure sets have
+//!   no effect, and its error has the usual effect.
 //! - If a program itself makes a socket call on the fd of a simulated socket, for example by
 //!   `TcpStream::peer_addr`, the call fails with `ENOTSOCK`. Use the methods of this crate instead,
 //!   for example [`Connection::peer_addr`](crate::Connection::peer_addr).

@@ -69,6 +69,11 @@
 //!   the closed socket had unread bytes, and otherwise an end. A path is an entry in a table of the
 //!   simulation, without a file, a mode or a lock. Paths are compared byte by byte. Both
 //!   ends of `UnixStream::pair` are real.
+//! - **Options of sockets** do nothing, and setting one succeeds. The closures
+//!   [`ConnectionOptions::prepare`](handlers::ConnectionOptions::prepare) and
+//!   [`ListenOptions::prepare`](handlers::ListenOptions::prepare) are called with a real socket in
+//!   the place of the simulated one: it is neither bound nor connected, and is closed when the
+//!   closure returns. The error of such a closure has the usual effect.
 //! - **Time** is simulated for the clocks of the loops and for [`now`]. A call on a socket takes at
 //!   least 100 ns. `Instant::now` returns the real time.
 //! - **Threads** that `reactor` and `handlers` start are simulated: the workers of a pool, and

@@ -119,7 +119,9 @@ impl<S> Connection<'_, S> {
     ///
     /// These options have no effect on an open connection:
     /// [`connect_timeout`](ConnectionOptions::connect_timeout),
-    /// [`local_addr`](ConnectionOptions::local_addr) and [`no_delay`](ConnectionOptions::no_delay).
+    /// [`local_addr`](ConnectionOptions::local_addr), and the [options of the
+    /// socket](ConnectionOptions#options-of-the-socket), which you can set through
+    /// [`as_fd`](Self::as_fd).
     ///
     /// ```
     /// use std::time::Duration;

@@ -67,6 +67,7 @@ mod reason;
 mod registration;
 mod relay;
 mod replace_handler;
+mod socket_options;
 mod state;
 mod stream;
 mod times;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::rate::RateLimit;
 use super::write::buffer::BUFFER_MAX;
+use crate::sockets::SocketOptions;
 
 /// The options of connections: watermarks, limits, timeouts and rates. One value can be used for
 /// any number of connections. A clone is cheap, since all clones share one copy of the options.
@@ -18,6 +19,30 @@ use super::write::buffer::BUFFER_MAX;
 ///     .idle_timeout(Duration::from_secs(60))
 ///     .watermarks(16 * 1024, 64 * 1024);
 /// ```
+///
+/// # Options of the socket
+/// These options are set on the socket itself: [`no_delay`](Self::no_delay),
+/// [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout),
+/// [`receive_buffer`](Self::receive_buffer), [`send_buffer`](Self::send_buffer),
+/// [`mark`](Self::mark), [`bind_device`](Self::bind_device), and every option that you set in
+/// [`prepare`](Self::prepare).
+///
+/// - A socket of [`Connection::connect`](crate::Connection::connect) gets them after `socket(2)`
+///   and before `bind(2)` and `connect(2)`. If one of them cannot be set, the attempt fails.
+/// - An accepted socket gets them when it is opened, by
+///   [`Listener::serve`](crate::Listener::serve) or [`Accepted::open`](crate::Accepted::open). If
+///   one of them cannot be set, the connection is dropped, with the error that `Accepted::open`
+///   returns and `Listener::serve` logs. An option that is not set has the value of the listening
+///   socket, since the kernel copies the options of that socket.
+/// - An accepted Unix socket gets only `send_buffer`, and is passed to `prepare`.
+/// - [`Connection::open`](crate::Connection::open) and
+///   [`Connection::set_options`](crate::Connection::set_options) leave the socket as it is.
+///
+/// The error names the option and the fd, for example "setsockopt(SO_MARK) on fd 7: Operation not
+/// permitted (os error 1): needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17".
+///
+/// Each option costs one `setsockopt` for each socket, and `keepalive` two to four. An option that
+/// is not set costs nothing, except `no_delay`, which is set with either value.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionOptions(pub(super) Arc<Settings>);
 
@@ -38,6 +63,8 @@ pub(super) struct Settings {
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
     pub(super) no_delay: bool,
+    /// `None` until one of these options is set.
+    pub(super) socket: Option<Box<SocketOptions>>,
     /// While the write buffer holds fewer bytes than this, no other limit on writing is reached.
     /// Derived from those limits.
     pub(super) buffer_max: usize,
@@ -61,6 +88,7 @@ impl Default for Settings {
             shared_read_rate: None,
             shared_write_rate: None,
             no_delay: true,
+            socket: None,
             buffer_max: BUFFER_MAX,
         }
     }
@@ -100,7 +128,7 @@ impl ConnectionOptions {
         Self::default()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let settings = Arc::make_mut(&mut self.0);
         change(settings);
         settings.buffer_max = BUFFER_MAX
@@ -242,20 +270,5 @@ impl ConnectionOptions {
     #[must_use]
     pub fn shared_write_rate(self, limit: impl Into<Option<RateLimit>>) -> Self {
         self.with(|settings| settings.shared_write_rate = limit.into())
-    }
-
-    pub(crate) fn no_delays(&self) -> bool {
-        self.0.no_delay
-    }
-
-    /// Sets whether small packets are sent without delay (`TCP_NODELAY`). With either value, the
-    /// small writes of one callback are sent together.
-    ///
-    /// The option is set on the sockets of [`Connection::connect`](crate::Connection::connect) and
-    /// of listeners. [`Connection::open`](crate::Connection::open) leaves the stream as it is.
-    /// Default: `true`.
-    #[must_use]
-    pub fn no_delay(self, no_delay: bool) -> Self {
-        self.with(|settings| settings.no_delay = no_delay)
     }
 }

@@ -12,7 +12,7 @@ use reactor::{Key, Registry};
 use super::unix::UnixSocket;
 use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy};
 use crate::limit::Permit;
-use crate::sockets::{plain, tcp, unix};
+use crate::sockets::{Family, plain, tcp, unix};
 
 /// The peer of an accepted connection.
 #[derive(Clone, Debug)]
@@ -101,7 +101,9 @@ impl Accepted {
     /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) or
     ///   [`Error::Os`](reactor::Error::Os) if the loop cannot watch the socket: see
     ///   [`Registry::add`](reactor::Registry::add).
-    /// - For TCP, the errors of `setsockopt(2)` with `TCP_NODELAY`.
+    /// - The errors of `setsockopt(2)` for the [options of the
+    ///   socket](ConnectionOptions#options-of-the-socket), and an error of
+    ///   [`prepare`](ConnectionOptions::prepare).
     #[track_caller]
     pub fn open<S, H>(
         self,
@@ -135,10 +137,11 @@ impl Accepted {
         };
         Ok(match stream {
             AcceptedStream::Tcp(stream) => {
-                tcp::set_nodelay(&stream, options.no_delays())?;
+                options.set_on_accepted(stream.as_fd(), Family::Internet)?;
                 connection::open_by(registry, stream, options, handler, by)?
             }
             AcceptedStream::Unix(stream) => {
+                options.set_on_accepted(stream.as_fd(), Family::Unix)?;
                 connection::open_by(registry, stream, options, handler, by)?
             }
         })

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::sockets::SocketOptions;
+
 /// The address of a listener. It is parsed from a text in one of these forms:
 /// - `IP:PORT`, for example `127.0.0.1:80` or `[::1]:80`. With port 0 the kernel chooses a free
 ///   port.
@@ -152,11 +154,18 @@ const MODE_MAX: u32 = 0o777;
 impl BindOptions {
     /// Refuses options that are impossible at `address`, because a mistake would go unnoticed if
     /// they were ignored.
-    pub(super) fn expect_possible(self, address: &Address) -> io::Result<()> {
+    pub(super) fn expect_possible(
+        self,
+        address: &Address,
+        before_bind: &SocketOptions,
+    ) -> io::Result<()> {
         let is_tcp = matches!(address, Address::Tcp(_));
         let text = match self.mode {
             _ if self.reuse_port && !is_tcp => {
                 "reuse_port is only for TCP: sockets cannot share a Unix address"
+            }
+            _ if before_bind.device.is_some() && !is_tcp => {
+                "bind_device is only for TCP: a Unix socket has no network interface"
             }
             Some(_) if !matches!(address, Address::Unix(_)) => {
                 "mode is only for a Unix socket with a path: this address is not a file"

@@ -8,19 +8,27 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use super::address::{Address, BindOptions};
 use super::unix::UnixSocket;
-use crate::sockets::{self, Family, tcp};
+use crate::sockets::{self, Family, SocketOptions, tcp};
 
-pub(super) fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(
+    address: SocketAddr,
+    options: BindOptions,
+    before_bind: &SocketOptions,
+) -> io::Result<TcpListener> {
     let options = tcp::ListenerOptions {
         backlog: options.backlog,
         reuse_port: options.reuse_port,
         only_v6: options.only_v6,
     };
-    tcp::bind(address, options)
+    tcp::bind(address, options, before_bind)
 }
 
-pub(super) fn bind_abstract(name: &[u8], options: BindOptions) -> io::Result<UnixSocket> {
-    sockets::unix::bind_abstract(name, options.backlog).map(Into::into)
+pub(super) fn bind_abstract(
+    name: &[u8],
+    options: BindOptions,
+    before_bind: &SocketOptions,
+) -> io::Result<UnixSocket> {
+    sockets::unix::bind_abstract(name, options.backlog, before_bind).map(Into::into)
 }
 
 /// A listening socket.

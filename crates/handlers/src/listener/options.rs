@@ -1,7 +1,7 @@
 //! Options of a listener, and the ways to get a listening socket.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Listener;
 use super::address::{Address, BindOptions};
@@ -11,6 +11,7 @@ use super::inherited;
 use super::unix;
 use crate::error::named;
 use crate::limit::ConnectionLimit;
+use crate::sockets::{Prepare, SocketOptions};
 
 /// The default of `max_accepts_per_turn`.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -33,6 +34,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     bind: BindOptions,
+    before_bind: SocketOptions,
     pub(super) max_accepts_per_turn: usize,
     pub(super) limit: Option<ConnectionLimit>,
 }
@@ -47,6 +49,7 @@ impl Default for ListenOptions {
         };
         Self {
             bind,
+            before_bind: SocketOptions::default(),
             max_accepts_per_turn: ACCEPTS_PER_TURN,
             limit: None,
         }
@@ -112,6 +115,62 @@ impl ListenOptions {
         self
     }
 
+    /// Binds the listening socket to a network interface (`SO_BINDTODEVICE`), for example `eth0`:
+    /// only clients that come in through this interface can connect. `None` ends the binding. The
+    /// name has 1 to 15 bytes, none of them NUL. [`bind`](Self::bind) fails if this option is set
+    /// at the address of a Unix socket. Default: none.
+    ///
+    /// Before Linux 5.7, this option needs the capability `CAP_NET_RAW`.
+    ///
+    /// ```
+    /// use handlers::ListenOptions;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let local = ListenOptions::new().bind_device("lo").bind(&"0.0.0.0:0".parse()?)?;
+    /// # let _ = local;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("SO_BINDTODEVICE"))]
+    #[must_use]
+    pub fn bind_device<'a>(mut self, interface: impl Into<Option<&'a str>>) -> Self {
+        self.before_bind.device = interface.into().map(Into::into);
+        self
+    }
+
+    /// Sets a closure that [`bind`](Self::bind) calls with the socket, after `socket(2)` and before
+    /// `bind(2)` and `listen(2)`. Use it for options that `ListenOptions` does not have and that
+    /// must be set that early, for example `IP_TRANSPARENT` or `IP_FREEBIND`. Options that can be
+    /// set later can also be set on the [`Listener`], which is `AsFd`. The closure is called for
+    /// the address of a Unix socket too. The other options have been set on the socket by then, so
+    /// the closure can replace them. A second closure replaces the first one. Default: none.
+    ///
+    /// If the closure returns an error, `bind` fails with it. The closure may be called on any
+    /// thread. A panic of it unwinds out of `bind`, which leaves nothing behind.
+    ///
+    /// ```
+    /// use handlers::ListenOptions;
+    /// use socket2::SockRef;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// // Listens at an address that this host will get later.
+    /// let listener = ListenOptions::new()
+    ///     .prepare(|fd| SockRef::from(&fd).set_freebind_v4(true))
+    ///     .bind(&"192.0.2.1:0".parse()?)?;
+    /// # let _ = listener;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("IP_TRANSPARENT", "IP_FREEBIND", "TCP_FASTOPEN", "TCP_DEFER_ACCEPT"))]
+    #[must_use]
+    pub fn prepare(
+        mut self,
+        prepare: impl Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.before_bind.prepare = Some(Prepare::new(prepare));
+        self
+    }
+
     /// Sets the maximum number of connections that are accepted in one turn (at least 1), so that a
     /// flood of connections does not delay the other sources. Default: 64.
     #[must_use]
@@ -156,16 +215,20 @@ impl ListenOptions {
     /// All errors name the address:
     /// - `AddrInUse`, `PermissionDenied` and the other errors of `socket(2)`, `bind(2)` and
     ///   `listen(2)`.
-    /// - `InvalidInput` if [`reuse_port`](Self::reuse_port) or [`mode`](Self::mode) is set and is
-    ///   impossible at this address.
+    /// - `InvalidInput` if [`reuse_port`](Self::reuse_port), [`mode`](Self::mode) or
+    ///   [`bind_device`](Self::bind_device) is set and is impossible at this address.
+    /// - The errors of `setsockopt(2)`, for example `ENODEV` if no interface has the name that
+    ///   [`bind_device`](Self::bind_device) has set.
+    /// - An error of [`prepare`](Self::prepare), after "bind to 127.0.0.1:80: prepare of fd 7".
     /// - For a Unix socket, `InvalidInput` if the path is too long or has no file name, and the
     ///   errors of creating and locking the lock file.
     pub fn bind(self, address: &Address) -> io::Result<Listener> {
-        let bind = self.bind;
-        let socket = bind.expect_possible(address).and_then(|()| match address {
-            Address::Tcp(address) => bind::bind_tcp(*address, bind).map(Socket::Tcp),
-            Address::Unix(path) => unix::bind(path, bind).map(Socket::Unix),
-            Address::Abstract(name) => bind::bind_abstract(name, bind).map(Socket::Unix),
+        let (bind, before) = (self.bind, &self.before_bind);
+        let possible = bind.expect_possible(address, before);
+        let socket = possible.and_then(|()| match address {
+            Address::Tcp(address) => bind::bind_tcp(*address, bind, before).map(Socket::Tcp),
+            Address::Unix(path) => unix::bind(path, bind, before).map(Socket::Unix),
+            Address::Abstract(name) => bind::bind_abstract(name, bind, before).map(Socket::Unix),
         });
         let socket = socket.map_err(|error| named(format_args!("bind to {address}"), error))?;
         Ok(Listener {
@@ -176,8 +239,9 @@ impl ListenOptions {
 
     /// Takes over a socket that listens already, for example an inherited one. The socket can be of
     /// the family IPv4, IPv6 or Unix. The options [`backlog`](Self::backlog),
-    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6) and [`mode`](Self::mode) have
-    /// no effect on it, since they apply only when a socket is made.
+    /// [`reuse_port`](Self::reuse_port), [`only_v6`](Self::only_v6), [`mode`](Self::mode),
+    /// [`bind_device`](Self::bind_device) and [`prepare`](Self::prepare) have no effect on it,
+    /// since they apply only when a socket is made.
     ///
     /// # Errors
     /// - `InvalidInput` if the fd is not a listening stream socket of one of these families. The

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::address::BindOptions;
 use crate::error::named;
-use crate::sockets::{self, unix};
+use crate::sockets::{self, SocketOptions, unix};
 
 /// The maximum number of attempts to lock a path. A holder keeps the lock for about ten system
 /// calls.
@@ -31,10 +31,18 @@ const LOCK_TRIES_MAX: usize = 10_000;
 const LOCK_PAUSE: Duration = Duration::from_micros(100);
 
 /// Binds to a path. A stale socket, left over from a process that has ended, is replaced.
-pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> {
+pub(super) fn bind(
+    path: &Path,
+    options: BindOptions,
+    before_bind: &SocketOptions,
+) -> io::Result<UnixSocket> {
     UnixAddr::from_pathname(path)?; // fails if it is too long or has a NUL
     #[cfg(feature = "simulation")]
-    if let Some(bound) = unix::bind_simulated(&UnixAddr::from_pathname(path)?, options.backlog) {
+    if let Some(bound) = unix::bind_simulated(
+        &UnixAddr::from_pathname(path)?,
+        options.backlog,
+        before_bind,
+    ) {
         let listener = bound?;
         return Ok(UnixSocket {
             _simulated: Some(unix::SimulatedFile(path.to_owned())),
@@ -42,7 +50,7 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
         });
     }
     let lock = PathLock::take(path)?;
-    let listener = bind_locked(path, options)?;
+    let listener = bind_locked(path, options, before_bind)?;
     let socket = UnixSocket {
         _file: Some(SocketFile::of(path)?),
         ..listener.into()
@@ -52,8 +60,12 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> io::Result<UnixSocket> 
     listens.map(|()| socket)
 }
 
-fn bind_locked(path: &Path, options: BindOptions) -> io::Result<UnixListener> {
-    let socket = unix::unbound(options.mode)?;
+fn bind_locked(
+    path: &Path,
+    options: BindOptions,
+    before_bind: &SocketOptions,
+) -> io::Result<UnixListener> {
+    let socket = unix::unbound(options.mode, before_bind)?;
     match unix::bind(&socket, path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             tracing::info!(path = %path.display(), "replacing a stale socket");

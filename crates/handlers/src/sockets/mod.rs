@@ -1,11 +1,14 @@
 //! Every call on a socket but the reads and writes of a connection: what the socket is, what it has
-//! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`] and `udp`.
+//! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`] and `udp`, and
+//! the options that a user may set before a socket is used are in [`options`].
 //!
 //! Ground rule: no other file of this crate makes such a call. So with the feature `simulation`, a
 //! simulation that is installed on this thread answers for all of its sockets in the place of the
 //! kernel. Each function asks it first. The calls on the file of a Unix socket are in
 //! `listener/unix.rs`.
 
+mod keepalive;
+pub(crate) mod options;
 pub(crate) mod tcp;
 #[cfg(all(test, feature = "simulation"))]
 mod tests;
@@ -22,6 +25,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Type};
 
+pub use self::keepalive::TcpKeepalive;
+pub(crate) use self::options::{Prepare, SocketOptions};
 use crate::error::{SystemError, errno, named};
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};

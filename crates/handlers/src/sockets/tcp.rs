@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-#[cfg(feature = "simulation")]
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
+use super::SocketOptions;
+use super::options::failed;
 use crate::error::{errno, named};
 #[cfg(feature = "simulation")]
 use crate::simulation;
@@ -22,9 +22,14 @@ pub(crate) struct ListenerOptions {
 }
 
 /// Returns a socket that listens at `address`.
-pub(crate) fn bind(address: SocketAddr, options: ListenerOptions) -> io::Result<TcpListener> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    options: ListenerOptions,
+    before_bind: &SocketOptions,
+) -> io::Result<TcpListener> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
+        before_bind.prepare_stand_in(Domain::for_address(address))?;
         return sockets.bind_tcp(address, options.backlog).map(Into::into);
     }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -36,6 +41,7 @@ pub(crate) fn bind(address: SocketAddr, options: ListenerOptions) -> io::Result<
     if address.is_ipv6() {
         socket.set_only_v6(options.only_v6)?; // overrides /proc/sys/net/ipv6/bindv6only
     }
+    before_bind.set_on_new(socket.as_fd())?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
     Ok(socket.into())
@@ -53,18 +59,25 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAdd
 }
 
 /// Returns a socket that has started to connect to `to`, from the local address `from` if that is
-/// given.
+/// given, with `options` if there are any.
 pub(crate) fn start_connect(
     to: SocketAddr,
     from: Option<SocketAddr>,
     no_delay: bool,
+    options: Option<&SocketOptions>,
 ) -> io::Result<TcpStream> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
+        options.map_or(Ok(()), |options| {
+            options.prepare_stand_in(Domain::for_address(to))
+        })?;
         return sockets.connect_tcp(to, from).map(Into::into);
     }
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
-    socket.set_tcp_nodelay(no_delay)?;
+    set_nodelay(socket.as_fd(), no_delay)?;
+    if let Some(options) = options {
+        options.set_on_new(socket.as_fd())?;
+    }
     if let Some(local) = from {
         // If a local port is given, all attempts share it.
         socket.set_reuse_address(local.port() != 0)?;
@@ -80,13 +93,12 @@ pub(crate) fn start_connect(
 }
 
 /// Sets whether the kernel sends small segments without delay.
-pub(crate) fn set_nodelay(stream: &TcpStream, no_delay: bool) -> io::Result<()> {
+pub(crate) fn set_nodelay(fd: BorrowedFd<'_>, no_delay: bool) -> io::Result<()> {
     #[cfg(feature = "simulation")]
-    if simulation::owner(stream.as_fd()).is_some() {
+    if simulation::owner(fd).is_some() {
         return Ok(()); // a simulation delays what it likes
     }
-    let call = || format!("setsockopt(TCP_NODELAY) on fd {}", stream.as_raw_fd());
-    stream
-        .set_nodelay(no_delay)
-        .map_err(|error| named(call(), error))
+    SockRef::from(&fd)
+        .set_tcp_nodelay(no_delay)
+        .map_err(|error| failed("TCP_NODELAY", fd, error))
 }

@@ -10,12 +10,14 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
 
 use crate::simulation::{Installed, Sockets, install};
-use crate::sockets::{self, tcp, unix};
+use crate::sockets::{self, Family, Prepare, SocketOptions, TcpKeepalive, tcp, unix};
 use crate::{Address, ListenOptions};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -258,12 +260,9 @@ fn a_simulated_fd_is_asked_of_the_simulation_and_no_other_fd_is() {
         );
         assert_ne!(by_the_simulation, by_the_kernel, "{name}");
     }
-    assert_eq!(
-        SockRef::from(&real).linger().unwrap(),
-        Some(std::time::Duration::ZERO)
-    );
-    tcp::set_nodelay(&TcpStream::from(simulated), true).unwrap(); // of a pipe: ENOTSOCK
-    tcp::set_nodelay(&real, true).unwrap();
+    assert_eq!(SockRef::from(&real).linger().unwrap(), Some(Duration::ZERO));
+    tcp::set_nodelay(simulated.as_fd(), true).unwrap(); // of a pipe: ENOTSOCK
+    tcp::set_nodelay(real.as_fd(), true).unwrap();
     assert!(real.nodelay().unwrap());
 }
 
@@ -306,7 +305,7 @@ fn the_kind_of_a_simulated_socket_is_that_of_the_simulation() {
     assert!(sockets::expect_bytes(stream.as_fd()).is_ok());
     assert_eq!(
         sockets::expect_listener(listener.as_fd()).unwrap(),
-        sockets::Family::Internet
+        Family::Internet
     );
     assert_eq!(
         text(sockets::expect_bytes(listener.as_fd())),
@@ -338,7 +337,7 @@ fn the_kind_of_a_simulated_socket_is_that_of_the_simulation() {
 #[test]
 fn what_a_simulated_listener_accepts_is_simulated() {
     let (fake, _installed) = installed_fake();
-    let listener = tcp::bind(loopback(), options()).unwrap();
+    let listener = tcp::bind(loopback(), options(), &SocketOptions::default()).unwrap();
     let (stream, from) = tcp::accept(&listener).unwrap();
     assert!(fake.is(stream.as_fd(), Kind::Stream));
     assert_eq!(from, peer());
@@ -356,12 +355,12 @@ fn new_sockets_are_simulated_while_a_simulation_is_installed() {
         .bind(&Address::Tcp(loopback()))
         .unwrap();
     assert_eq!(listener.local_addr().unwrap(), Address::Tcp(local()));
-    let stream = tcp::start_connect(peer(), None, true).unwrap();
+    let stream = tcp::start_connect(peer(), None, true, None).unwrap();
     assert!(fake.is(stream.as_fd(), Kind::Stream));
     assert_eq!(fake.take_calls(), ["bind_tcp", "local_addr", "connect_tcp"]);
-    let unix_listener = unix::bind_abstract(b"name", 1).unwrap();
+    let unix_listener = unix::bind_abstract(b"name", 1, &SocketOptions::default()).unwrap();
     let family = sockets::expect_listener(unix_listener.as_fd()).unwrap();
-    assert_eq!(family, sockets::Family::Unix);
+    assert_eq!(family, Family::Unix);
     unix::accept(&unix_listener).unwrap();
     assert_eq!(fake.take_calls(), ["bind_unix", "accept"]);
     let address = Address::Unix(UNIX_PATH.into());
@@ -372,25 +371,84 @@ fn new_sockets_are_simulated_while_a_simulation_is_installed() {
 
     drop(installed);
     let name = format!("handlers-simulation-{}", std::process::id());
-    let listener = unix::bind_abstract(name.as_bytes(), 1).unwrap();
+    let listener = unix::bind_abstract(name.as_bytes(), 1, &SocketOptions::default()).unwrap();
     assert!(
         unix::local_addr(&listener)
             .unwrap()
             .as_abstract_name()
             .is_some()
     );
-    let listener = tcp::bind(loopback(), options()).unwrap();
+    let listener = tcp::bind(loopback(), options(), &SocketOptions::default()).unwrap();
     assert!(listener.local_addr().unwrap().ip().is_loopback());
     assert_eq!(fake.take_calls(), [""; 0]);
+}
+
+/// Returns options of each kind, and the domain of each socket that `prepare` is called with, with
+/// `true` if the socket is bound. `prepare` returns `answer`.
+fn options_with_prepare(
+    answer: Result<(), Errno>,
+) -> (SocketOptions, Receiver<(Option<Domain>, bool)>) {
+    let (note, prepared) = channel();
+    let prepare = Prepare::new(move |fd| {
+        let socket = SockRef::from(&fd);
+        let address = socket.local_addr()?;
+        let is_bound = address
+            .as_socket()
+            .is_some_and(|address| address.port() != 0);
+        let _ = note.send((socket.domain().ok(), is_bound));
+        answer.map_err(Into::into)
+    });
+    let options = SocketOptions {
+        keepalive: Some(TcpKeepalive::new(Duration::from_secs(1))),
+        user_timeout: Some(Duration::from_secs(1)),
+        receive_buffer: Some(1),
+        send_buffer: Some(1),
+        mark: Some(1),
+        device: Some("no such device".into()),
+        prepare: Some(prepare),
+    };
+    (options, prepared)
+}
+
+#[test]
+fn options_of_simulated_sockets_do_nothing_and_prepare_gets_a_real_one() {
+    let (fake, _installed) = installed_fake();
+    let (chosen, prepared) = options_with_prepare(Ok(()));
+    let v6 = SocketAddr::from(([0; 16], 1));
+    let stream = tcp::start_connect(v6, None, true, Some(&chosen)).unwrap();
+    tcp::bind(loopback(), options(), &chosen).unwrap();
+    chosen
+        .set_on_accepted(stream.as_fd(), Family::Internet)
+        .unwrap();
+    assert_eq!(fake.take_calls(), ["connect_tcp", "bind_tcp", "local_addr"]);
+    let [v4, v6] = [Domain::IPV4, Domain::IPV6].map(|domain| (Some(domain), false));
+    assert_eq!(prepared.try_iter().collect::<Vec<_>>(), [v6, v4, v4]);
+}
+
+#[test]
+fn an_error_of_prepare_reaches_no_simulated_network() {
+    let (fake, _installed) = installed_fake();
+    let (chosen, prepared) = options_with_prepare(Err(Errno::ACCESS));
+    let connected = tcp::start_connect(peer(), None, true, Some(&chosen)).map(drop);
+    let bound = tcp::bind(loopback(), options(), &chosen).map(drop);
+    assert_eq!(fake.take_calls(), [""; 0]);
+    let accepted = fake.socket(Kind::Stream).unwrap();
+    let accepted = chosen.set_on_accepted(accepted.as_fd(), Family::Internet);
+    assert_eq!(prepared.try_iter().count(), 3);
+    for result in [connected, bound, accepted] {
+        let error = result.unwrap_err();
+        assert_eq!(crate::error::errno(&error), Some(Errno::ACCESS));
+        assert!(error.to_string().starts_with("prepare of fd "), "{error}");
+    }
 }
 
 #[test]
 fn a_dropped_guard_restores_the_simulation_before() {
     let (outer, _outer_guard) = installed_fake();
     let (inner, inner_guard) = installed_fake();
-    let _first = tcp::bind(loopback(), options()).unwrap();
+    let _first = tcp::bind(loopback(), options(), &SocketOptions::default()).unwrap();
     drop(inner_guard);
-    let _second = tcp::bind(loopback(), options()).unwrap();
+    let _second = tcp::bind(loopback(), options(), &SocketOptions::default()).unwrap();
     assert_eq!(inner.take_calls(), ["bind_tcp"]);
     assert_eq!(outer.take_calls(), ["bind_tcp"]);
 }

@@ -25,7 +25,8 @@ pub(super) fn start_connect(
         .0
         .local_addr
         .filter(|local| local.is_ipv4() == address.is_ipv4());
-    tcp::start_connect(address, from, options.0.no_delay)
+    let socket = options.0.socket.as_deref();
+    tcp::start_connect(address, from, options.0.no_delay, socket)
 }
 
 /// One attempt, held by its registration.

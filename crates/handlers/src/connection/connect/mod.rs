@@ -32,6 +32,7 @@ impl<S> crate::Connection<'_, S> {
     /// - [`CloseReason::TimedOut`] with [`Timeout::Connect`](crate::Timeout::Connect), after
     ///   [`ConnectionOptions::connect_timeout`].
     /// - [`CloseReason::Closed`] after [`Connecting::cancel`].
+    /// - [`CloseReason::Panicked`] if the closure of [`ConnectionOptions::prepare`] panics.
     ///
     /// No callback runs before `connect` returns.
     ///
@@ -50,7 +51,11 @@ impl<S> crate::Connection<'_, S> {
     ///   the attempt. The errno comes from `connect(2)`, for example `ECONNREFUSED`, `EHOSTUNREACH`
     ///   or `ETIMEDOUT`, or from `socket(2)`, for example `EMFILE`. With
     ///   [`local_addr`](ConnectionOptions::local_addr) the errno can also come from `bind(2)`, for
-    ///   example `EADDRNOTAVAIL`.
+    ///   example `EADDRNOTAVAIL`. With [options of the
+    ///   socket](ConnectionOptions#options-of-the-socket) it can come from `setsockopt(2)`, for
+    ///   example `EPERM` or `ENODEV`.
+    /// - A `SystemError` around an error of [`ConnectionOptions::prepare`], such as "connect to
+    ///   127.0.0.1:80: prepare of fd 7: …".
     /// - A `SystemError` around [`Error::Full`](reactor::Error::Full) at the registration limit of
     ///   the loop.
     /// - An error of kind `AddrNotAvailable` if `addresses` is empty.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::SocketAddr;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
 use crate::connection::registration::Registration;
-use crate::error::named;
+use crate::error::{named, panic_message};
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -136,9 +136,17 @@ impl<H: 'static> Race<H> {
             };
             next_attempt_timer.map(|timer| registry.cancel(timer));
             let Some(address) = address else { break };
-            match self.attempt(registry, address, &options) {
-                Ok(key) => return self.record_attempt(registry, key),
-                Err(error) => self.record_failure(address, error),
+            // The user's `prepare` may panic. The handler must learn that it gets no connection.
+            let attempt = catch_unwind(AssertUnwindSafe(|| {
+                self.attempt(registry, address, &options)
+            }));
+            match attempt {
+                Ok(Ok(key)) => return self.record_attempt(registry, key),
+                Ok(Err(error)) => self.record_failure(address, error),
+                Err(panic) => {
+                    self.give_up(registry, CloseReason::Panicked(panic_message(&*panic)));
+                    resume_unwind(panic);
+                }
             }
         }
         // No address is left. An attempt that is in progress can still win.

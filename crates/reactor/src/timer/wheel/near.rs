@@ -92,3 +92,11 @@ impl Near {
         self.armed_since.retain(|Reverse(due)| keep(due));
     }
 }
+
+#[cfg(test)]
+impl Near {
+    /// Returns how many records there is memory for.
+    pub(super) fn room(&self) -> usize {
+        self.of_slot.capacity() + self.armed_since.capacity()
+    }
+}

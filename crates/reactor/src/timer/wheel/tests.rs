@@ -247,7 +247,7 @@ fn a_wave_of_timers_armed_and_cancelled_within_a_tick_leaves_few_records() {
         let soon = arm(&mut wheel, 1 + name % 50, 0, name).unwrap();
         wheel.rearm(soon, 0, 0);
         wheel.cancel(soon);
-        assert!(wheel.near.len().max(wheel.passing.len()) < 100);
+        assert!(wheel.near.room().max(wheel.passing.len()) < 200);
     }
     wheel.expire(50);
     assert_eq!(pop_all(&mut wheel), [stays]);
@@ -290,8 +290,8 @@ fn ties_run_in_order_of_arming_when_the_low_half_of_the_number_wraps() {
 
 #[test]
 fn without_timers_nothing_is_due() {
-    let mut wheel = Wheel::<u64>::new();
     for deadline in [0, 50, 10 * MS] {
+        let mut wheel = Wheel::<u64>::new();
         let key = arm(&mut wheel, deadline, 0, 1).unwrap();
         wheel.expire(20 * MS);
         wheel.cancel(key);

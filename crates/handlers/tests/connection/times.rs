@@ -1,8 +1,9 @@
 //! Timeouts, on a manual clock.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
-use handlers::{ConnectionHandler, ConnectionOptions, Flow, RateLimit, Timeout};
+use handlers::{Connection, ConnectionHandler, ConnectionOptions, Flow, RateLimit, Timeout};
 use proptest::prelude::*;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink};
@@ -213,6 +214,31 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
     assert!(!bench.world.is_closed());
     bench.advance(ms(1));
     assert_eq!(bench.until_closed(), "close TimedOut(Write)");
+    Ok(())
+}
+
+/// Another process that shares the socket may fill its buffer. The write timeout then runs from the
+/// first bytes that are queued, and the idle timeout from the last byte of the connection.
+#[test]
+fn bytes_of_which_the_kernel_takes_none_begin_a_wait_and_extend_none() -> Result {
+    for (options, end) in [
+        (ConnectionOptions::new().write_timeout(secs(10)), "Write"),
+        (ConnectionOptions::new().idle_timeout(secs(19)), "Idle"),
+    ] {
+        let mut bench = Bench::new()?;
+        let (near, _far) = UnixStream::pair()?;
+        let mut shared = near.try_clone()?;
+        let key = Connection::open(&mut bench.reactor, near, &options, sink())?;
+        bench.run_until_idle();
+        bench.advance(secs(9));
+        while shared.write(&[0; 4096]).is_ok() {}
+        let _ = bench.with(key, |connection| connection.write(b"queued"))?;
+        bench.run_until_idle();
+        bench.advance(ms(9999));
+        assert!(!bench.world.is_closed(), "{end}");
+        bench.advance(ms(1));
+        assert_eq!(bench.until_closed(), format!("close TimedOut({end})"));
+    }
     Ok(())
 }
 

@@ -348,11 +348,16 @@ pub fn random(end: u64) -> u64 {
 /// each run of a seed. The error that ends a connection is not: it names a file descriptor, whose
 /// number is that of the real process. Use its kind.
 ///
+/// A remark counts as something that has happened: no loop spins that waits between two remarks. If
+/// your program takes many turns by a manual clock, add a remark when the clock moves, because the
+/// simulation does not see these sleeps.
+///
 /// # Panics
 /// Outside of a simulation.
 #[track_caller]
 pub fn note(text: &str) {
     world().with(|state| {
+        state.forget_idle_waits();
         let name = state.threads.get(state.current as usize);
         let name = name.map_or_else(|| "".into(), |thread| Rc::clone(&thread.name));
         let network = &mut state.network;

@@ -112,10 +112,7 @@ impl World {
             if state.is_killed() {
                 return Err(Errno::BADF.into());
             }
-            state
-                .epolls
-                .values_mut()
-                .for_each(|epoll| epoll.idle_waits = 0);
+            state.forget_idle_waits();
             let called = call(&mut state.network, socket);
             let errno = called
                 .as_ref()
@@ -507,6 +504,13 @@ impl System for World {
 }
 
 impl State {
+    /// Something has happened: the waits so far were no spin.
+    pub(crate) fn forget_idle_waits(&mut self) {
+        self.epolls
+            .values_mut()
+            .for_each(|epoll| epoll.idle_waits = 0);
+    }
+
     /// Counts a wait that begins. A loop that waits without doing anything spins.
     fn expect_no_spin(&mut self, epoll: u64) {
         let Some(waited) = self.epolls.get_mut(&epoll) else {

@@ -14,7 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Exit, ManualClock, Next, PanicPolicy, Reactor, Registry, Spin, notification_queue,
+    Capacity, Exit, ManualClock, Next, PanicPolicy, Reactor, Registry, Spin, Then,
+    notification_queue,
 };
 use simulation::{Faults, Handle, Seeds, now, random};
 
@@ -72,6 +73,10 @@ fn set_up(registry: &mut Registry<Rc<Model>>, model: &Rc<Model>) {
             model.fewest_tokens.get() == 0 || clock == model.clock_before.get(),
             "the clock jumps while another thread is awaited"
         );
+        if clock != model.clock_before.get() {
+            // The loop slept by its own clock, which the simulation does not see.
+            simulation::note("the clock jumps");
+        }
         let queue = cx.registry.registrations();
         let queue = queue
             .filter(|registration| registration.key == model.queue.get())
@@ -390,5 +395,25 @@ fn a_set_and_a_reset_within_a_call_for_the_event_lead_to_no_call() {
             reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
         }
         assert_eq!(model.outstanding(EVENTS[MANUAL_RESET]), None);
+    });
+}
+
+#[test]
+fn many_turns_by_a_clock_that_jumps_are_no_spin() {
+    Seeds::new(0..1).faults(Faults::none()).check(|| {
+        let clock = ManualClock::jumping();
+        let mut model = new_model();
+        if let Some(model) = Rc::get_mut(&mut model) {
+            model.clock = Some(clock.clone());
+        }
+        let mut reactor = Reactor::builder().clock(clock).build().unwrap();
+        set_up(&mut reactor, &model);
+        reactor.after(LONGEST_DELAY, |_cx| Ok(Then::Done));
+        let mut state = Rc::clone(&model);
+        for _ in 0..1000 {
+            take_turn(&mut reactor, &mut state, Duration::from_millis(1)).unwrap();
+        }
+        drop(reactor);
+        drop((model.remote.take(), model.waker.take(), model.sender.take()));
     });
 }

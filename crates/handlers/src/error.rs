@@ -118,7 +118,7 @@ pub(crate) fn named_on(fd: BorrowedFd<'_>, call: &str, error: io::Error) -> io::
 
 /// Returns a copy of an error: with the same call and errno, or the same kind if there is no errno.
 #[cold]
-pub(crate) fn copy(error: &io::Error) -> io::Error {
+pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     let bare = reactor::errno(error).map_or(error.kind().into(), io::Error::from_raw_os_error);
     let inner = error.get_ref();
     match inner.and_then(|inner| inner.downcast_ref::<SystemError>()) {

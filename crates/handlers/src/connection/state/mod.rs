@@ -9,7 +9,6 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use crate::error::copy;
 use reactor::{Context, Interest, Key};
 
 pub(super) use self::flags::Flags;
@@ -18,6 +17,7 @@ use super::options::{ConnectionOptions, Settings};
 use super::reason::CloseReason;
 use super::times::{Timeout, Times};
 use super::write::queue::WriteQueue;
+use crate::error::copy_error;
 use crate::limit::Permit;
 
 pub(super) struct State {
@@ -266,7 +266,7 @@ impl State {
     /// Returns a copy of the error after which nothing can be sent.
     pub(super) fn copy_of_failure(&self) -> io::Error {
         let failure = self.failure.as_ref();
-        failure.map_or_else(|| ErrorKind::BrokenPipe.into(), copy)
+        failure.map_or_else(|| ErrorKind::BrokenPipe.into(), copy_error)
     }
 
     /// Returns `true` if the peer had closed its write side before it was gone, so that its data is

@@ -67,8 +67,8 @@
 //! - **Unix sockets** have the latencies and windows of TCP, but no reset, refusal or hang. A cut
 //!   stream looks as it does with the kernel: after the bytes that were sent comes `ECONNRESET` if
 //!   the closed socket had unread bytes, and otherwise an end. A path is an entry in a table of the
-//!   simulation, without a file, a mode or a lock. Paths are compared byte by byte. Both
-//!   ends of `UnixStream::pair` are real.
+//!   simulation, without a file, a mode or a lock. Paths are compared byte by byte. Both ends
+//!   of `UnixStream::pair` are real.
 //! - **Options of sockets** do nothing, and setting one succeeds. The closures
 //!   [`ConnectionOptions::prepare`](handlers::ConnectionOptions::prepare) and
 //!   [`ListenOptions::prepare`](handlers::ListenOptions::prepare) are called with a real socket in

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::example;
+use support::{example, or_skipped};
 
 use crate::injection::{ECHO_SERVER, SERVICES};
 use crate::program::{Running, Served};
-use crate::{Result, is_installed, or_skipped};
+use crate::{Result, is_installed};
 
 const BLOCK: [u8; 8192] = [b'x'; 8192];
 

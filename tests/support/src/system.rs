@@ -1,4 +1,4 @@
-//! Terminals, files, waits and programs.
+//! Terminals, files, waits, programs, and tests that are skipped.
 
 use std::fs::{self, File};
 use std::io;
@@ -68,4 +68,16 @@ pub fn example(name: &str) -> Result<PathBuf> {
     } else {
         Err(format!("{example:?}: build it by `cargo build --examples`").into())
     }
+}
+
+/// Returns `is_possible`. If it is `false`, prints that the calling test is skipped.
+///
+/// # Panics
+/// If a test would be skipped while `NO_SKIPS` is in the environment, as in `.ci/run`.
+pub fn or_skipped(is_possible: bool, reason: &str) -> bool {
+    if !is_possible {
+        println!("skipped: {reason}");
+        assert!(std::env::var_os("NO_SKIPS").is_none(), "skipped: {reason}");
+    }
+    is_possible
 }

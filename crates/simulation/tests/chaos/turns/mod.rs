@@ -5,6 +5,7 @@
 //! loop happens within [`REACTION`]. A late effect was forgotten, and came with the next event.
 
 mod acts;
+mod causes;
 mod model;
 mod sources;
 
@@ -14,19 +15,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Capacity, Exit, ManualClock, Next, PanicPolicy, Reactor, Registry, Spin, Then,
-    notification_queue,
+    Capacity, Exit, ManualClock, Next, PanicPolicy, Reactor, Registry, Spin, notification_queue,
 };
 use simulation::{Faults, Handle, Seeds, now, random};
 
-use self::acts::{act, act_and_stay, callback, fail_after, pause};
+use self::acts::{act, act_and_stay, callback, pause};
 use self::model::{
     EVENTS, HOOKS, Joins, LONGEST_DELAY, Left, MANUAL_RESET, Model, THREADS, Token, WOKEN_TURN,
     expect_soon, new_model,
 };
 use self::sources::{add_sources, write_to_sources};
 use crate::draw::{
-    duration, forget_failures, has_failed, hide_wanted_panics, is_wanted, once_in, panic, size,
+    duration, forget_failures, has_failed, hide_wanted_panics, is_wanted, once_in, size,
 };
 
 /// Registers what every daemon of this kind has, and what looks at the model in each turn.
@@ -347,73 +347,5 @@ fn a_loop_does_what_is_asked_of_it_in_time_and_once() {
     (faults.stops, faults.preemptions) = (0, 0);
     Seeds::new(0..100).faults(faults).check(|| {
         simulation::process("daemon", daemon).join();
-    });
-}
-
-#[test]
-fn an_essential_timer_that_panics_before_its_error_stops_no_loop() {
-    hide_wanted_panics();
-    Seeds::new(0..1).faults(Faults::none()).check(|| {
-        let mut model = new_model();
-        if let Some(model) = Rc::get_mut(&mut model) {
-            (model.catches, model.panics) = (false, true);
-        }
-        let mut reactor = Reactor::new().unwrap();
-        let timer = reactor.after(Duration::ZERO, |cx| fail_after(|_| panic(), true, cx));
-        reactor.set_timer_essential(timer).unwrap();
-        let mut state = Rc::clone(&model);
-        let unwound = catch_unwind(AssertUnwindSafe(|| reactor.run(&mut state)));
-        expect_wanted(unwound.map(drop), &model);
-        expect_right_end(&reactor.run(&mut state), &model);
-    });
-}
-
-#[test]
-fn a_set_and_a_reset_within_a_call_for_the_event_lead_to_no_call() {
-    Seeds::new(0..1).faults(Faults::none()).check(|| {
-        let model = new_model();
-        let mut reactor = Reactor::<Rc<Model>>::new().unwrap();
-        reactor
-            .on_event(&model.events[MANUAL_RESET], |cx| {
-                let kind = EVENTS[MANUAL_RESET];
-                let promise = cx.state.outstanding(kind);
-                cx.state
-                    .keep(promise.expect("a reset event leads to no call"));
-                let event = &cx.state.events[MANUAL_RESET];
-                event.reset();
-                cx.state.promise(kind);
-                event.set();
-                event.reset();
-                expect_call_if_set(cx.state);
-                Ok(Next::Keep)
-            })
-            .unwrap();
-        model.promise(EVENTS[MANUAL_RESET]);
-        model.events[MANUAL_RESET].set();
-        let mut state = Rc::clone(&model);
-        for _ in 0..3 {
-            reactor.turn(&mut state, Some(Duration::ZERO)).unwrap();
-        }
-        assert_eq!(model.outstanding(EVENTS[MANUAL_RESET]), None);
-    });
-}
-
-#[test]
-fn many_turns_by_a_clock_that_jumps_are_no_spin() {
-    Seeds::new(0..1).faults(Faults::none()).check(|| {
-        let clock = ManualClock::jumping();
-        let mut model = new_model();
-        if let Some(model) = Rc::get_mut(&mut model) {
-            model.clock = Some(clock.clone());
-        }
-        let mut reactor = Reactor::builder().clock(clock).build().unwrap();
-        set_up(&mut reactor, &model);
-        reactor.after(LONGEST_DELAY, |_cx| Ok(Then::Done));
-        let mut state = Rc::clone(&model);
-        for _ in 0..1000 {
-            take_turn(&mut reactor, &mut state, Duration::from_millis(1)).unwrap();
-        }
-        drop(reactor);
-        drop((model.remote.take(), model.waker.take(), model.sender.take()));
     });
 }

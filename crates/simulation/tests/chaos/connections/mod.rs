@@ -4,6 +4,8 @@
 //! Each stream is a known sequence of bytes, so both ends know at each byte what they must see. The
 //! kernel's buffers hold all that a client sends: what was sent has arrived a second later.
 
+mod causes;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -699,62 +701,4 @@ fn every_byte_is_given_and_no_stream_that_was_cut_looks_whole() {
     faults.stops = 150;
     faults.stop_time = Duration::from_secs(2)..Duration::from_secs(60);
     Seeds::new(0..100).faults(faults).check(world);
-}
-
-/// Streams whose bytes leave no room for others in a wait.
-const BUSY: usize = 6;
-
-#[test]
-fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
-    Seeds::new(0..1).faults(Faults::none()).check(|| {
-        let mut reactor = Reactor::builder().max_events_per_turn(1).build().unwrap();
-        record_turns(&mut reactor);
-        let mut busy: Vec<Peer> = (0..BUSY).map(|_| add_busy(&mut reactor)).collect();
-        let client = Rc::new(Client::default());
-        let mut quiet = add_quiet(&mut reactor, &client);
-        let peers = simulation::thread("peers", move || {
-            // One busy stream is read each second. The timeout falls due after the second one.
-            let began = now();
-            while busy.iter_mut().all(|peer| peer.write_all(&[0]).is_ok()) {
-                if client.sent() == 0 && now() - began > Duration::from_secs(4) {
-                    send(&client, &mut quiet, HEADER).unwrap();
-                }
-                simulation::sleep(Duration::from_millis(500));
-            }
-        });
-        reactor.run(&mut Rc::new(Daemon::default())).unwrap();
-        drop(reactor);
-        peers.join();
-    });
-}
-
-fn add_busy(registry: &mut Registry<Rc<Daemon>>) -> Peer {
-    let (stream, peer) = Peer::pair().unwrap();
-    registry
-        .add(stream, Interest::READABLE, |stream, _cx| {
-            let _ = stream.read(&mut [0; 100])?;
-            simulation::compute(Duration::from_secs(1));
-            Ok(Next::Keep)
-        })
-        .unwrap();
-    peer
-}
-
-/// Registers a stream with a timeout that ends the loop.
-fn add_quiet(registry: &mut Registry<Rc<Daemon>>, client: &Rc<Client>) -> Peer {
-    let (stream, peer) = Peer::pair().unwrap();
-    let (client, length) = (Rc::clone(client), Duration::from_secs(1));
-    let expired = registry.now() + length;
-    let key = registry
-        .add(stream, Interest::READABLE, move |_stream, cx| {
-            assert!(cx.readiness().is_timeout(), "a timeout waits for one sweep");
-            let arrived = client.arrived(cx.now());
-            assert_eq!(arrived, HEADER as u64, "bytes arrive during the sweep");
-            cx.state.expect_given(&client, expired);
-            cx.registry.stop();
-            Ok(Next::Keep)
-        })
-        .unwrap();
-    registry.set_timeout(key, Some(length)).unwrap();
-    peer
 }

@@ -1,0 +1,68 @@
+//! The causes of seeds that have failed: daemons that do the same in every run.
+
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::{Interest, Next, Reactor, Registry};
+use simulation::{Faults, Peer, Seeds, now};
+
+use super::{Client, Daemon, HEADER, record_turns, send};
+
+/// Streams whose bytes leave no room for others in a wait.
+const BUSY: usize = 6;
+
+#[test]
+fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
+    Seeds::new(0..1).faults(Faults::none()).check(|| {
+        let mut reactor = Reactor::builder().max_events_per_turn(1).build().unwrap();
+        record_turns(&mut reactor);
+        let mut busy: Vec<Peer> = (0..BUSY).map(|_| add_busy(&mut reactor)).collect();
+        let client = Rc::new(Client::default());
+        let mut quiet = add_quiet(&mut reactor, &client);
+        let peers = simulation::thread("peers", move || {
+            // One busy stream is read each second. The timeout falls due after the second one.
+            let began = now();
+            while busy.iter_mut().all(|peer| peer.write_all(&[0]).is_ok()) {
+                if client.sent() == 0 && now() - began > Duration::from_secs(4) {
+                    send(&client, &mut quiet, HEADER).unwrap();
+                }
+                simulation::sleep(Duration::from_millis(500));
+            }
+        });
+        reactor.run(&mut Rc::new(Daemon::default())).unwrap();
+        drop(reactor);
+        peers.join();
+    });
+}
+
+fn add_busy(registry: &mut Registry<Rc<Daemon>>) -> Peer {
+    let (stream, peer) = Peer::pair().unwrap();
+    registry
+        .add(stream, Interest::READABLE, |stream, _cx| {
+            let _ = stream.read(&mut [0; 100])?;
+            simulation::compute(Duration::from_secs(1));
+            Ok(Next::Keep)
+        })
+        .unwrap();
+    peer
+}
+
+/// Registers a stream with a timeout that ends the loop.
+fn add_quiet(registry: &mut Registry<Rc<Daemon>>, client: &Rc<Client>) -> Peer {
+    let (stream, peer) = Peer::pair().unwrap();
+    let (client, length) = (Rc::clone(client), Duration::from_secs(1));
+    let expired = registry.now() + length;
+    let key = registry
+        .add(stream, Interest::READABLE, move |_stream, cx| {
+            assert!(cx.readiness().is_timeout(), "a timeout waits for one sweep");
+            let arrived = client.arrived(cx.now());
+            assert_eq!(arrived, HEADER as u64, "bytes arrive during the sweep");
+            cx.state.expect_given(&client, expired);
+            cx.registry.stop();
+            Ok(Next::Keep)
+        })
+        .unwrap();
+    registry.set_timeout(key, Some(length)).unwrap();
+    peer
+}

@@ -1,16 +1,19 @@
 //! `Registry::take` ends a registration, and returns source and handler as they are.
 
 use std::cell::Cell;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    CloseReason, Context, Error, Handler, Interest, Io, Key, ManualClock, Next, Priority, Reactor,
+    CloseReason, Context, Error, Exit, Handler, Interest, Io, Key, ManualClock, Next, Priority,
+    Reactor,
 };
 
-use crate::{Result, turn_now};
+use crate::{Result, readable, turn_now};
 
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -67,32 +70,60 @@ fn what_a_taken_source_holds_is_read_by_its_next_registration() -> Result {
     Ok(())
 }
 
-/// All three sources are ready in the same turn, and the first one called takes the second one.
-#[test]
-fn an_event_of_this_turn_does_not_reach_a_taken_source() -> Result {
-    let mut reactor = Reactor::<Vec<(UnixStream, Count)>>::new()?;
-    let (near, mut far) = UnixStream::pair()?;
-    let counted = Rc::new(Cell::new(Key::NULL));
-    let mut peers = Vec::new();
-    for priority in [Priority::High, Priority::Low] {
-        let (trigger, mut peer) = UnixStream::pair()?;
-        let counted = Rc::clone(&counted);
-        peer.write_all(b"x")?;
-        peers.push(peer);
-        let key = reactor.add(trigger, Interest::READABLE, move |_, cx| {
-            cx.state.extend(cx.registry.take(counted.get()));
-            Ok(Next::Remove)
+/// A source that was taken, and the number of calls of the source that got its slot.
+#[derive(Default)]
+struct Swap {
+    taken: Option<(UnixStream, Count)>,
+    calls: u32,
+}
+
+/// Takes the source `key`, unless it is taken. Gives its slot to a source that is always ready.
+fn swap(key: Key, cx: &mut Context<'_, Swap>) -> io::Result<Next> {
+    if let Ok(taken) = cx.registry.take(key) {
+        cx.state.taken = Some(taken);
+        let next = File::open("/dev/null")?;
+        cx.registry.add(next, Interest::READABLE, |_, cx| {
+            cx.state.calls += 1;
+            Ok(Next::Keep)
         })?;
-        reactor.set_priority(key, priority)?;
     }
-    far.write_all(b"abc")?;
-    counted.set(reactor.add_handler(near, Interest::READABLE, Count(0))?);
-    let mut taken = Vec::new();
-    turn_now(&mut reactor, &mut taken);
-    let (mut stream, count) = taken.pop().expect("the first trigger has taken it");
-    assert_eq!((count.0, taken.len()), (0, 0));
-    assert_eq!(stream.read(&mut [0; 8])?, 3, "no byte is lost");
-    assert!(reactor.is_empty());
+    Ok(Next::Remove)
+}
+
+/// All three sources are ready in the same turn, and the first one called takes the second one. A
+/// source that is added by a handler is not called before the next turn.
+#[test]
+fn an_event_of_a_taken_source_does_not_reach_the_next_in_its_slot() -> Result {
+    // Events are delivered as they are read, or through the ready queue.
+    for (priorities, stale_events) in [
+        ([Priority::Normal, Priority::Normal], 1),
+        ([Priority::High, Priority::Low], 0),
+    ] {
+        let mut reactor = Reactor::<Swap>::new()?;
+        let (near, mut far) = UnixStream::pair()?;
+        let counted = Rc::new(Cell::new(Key::NULL));
+        let mut peers = Vec::new();
+        for priority in priorities {
+            let (trigger, peer) = readable()?;
+            let counted = Rc::clone(&counted);
+            peers.push(peer);
+            let key = reactor.add(trigger, Interest::READABLE, move |_, cx| {
+                swap(counted.get(), cx)
+            })?;
+            reactor.set_priority(key, priority)?;
+        }
+        far.write_all(b"abc")?;
+        counted.set(reactor.add_handler(near, Interest::READABLE, Count(0))?);
+        let mut state = Swap::default();
+        turn_now(&mut reactor, &mut state);
+        assert_eq!((reactor.len(), state.calls), (1, 0));
+        assert_eq!(reactor.metrics().stale_events, stale_events);
+        let (mut stream, count) = state.taken.take().expect("the first trigger has taken it");
+        assert_eq!(count.0, 0);
+        assert_eq!(stream.read(&mut [0; 8])?, 3, "no byte is lost");
+        turn_now(&mut reactor, &mut state);
+        assert_eq!(state.calls, 1);
+    }
     Ok(())
 }
 
@@ -152,4 +183,95 @@ fn taking_a_source_updates_the_kernel_once() -> Result {
     let (_near, _count) = take(&mut reactor, key)?;
     assert_eq!(reactor.metrics().kernel_updates, before + 1);
     Ok(())
+}
+
+/// Waits for more than there is, and so stays ready without a result.
+struct Waits;
+
+impl<T: AsFd> Handler<u32, T> for Waits {
+    fn ready(&mut self, _: &mut Io<T>, cx: &mut Context<'_, u32>) -> io::Result<Next> {
+        *cx.state += 1;
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn closed(&mut self, reason: CloseReason, _: &mut Context<'_, u32>) {
+        panic!("the registration was taken, not closed: {reason:?}");
+    }
+}
+
+/// Returns a loop that has room for one registration, on a clock that stands still.
+fn small() -> Result<Reactor<u32>> {
+    let builder = Reactor::builder().clock(ManualClock::new());
+    Ok(builder.max_registrations(1).build()?)
+}
+
+/// Takes the only source of a loop, and registers it again: nothing is left in between, and the
+/// second registration is like that of a new source. `updates` is the number of calls that end the
+/// kernel's watch.
+#[track_caller]
+fn expect_right_books<T: AsFd + 'static>(
+    reactor: &mut Reactor<u32>,
+    key: Key,
+    updates: u64,
+) -> Result {
+    let before = reactor.metrics().kernel_updates;
+    let (source, handler) = reactor.take::<T, Waits>(key)?;
+    assert_eq!(reactor.metrics().kernel_updates, before + updates);
+    assert_eq!((reactor.len(), reactor.registrations().count()), (0, 0));
+    assert!(!reactor.has_work(), "{reactor:#?}");
+    let mut calls = 0;
+    assert_eq!(reactor.run(&mut calls)?, Exit::NothingLeft);
+    let key = reactor.add_handler(source, Interest::READABLE, handler)?;
+    assert!(reactor.has_work() && reactor.contains(key));
+    turn_now(reactor, &mut calls);
+    assert_eq!(calls, 1, "only the second registration is called");
+    let _taken = reactor.take::<T, Waits>(key)?;
+    assert!(reactor.is_empty() && !reactor.has_work());
+    Ok(())
+}
+
+#[test]
+fn a_paused_source_is_taken_with_its_reduced_watch() -> Result {
+    let mut reactor = small()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let key = reactor.add_handler(near, Interest::NONE, Waits)?;
+    let mut calls = 0;
+    for _ in 0..20 {
+        far.write_all(b"x")?;
+        turn_now(&mut reactor, &mut calls);
+    }
+    let unwanted_events = reactor.metrics().unwanted_events;
+    assert_eq!((calls, unwanted_events), (0, 8), "the watch is reduced");
+    expect_right_books::<UnixStream>(&mut reactor, key, 1)
+}
+
+#[test]
+fn a_source_that_backs_off_is_taken_without_its_pause() -> Result {
+    let mut reactor = small()?;
+    let (near, _far) = readable()?;
+    let key = reactor.add_handler(near, Interest::READABLE, Waits)?;
+    let mut calls = 0;
+    for _ in 0..20 {
+        turn_now(&mut reactor, &mut calls);
+    }
+    assert!(calls < 20, "it is paused");
+    expect_right_books::<UnixStream>(&mut reactor, key, 1)
+}
+
+#[test]
+fn an_always_ready_source_is_taken_without_a_system_call() -> Result {
+    let mut reactor = small()?;
+    let file = File::open(env!("CARGO_MANIFEST_PATH"))?;
+    let key = reactor.add_handler(file, Interest::READABLE, Waits)?;
+    assert!(reactor.registrations().all(|file| file.always_ready));
+    expect_right_books::<File>(&mut reactor, key, 0)
+}
+
+#[test]
+fn a_background_source_is_taken_and_comes_back_to_the_foreground() -> Result {
+    let mut reactor = small()?;
+    let (near, _far) = readable()?;
+    let key = reactor.add_handler(near, Interest::READABLE, Waits)?;
+    reactor.set_background(key)?;
+    expect_right_books::<UnixStream>(&mut reactor, key, 1)
 }

@@ -345,8 +345,9 @@ pub fn random(end: u64) -> u64 {
 }
 
 /// Adds the remark `text` to the timeline and to the hash of the run. The text must be the same in
-/// each run of a seed. The error that ends a connection is not: it names a file descriptor, whose
-/// number is that of the real process. Use its kind.
+/// each run of a seed. The text of an error is not: it may name a file descriptor, whose number is
+/// that of the real process. Use the kind of the error. An [`Instant`] differs too, because [`now`]
+/// counts from the real start of the run. Use the difference of two times.
 ///
 /// A remark counts as something that has happened: no loop spins that waits between two remarks. If
 /// your program takes many turns by a manual clock, add a remark when the clock moves, because the

@@ -116,7 +116,7 @@ pub(crate) enum End {
     Left,
     /// The server's stream came to its end.
     Clean,
-    Failed(io::Error),
+    Failed(ErrorKind),
 }
 
 /// One client at work.
@@ -140,7 +140,7 @@ pub(crate) fn talk(address: SocketAddr, habit: Habit, script: &Script, book: &Bo
     let peer = match Peer::connect(address) {
         Ok(peer) => peer,
         Err(error) => {
-            told.end = End::Failed(error);
+            told.end = End::Failed(error.kind());
             return told;
         }
     };
@@ -155,7 +155,7 @@ pub(crate) fn talk(address: SocketAddr, habit: Habit, script: &Script, book: &Bo
     };
     match client.play() {
         Ok(end) => client.told.end = end,
-        Err(error) => client.told.end = End::Failed(error),
+        Err(error) => client.told.end = End::Failed(error.kind()),
     }
     if habit == Habit::Resets {
         client.peer.reset();
@@ -338,7 +338,7 @@ impl Told {
         }
         if let End::Failed(error) = end {
             let is_of_a_network = matches!(
-                error.kind(),
+                error,
                 ErrorKind::BrokenPipe
                     | ErrorKind::ConnectionRefused
                     | ErrorKind::ConnectionReset

@@ -166,7 +166,7 @@ fn trial(world: World) {
         while !*over.borrow() {
             match listener.accept_within(Duration::from_secs(1)) {
                 Ok((peer, _)) => return play(peer, &far, &log),
-                Err(error) => simulation::note(&error.to_string()),
+                Err(error) => simulation::note(&format!("{:?}", error.kind())),
             }
         }
     });

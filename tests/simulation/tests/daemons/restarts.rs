@@ -126,8 +126,7 @@ impl Visit {
         told.check(script, promise, book);
         let who = || format!("{:?} {:?}: {:?}", told.habit, told.local, told.end);
         // The end of the upstream reaches the client: it never waits in vain.
-        let is_lost =
-            matches!(&told.end, End::Failed(error) if error.kind() == ErrorKind::TimedOut);
+        let is_lost = matches!(told.end, End::Failed(ErrorKind::TimedOut));
         book.expect(!is_lost || world == World::Faulty, || {
             format!("{}: was not told the end", who())
         });

@@ -206,7 +206,7 @@ pub(crate) fn patiently<R>(mut attempt: impl FnMut() -> io::Result<R>) -> R {
     loop {
         match attempt() {
             Ok(done) => return done,
-            Err(error) => simulation::note(&error.to_string()),
+            Err(error) => simulation::note(&format!("{:?}", error.kind())),
         }
         simulation::sleep(Duration::from_millis(1));
     }

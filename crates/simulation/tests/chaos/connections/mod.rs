@@ -634,7 +634,7 @@ fn world() {
             .borrow_mut()
             .insert(number, Rc::clone(&client));
         simulation::process(&format!("client {number}"), move || {
-            let outcome = talk(&client);
+            let outcome = talk(&client).map_err(|error| error.kind());
             simulation::note(&format!("{outcome:?}"));
             client
         })

@@ -37,7 +37,7 @@ fn receive(mut peer: Peer, stays: Duration, streams: &Streams) {
         match peer.read(&mut buf) {
             Ok(0) => return,
             Ok(count) => streams.borrow_mut()[number].extend(&buf[..count]),
-            Err(error) => return simulation::note(&error.to_string()),
+            Err(error) => return simulation::note(&format!("{:?}", error.kind())),
         }
     }
 }
@@ -56,7 +56,7 @@ fn serve(address: SocketAddr, is_steady: bool, is_over: &RefCell<bool>, streams:
                 receive(peer, stays, streams);
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Err(error) => simulation::note(&error.to_string()),
+            Err(error) => simulation::note(&format!("{:?}", error.kind())),
         }
     }
 }

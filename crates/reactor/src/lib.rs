@@ -121,6 +121,7 @@ pub use crate::registry::Registry;
 pub use crate::slots::Key;
 pub use crate::source::handler::Handler;
 pub use crate::source::io::Io;
+pub use crate::source::io_state::IoState;
 pub use crate::source::kind::Kind;
 pub use crate::source::list::RegistrationInfo;
 pub use crate::source::readiness::{Interest, Readiness};

@@ -1,38 +1,18 @@
-//! `Io<T>`: a source together with the known facts about its readiness.
+//! `Io<T>`: a source together with the known facts about its readiness, as its handler gets it.
 //!
-//! The rule that makes level semantics possible on an edge-triggered epoll: *readiness is cleared
-//! only by proof that the kernel will report the next change*. `EAGAIN` is such a proof on every
-//! source (`epoll(7)`, question 9). A short read or write is such a proof on stream sockets and
-//! pipes, "since this means the buffer is exhausted" (same place), with two exceptions. For these,
-//! readiness is kept, because a wakeup would be lost otherwise:
-//!
-//! - the peer has closed its write side: that was reported once, and the 0 that ends the stream is
-//!   still to be read;
-//! - urgent data has been seen: `read(2)` stops short at the urgent mark of a TCP stream with more
-//!   data after it.
-//!
-//! Other reads that stop short cannot be recognised, and the user has to handle them: reads of a
-//! Unix stream socket that end at bytes with descriptors, or between writers under `SO_PASSCRED`,
-//! and reads of a pipe in packet mode (`O_DIRECT`). For such a source read through [`Io::try_io`],
-//! which does not interpret short reads.
-//!
-//! Readiness is also forgotten without a proof if a `WouldBlock` bypassed the `Io`, or if it is not
-//! known which of several directions would block. The kernel is then asked again, by one
-//! `epoll_ctl(MOD)`, and reports what still holds.
+//! The facts are in [`IoState`], apart from the source, so that a source that is a layer around
+//! another one can use them.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-#[cfg(feature = "simulation")]
-use std::{os::fd::AsRawFd, rc::Rc};
 
 use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
+use crate::source::io_state::{IoState, Registered};
 use crate::source::kind::{Kind, TypeFacts};
 use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
-#[cfg(feature = "simulation")]
-use crate::sys::simulated::{self, System};
 
 /// An owned source and its readiness, passed to its handler at each call.
 ///
@@ -40,23 +20,10 @@ use crate::sys::simulated::{self, System};
 /// known that a read or write would block, the operation is not attempted, and returns
 /// [`ErrorKind::WouldBlock`] at once. A handler that reads until `WouldBlock` therefore needs no
 /// system call to find the end of the data.
+#[repr(C)] // the address of the state is that of the `Io`, so a call has to keep one pointer less
 pub struct Io<T> {
+    state: IoState,
     source: T,
-    kind: Kind,
-    readiness: Readiness,
-    /// The directions in which the kernel reports changes. In the others nothing is known, so every
-    /// operation is attempted.
-    armed: Interest,
-    /// The facts that keep a short read or write from proving that the kernel's buffer is
-    /// exhausted. All facts, if a short read or write never proves it.
-    inconclusive: Readiness,
-    /// `true` if the kind decides what a short read or write proves, and the kernel was not asked
-    /// for the kind yet.
-    asks_kind: bool,
-    always_ready: bool,
-    /// Whether a simulation reads and writes in the place of the kernel.
-    #[cfg(feature = "simulation")]
-    simulated: bool,
 }
 
 impl<T> Io<T> {
@@ -64,25 +31,8 @@ impl<T> Io<T> {
     where
         T: AsFd + 'static,
     {
-        let TypeFacts { kind, unbuffered } = TypeFacts::of::<T>();
-        // A type of the user's does more than one system call in its `read`, so it is called.
-        #[cfg(feature = "simulation")]
-        let simulated = unbuffered && simulated::owner(source.as_fd()).is_some();
-        let (inconclusive, asks_kind) = (
-            inconclusive_if(unbuffered && kind.short_io_means_drained()),
-            unbuffered && kind == Kind::Unknown,
-        );
-        Self {
-            source,
-            kind,
-            readiness: Readiness::EMPTY,
-            armed: Interest::NONE,
-            inconclusive,
-            asks_kind,
-            always_ready,
-            #[cfg(feature = "simulation")]
-            simulated,
-        }
+        let state = IoState::new(&source, always_ready);
+        Self { state, source }
     }
 
     /// Gives the source up.
@@ -119,11 +69,18 @@ impl<T> Io<T> {
         &mut self.source
     }
 
+    /// Returns the source and its readiness. Use it for a source that is a layer around another
+    /// one: see [`IoState`].
+    #[inline]
+    pub const fn parts_mut(&mut self) -> (&mut T, &mut IoState) {
+        (&mut self.source, &mut self.state)
+    }
+
     /// Returns the readiness of the source at this moment, after the reads and writes that the
     /// handler has made so far.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
-        self.readiness
+        self.state.readiness()
     }
 
     /// Returns the kind of the source.
@@ -135,10 +92,7 @@ impl<T> Io<T> {
     where
         T: AsFd,
     {
-        match self.kind {
-            Kind::Unknown => fd::kind(self.source.as_fd()),
-            kind => kind,
-        }
+        self.state.kind(self.source.as_fd())
     }
 
     /// Returns `true` if the kernel refuses to report the readiness of this source because it is
@@ -150,7 +104,7 @@ impl<T> Io<T> {
     /// [`Handler::ready`](crate::Handler::ready).
     #[inline]
     pub const fn is_always_ready(&self) -> bool {
-        self.always_ready
+        self.state.is_always_ready()
     }
 
     /// Performs an operation that is not a plain read or write, such as `accept`, `recv_from` or
@@ -160,8 +114,8 @@ impl<T> Io<T> {
     /// `WouldBlock`, this direction counts as not ready from then on. If the direction is known not
     /// to be ready, the operation is not attempted, and `WouldBlock` is returned at once.
     ///
-    /// For an operation that can block in one of several directions, such as a TLS handshake, pass
-    /// all of these directions. After a `WouldBlock` the loop asks the kernel which of the
+    /// For an operation that can block in one of several directions, pass all of these directions.
+    /// After a `WouldBlock` the loop asks the kernel which of the
     /// directions are still ready, by one `epoll_ctl`. For an operation whose `WouldBlock` does not
     /// depend on readiness, such as `recvmsg` with `MSG_ERRQUEUE`, pass [`Interest::NONE`]. The
     /// operation is then always attempted, and its `WouldBlock` leaves the readiness unchanged.
@@ -188,31 +142,19 @@ impl<T> Io<T> {
         interest: Interest,
         operation: impl FnOnce(&mut T) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.expect_ready(interest)?;
-        let result = operation(&mut self.source);
-        if let Err(error) = &result {
-            self.after_error(interest, error);
-        }
-        result
-    }
-
-    /// Returns the simulation that reads and writes in the place of the kernel.
-    #[cfg(feature = "simulation")]
-    fn simulation(&self) -> Option<Rc<dyn System>> {
-        self.simulated.then(simulated::installed).flatten()
+        self.state.try_io(interest, || operation(&mut self.source))
     }
 
     /// Begins a call of the handler: copies the facts that the reactor knows into this `Io`.
     #[inline]
     pub(crate) fn begin(&mut self, readiness: Readiness, armed: Interest) {
-        self.readiness = readiness;
-        self.armed = armed;
+        self.state.begin(readiness, armed);
     }
 
     /// Returns the facts for the next call: the levels that have not been disproved.
     #[inline]
     pub(crate) const fn left(&self) -> Readiness {
-        self.readiness.without_bits(Readiness::OF_ONE_CALL)
+        self.state.readiness.without_bits(Readiness::OF_ONE_CALL)
     }
 
     /// Returns the facts that are left after a call with any result other than [`Next::Keep`], or
@@ -235,9 +177,12 @@ impl<T> Io<T> {
                 ErrorKind::Interrupted => return Readiness::AS_BEFORE,
                 // The kernel reports no change of this source. So it is called again, and backs off
                 // if it returns `WouldBlock` each time.
-                ErrorKind::WouldBlock if self.always_ready => self.readiness |= Readiness::RECHECK,
-                ErrorKind::WouldBlock if self.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
-                ErrorKind::WouldBlock => self.readiness = Readiness::RECHECK,
+                ErrorKind::WouldBlock if self.is_always_ready() => {
+                    self.state.readiness |= Readiness::RECHECK
+                }
+                ErrorKind::WouldBlock
+                    if self.state.readiness.intersects(Readiness::MET_WOULD_BLOCK) => {}
+                ErrorKind::WouldBlock => self.state.readiness = Readiness::RECHECK,
                 _ => return cx.registry.turn.end_running(CloseReason::Failed(error)),
             },
         }
@@ -251,7 +196,7 @@ impl<T> Io<T> {
     where
         T: AsFd + 'static,
     {
-        if self.readiness.is_only_hang_up() {
+        if self.state.readiness.is_only_hang_up() {
             self.verify_hang_up();
         }
         self.apply_announcements()
@@ -263,15 +208,15 @@ impl<T> Io<T> {
     where
         T: AsFd,
     {
-        if self.readiness.is_error() && self.kind().is_unread_by_error() {
+        if self.state.readiness.is_error() && self.kind().is_unread_by_error() {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read
             // end has been closed".
-            self.readiness |= Readiness::WRITE_CLOSED;
+            self.state.readiness |= Readiness::WRITE_CLOSED;
         }
-        if self.readiness.is_priority() {
-            (self.inconclusive, self.asks_kind) = (inconclusive_if(false), false);
+        if self.state.readiness.is_priority() {
+            self.state.saw_urgent_data();
         }
-        self.readiness
+        self.state.readiness
     }
 
     /// Checks a hang-up. The kernel reports a stream socket that is not connected as hung up and
@@ -283,8 +228,9 @@ impl<T> Io<T> {
     where
         T: AsFd + 'static,
     {
-        self.kind = self.kind();
-        if self.kind != Kind::Stream {
+        let kind = self.kind();
+        self.state.kind = kind;
+        if kind != Kind::Stream {
             return;
         }
         let Ok(is) = fd::readiness_now(self.source.as_fd(), Interest::READABLE) else {
@@ -295,182 +241,54 @@ impl<T> Io<T> {
             // A source of another type may be a listener that was shut down. A listener has a name.
             if TypeFacts::of::<T>().kind == Kind::Stream || fd::was_never_named(self.source.as_fd())
             {
-                self.readiness =
-                    self.readiness.without_bits(hung_up | Readiness::WRITABLE) | Readiness::RECHECK;
+                self.state.readiness = self
+                    .state
+                    .readiness
+                    .without_bits(hung_up | Readiness::WRITABLE)
+                    | Readiness::RECHECK;
             }
         } else if is.is_read_closed() {
-            self.readiness |= Readiness::READ_CLOSED_BITS; // not asked again
+            self.state.readiness |= Readiness::READ_CLOSED_BITS; // not asked again
         } else {
-            self.readiness = self.readiness.without_bits(hung_up);
+            self.state.readiness = self.state.readiness.without_bits(hung_up);
         }
     }
 
     /// Returns `true` if the kernel has only reported that the source is not connected yet.
     pub(crate) fn is_unconnected(&self) -> bool {
-        self.readiness.intersects(Readiness::RECHECK) && self.readiness.is_empty()
-    }
-
-    /// Returns `WouldBlock`, without a system call, if `interest` is watched and none of its facts
-    /// is known to hold.
-    #[inline]
-    fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
-        if self.readiness.intersects(interest.facts()) {
-            Ok(())
-        } else {
-            self.expect_unwatched(interest)
-        }
-    }
-
-    /// Does the same if no fact is known to hold. It is a function of its own because most
-    /// operations need only the test of one word.
-    #[inline(never)]
-    fn expect_unwatched(&mut self, interest: Interest) -> io::Result<()> {
-        let watched = !interest.is_none() && self.armed.contains(interest);
-        if watched {
-            self.readiness |= Readiness::MET_WOULD_BLOCK;
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        Ok(())
-    }
-
-    /// Reads or writes at most `wanted` bytes.
-    #[inline]
-    fn transfer(
-        &mut self,
-        interest: Interest,
-        wanted: usize,
-        operation: impl FnOnce(&mut T) -> io::Result<usize>,
-    ) -> io::Result<usize>
-    where
-        T: AsFd,
-    {
-        self.expect_ready(interest)?;
-        let result = operation(&mut self.source);
-        match &result {
-            Ok(moved) => {
-                // 0 is the end of a stream, which stays readable.
-                let short = *moved < wanted && *moved > 0;
-                // After the peer has closed its write side an end is still to be read. For writes
-                // this means nothing.
-                let reads = interest == Interest::READABLE;
-                let inconclusive = if reads {
-                    self.inconclusive
-                } else {
-                    self.inconclusive.without_bits(Readiness::READ_CLOSED_BITS)
-                };
-                if short && !self.readiness.intersects(inconclusive) {
-                    self.readiness = self.readiness.without_bits(interest.disproved_by_short());
-                }
-            }
-            Err(error) => self.after_failed_transfer(interest, error),
-        }
-        result
-    }
-
-    /// Asks the kernel for the kind at the first `WouldBlock`, if the type does not show what a
-    /// short read proves. A source that never meets a `WouldBlock` gains nothing from the answer.
-    /// Asking here costs other operations no instruction.
-    #[cold]
-    fn after_failed_transfer(&mut self, interest: Interest, error: &io::Error)
-    where
-        T: AsFd,
-    {
-        if self.asks_kind && error.kind() == ErrorKind::WouldBlock {
-            self.kind = self.kind();
-            self.inconclusive = inconclusive_if(self.kind.short_io_means_drained());
-            self.asks_kind = false;
-        }
-        self.after_error(interest, error);
-    }
-
-    #[cold]
-    fn after_error(&mut self, interest: Interest, error: &io::Error) {
-        if error.kind() != ErrorKind::WouldBlock {
-            return;
-        }
-        self.readiness |= Readiness::MET_WOULD_BLOCK;
-        if !self.always_ready {
-            self.readiness = self
-                .readiness
-                .without_bits(interest.disproved_by_would_block());
-            if interest.is_several() {
-                self.readiness |= Readiness::RECHECK;
-            }
-        }
+        self.state.readiness.intersects(Readiness::RECHECK) && self.state.readiness.is_empty()
     }
 }
-
-/// Returns the facts that make a short read or write inconclusive: all facts, if none is
-/// conclusive.
-const fn inconclusive_if(short_io_means_drained: bool) -> Readiness {
-    if short_io_means_drained {
-        Readiness::READ_CLOSED_BITS
-    } else {
-        Readiness::ALL
-    }
-}
-
-/// The maximum number of slices in one call: `UIO_MAXIOV` of the kernel, to which the standard
-/// library cuts a longer list.
-const SLICES_MAX: usize = 1024;
 
 impl<T: Read + AsFd> Read for Io<T> {
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        #[cfg(feature = "simulation")]
-        if let Some(system) = self.simulation() {
-            return self.transfer(Interest::READABLE, buf.len(), |source| {
-                system.read(source.as_fd().as_raw_fd(), &mut [IoSliceMut::new(buf)])
-            });
-        }
-        self.transfer(Interest::READABLE, buf.len(), |source| source.read(buf))
+        self.state.read_as::<Registered, _>(&mut self.source, buf)
     }
 
     #[inline]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
-        #[cfg(feature = "simulation")]
-        if let Some(system) = self.simulation() {
-            return self.transfer(Interest::READABLE, wanted, |source| {
-                system.read(source.as_fd().as_raw_fd(), bufs)
-            });
-        }
-        self.transfer(Interest::READABLE, wanted, |source| {
-            source.read_vectored(bufs)
-        })
+        self.state
+            .read_vectored_as::<Registered, _>(&mut self.source, bufs)
     }
 }
 
 impl<T: Write + AsFd> Write for Io<T> {
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        #[cfg(feature = "simulation")]
-        if let Some(system) = self.simulation() {
-            return self.transfer(Interest::WRITABLE, buf.len(), |source| {
-                system.write(source.as_fd().as_raw_fd(), &[IoSlice::new(buf)])
-            });
-        }
-        self.transfer(Interest::WRITABLE, buf.len(), |source| source.write(buf))
+        self.state.write_as::<Registered, _>(&mut self.source, buf)
     }
 
     #[inline]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted = bufs.iter().take(SLICES_MAX).map(|buf| buf.len()).sum();
-        #[cfg(feature = "simulation")]
-        if let Some(system) = self.simulation() {
-            return self.transfer(Interest::WRITABLE, wanted, |source| {
-                system.write(source.as_fd().as_raw_fd(), bufs)
-            });
-        }
-        self.transfer(Interest::WRITABLE, wanted, |source| {
-            source.write_vectored(bufs)
-        })
+        self.state
+            .write_vectored_as::<Registered, _>(&mut self.source, bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let result = self.source.flush();
         if let Err(error) = &result {
-            self.after_error(Interest::WRITABLE, error);
+            self.state.after_error(Interest::WRITABLE, error);
         }
         result
     }
@@ -486,9 +304,7 @@ impl<T: fmt::Debug> fmt::Debug for Io<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Io")
             .field("source", &self.source)
-            .field("kind", &self.kind)
-            .field("readiness", &self.readiness)
-            .field("always_ready", &self.always_ready)
+            .field("state", &self.state)
             .finish()
     }
 }
@@ -508,18 +324,18 @@ mod tests {
         writer.write_all(b"four").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
         assert!(
-            io.kind == Kind::Unknown && io.readiness.is_readable(),
+            io.state.kind == Kind::Unknown && io.readiness().is_readable(),
             "no proof yet"
         );
         assert_eq!(
             io.read(&mut [0; 64]).unwrap_err().kind(),
             ErrorKind::WouldBlock
         );
-        assert!(io.kind == Kind::Pipe && !io.readiness.is_readable());
+        assert!(io.state.kind == Kind::Pipe && !io.readiness().is_readable());
         io.begin(Readiness::READABLE, Interest::READABLE);
         writer.write_all(b"four").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
-        assert!(!io.readiness.is_readable(), "a short read is proof now");
+        assert!(!io.readiness().is_readable(), "a short read is proof now");
     }
 
     #[test]
@@ -529,7 +345,7 @@ mod tests {
         io.begin(Readiness::READABLE, Interest::READABLE);
         writer.write_all(b"short").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 5);
-        assert!(io.kind == Kind::Unknown && io.readiness.is_readable());
+        assert!(io.state.kind == Kind::Unknown && io.readiness().is_readable());
         assert_eq!(io.kind(), Kind::Pipe, "a direct question is answered");
     }
 

@@ -38,7 +38,7 @@ pub enum Kind {
 
 impl Kind {
     /// Returns `true` if a short read or write by the bare system call proves that the kernel's
-    /// buffer is exhausted: see io.rs.
+    /// buffer is exhausted: see io_state.rs.
     pub(crate) const fn short_io_means_drained(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
     }

@@ -11,6 +11,7 @@
 pub(crate) mod backoff;
 pub(crate) mod handler;
 pub(crate) mod io;
+pub(crate) mod io_state;
 pub(crate) mod kind;
 pub(crate) mod list;
 pub(crate) mod readiness;

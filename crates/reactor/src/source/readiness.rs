@@ -369,7 +369,7 @@ impl Interest {
     }
 
     /// Returns the directions that the kernel watches for this interest. A reader must also learn
-    /// of urgent data, at whose mark a read stops short (see io.rs).
+    /// of urgent data, at whose mark a read stops short (see io_state.rs).
     #[inline]
     pub(crate) const fn watched(self) -> Self {
         if self.contains(Self::READABLE) {

@@ -53,6 +53,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         input: &mut [u8],
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next> {
+        if T::LAYERED {
+            return self.on_event_layered(input, cx);
+        }
         if !self.state.is_steady() || cx.readiness().is_timeout() {
             return self.on_event_slow(input, cx);
         }
@@ -68,7 +71,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// read.
     #[cold]
     #[inline(never)]
-    fn on_event_slow(mut self, input: &mut [u8], cx: &mut Context<'_, S>) -> io::Result<Next> {
+    pub(super) fn on_event_slow(
+        mut self,
+        input: &mut [u8],
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next> {
         self.before_reading(cx)?;
         self.read_on(0, input, cx)
     }
@@ -134,6 +141,18 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.update_registration(cx)
     }
 
+    /// Returns a dispatch of the same connection that can be given away.
+    pub(super) fn reborrow(&mut self) -> Dispatch<'_, S, T, H> {
+        Dispatch {
+            io: self.io,
+            state: self.state,
+            buffer: self.buffer,
+            handler: self.handler.as_deref_mut(),
+            key: self.key,
+            from_outside: self.from_outside,
+        }
+    }
+
     #[inline]
     pub(super) fn connection(&mut self) -> Connection<'_, S> {
         let Self {
@@ -154,7 +173,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     }
 
     /// Does the pending work that comes before reading.
-    fn before_reading(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+    pub(super) fn before_reading(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.open_if_new(cx)?;
         if self.state.is_unread(cx.readiness()) {
             return Err(ErrorKind::BrokenPipe.into());
@@ -163,6 +182,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.check_timeouts(cx)?;
         }
         self.state.flags.remove(Flags::FLUSH_DEFERRED);
+        if self.is_handshaking() {
+            return Ok(());
+        }
         if self.state.wants_to_write() && self.connection().flush_queue() {
             self.notify(&Callback::Drain, cx)?;
         }
@@ -177,7 +199,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if let Some(times) = &mut self.state.times {
             times.set_now(cx.now(), cx.registry.turn_number());
         }
-        if self.state.phase() == Phase::Opening {
+        if self.is_handshaking() {
+            self.advance_handshake(cx)?;
+        }
+        if self.state.phase() == Phase::Opening && !self.is_handshaking() {
             self.state.set_phase(Phase::Open);
             self.notify(&Callback::Open, cx)?;
         }
@@ -204,6 +229,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                 // With a short deadline the handler was not notified of the graceful close yet.
                 self.start_graceful_close(cx)?;
                 self.state.end(CloseReason::TimedOut(Timeout::Close));
+            }
+            Some(Timeout::Handshake) => {
+                self.state.end(CloseReason::TimedOut(Timeout::Handshake));
             }
             Some(timeout) => {
                 self.notify(&Callback::Timeout(timeout), cx)?;
@@ -293,7 +321,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         {
             return self.send_buffer();
         }
-        match T::write(self.io, &[IoSlice::new(self.buffer.bytes())]) {
+        let (stream, io) = self.io.parts_mut();
+        match stream.try_write(io, &[IoSlice::new(self.buffer.bytes())]) {
             Ok(sent) if sent == self.buffer.bytes().len() => {
                 self.buffer.clear();
                 self.state.count_written(sent);

@@ -39,8 +39,10 @@ use super::times::Timeout;
 /// ```
 #[doc(alias("ReadCallback", "bufferevent_setcb", "uv_read_cb"))]
 pub trait ConnectionHandler<S>: Any {
-    /// Called when the connection is open, before all other callbacks. If the connection ends
-    /// before it is open, only [`on_close`](Self::on_close) is called. Does nothing by default.
+    /// Called when the connection is open, before all other callbacks. A connection on a
+    /// [layered stream](crate::Stream#layered-streams) is open when the handshake is complete. If
+    /// the connection ends before it is open, only [`on_close`](Self::on_close) is called. Does
+    /// nothing by default.
     ///
     /// # Errors
     /// Any error except `WouldBlock` and `Interrupted` ends the connection.

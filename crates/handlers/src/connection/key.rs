@@ -50,7 +50,8 @@ impl<S> ConnectionKey<S> {
     /// Calls `access` with the connection, and returns its result. Use it in the callback of
     /// another connection or of a timer, to write to this connection, to pause it or to close it.
     /// If the handler's [`on_open`](ConnectionHandler::on_open) was not called yet, it is called
-    /// before `access`.
+    /// before `access`. During the handshake of a [layered stream](crate::Stream#layered-streams),
+    /// `access` is called without it, and its writes are sent after the handshake.
     ///
     /// The writes of `access` are sent with the [deferred callbacks](reactor::Registry::defer) of
     /// the turn. All writes of a turn to this connection are usually sent by one system call. If

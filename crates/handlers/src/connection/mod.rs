@@ -56,6 +56,7 @@ mod dispatch;
 mod handler;
 mod key;
 mod later;
+mod layer;
 mod of_listener;
 #[cfg(feature = "framing")]
 mod on_frames;

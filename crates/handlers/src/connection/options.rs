@@ -57,6 +57,7 @@ pub(super) struct Settings {
     pub(super) read_timeout: Option<Duration>,
     pub(super) write_timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
+    pub(super) handshake_timeout: Option<Duration>,
     pub(super) local_addr: Option<SocketAddr>,
     pub(super) read_rate: Option<RateLimit>,
     pub(super) write_rate: Option<RateLimit>,
@@ -82,6 +83,7 @@ impl Default for Settings {
             read_timeout: None,
             write_timeout: None,
             connect_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Some(Duration::from_secs(10)),
             local_addr: None,
             read_rate: None,
             write_rate: None,
@@ -218,6 +220,17 @@ impl ConnectionOptions {
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
+    }
+
+    /// Sets the time limit for the handshake of a
+    /// [layered stream](crate::Stream#layered-streams), such as TLS. The time runs from the turn in
+    /// which the connection is opened. If the handshake is not complete in time, the connection
+    /// ends with [`Timeout::Handshake`](crate::Timeout::Handshake). During the handshake no other
+    /// timeout runs, except the deadline of a close. A bare stream has no handshake. With `None`
+    /// the time is not limited. Default: 10 s.
+    #[must_use]
+    pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with(|settings| settings.handshake_timeout = timeout.into())
     }
 
     /// Sets the local address that the sockets of

@@ -49,13 +49,15 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         delivers: bool,
         cx: &mut Context<'_, S>,
     ) -> io::Result<Option<usize>> {
-        match T::read(self.io, input) {
+        let (stream, io) = self.io.parts_mut();
+        match stream.try_read(io, input) {
             Ok(bytes) if bytes > 0 => {
                 self.state.count_read(bytes, cx);
                 if delivers {
                     self.deliver(&input[..bytes], cx)?;
                 }
-                Ok(self.io.readiness().is_readable().then_some(bytes))
+                let may_go_on = self.io.readiness().is_readable() || self.has_buffered_input();
+                Ok(may_go_on.then_some(bytes))
             }
             nothing => self.after_empty_read(nothing, cx),
         }

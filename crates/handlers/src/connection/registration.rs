@@ -16,6 +16,7 @@ use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
 use super::key::{ConnectionKey, Request};
 use super::later::run_later;
+use super::layer::end_layer;
 use super::options::ConnectionOptions;
 use super::reason::CloseReason;
 use super::state::{Flags, Phase, State};
@@ -49,7 +50,11 @@ impl<H> Registration<H> {
         let state =
             State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
         Self {
-            state,
+            state: if T::LAYERED {
+                state.handshaking()
+            } else {
+                state
+            },
             role: Role::Handler(handler),
         }
     }
@@ -264,6 +269,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
     }
 
     fn closing(&mut self, io: &mut Io<T>) {
+        if T::LAYERED {
+            end_layer(io, &mut self.state);
+        }
         if self.state.would_truncate() {
             reset_on_close(io.as_fd());
         }

@@ -34,6 +34,11 @@ pub enum Timeout {
     /// [`Connection::close_gracefully`](crate::Connection::close_gracefully) has passed. The
     /// connection ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Close,
+    /// The handshake of a [layered stream](crate::Stream#layered-streams), such as TLS, was not
+    /// complete in time: see
+    /// [`ConnectionOptions::handshake_timeout`](crate::ConnectionOptions::handshake_timeout). The
+    /// connection ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
+    Handshake,
     /// No address has answered in time: see
     /// [`ConnectionOptions::connect_timeout`](crate::ConnectionOptions::connect_timeout). The
     /// connect ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
@@ -47,6 +52,7 @@ impl fmt::Display for Timeout {
             Self::Read => "read timeout",
             Self::Write => "write timeout",
             Self::Close => "close deadline",
+            Self::Handshake => "handshake timeout",
             Self::Connect => "connect timeout",
         })
     }
@@ -74,6 +80,9 @@ pub(super) struct Times {
     /// The time within which the connection must be closed. It runs from the next `set_now`.
     close_within: Option<Duration>,
     close_by: Option<Instant>,
+    /// The time within which the handshake must be complete. It runs from the next `set_now`.
+    handshake_within: Option<Duration>,
+    handshake_by: Option<Instant>,
     /// The connection is closed once the peer has taken no byte for this long.
     close_stall_timeout: Option<Duration>,
     read_limits: Vec<RateLimit>,
@@ -88,6 +97,8 @@ pub(super) struct Times {
 pub(super) struct Waits {
     pub(super) to_read: bool,
     pub(super) to_write: bool,
+    /// The handshake is not complete: only its timeout and the deadline of a close count.
+    pub(super) handshaking: bool,
     /// The connection is closing: only the deadline of the close counts.
     pub(super) closing: bool,
 }
@@ -145,6 +156,20 @@ impl Times {
                 .chain(now.checked_add(within))
                 .min();
         }
+        if let Some(within) = self.handshake_within.take() {
+            self.handshake_by = now.checked_add(within);
+        }
+    }
+
+    /// Sets a deadline for the handshake.
+    pub(super) const fn handshake_within(&mut self, timeout: Duration) {
+        self.handshake_within = Some(timeout);
+    }
+
+    /// Removes the deadline of the handshake. The timeouts of an open connection run from now.
+    pub(super) const fn end_handshake(&mut self) {
+        (self.handshake_within, self.handshake_by) = (None, None);
+        (self.last_byte, self.last_read, self.last_written) = (self.now, self.now, self.now);
     }
 
     /// Sets a deadline for the close of the connection. The earliest of several deadlines holds.
@@ -165,14 +190,19 @@ impl Times {
         self.last_written = None;
     }
 
-    /// Returns `true` if there is a deadline for the close of the connection.
-    pub(super) const fn has_to_close(&self) -> bool {
-        self.close_within.is_some() || self.close_by.is_some() || self.close_stall_timeout.is_some()
+    /// Returns `true` if there is a deadline for the close of the connection, or for its handshake.
+    pub(super) const fn has_deadline(&self) -> bool {
+        self.close_within.is_some()
+            || self.close_by.is_some()
+            || self.close_stall_timeout.is_some()
+            || self.handshake_within.is_some()
+            || self.handshake_by.is_some()
     }
 
-    /// Takes over the deadlines for the close of the connection.
-    pub(super) const fn take_over_close(&mut self, other: &Self) {
+    /// Takes over the deadlines for the close of the connection, and for its handshake.
+    pub(super) const fn take_over_deadlines(&mut self, other: &Self) {
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
+        (self.handshake_within, self.handshake_by) = (other.handshake_within, other.handshake_by);
         self.close_stall_timeout = other.close_stall_timeout;
     }
 
@@ -203,6 +233,11 @@ impl Times {
             (self.last_written, self.last_byte, self.written_in) = (self.now, self.now, self.turn);
             deduct(&self.write_limits, bytes, self.now);
         }
+    }
+
+    /// Counts that the peer has taken bytes that were counted as written before.
+    pub(super) const fn count_flushed(&mut self) {
+        (self.last_written, self.last_byte, self.written_in) = (self.now, self.now, self.turn);
     }
 
     /// Returns how many bytes can be read now. If it returns 0, reading is held back until the rate
@@ -244,15 +279,18 @@ impl Times {
     }
 
     /// Returns the timeouts that are running, each with the time at which it expires.
-    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 5] {
+    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 6] {
         let after = |timeout, runs: bool, since: Option<Instant>, length: Option<Duration>| {
             let (since, length) = (since.filter(|_| runs)?, length?);
             Some((timeout, since.checked_add(length)?))
         };
         // A closing connection has no timeout but the deadlines of its close.
-        let open = !waits.closing;
+        let open = !waits.closing && !waits.handshaking;
         [
             self.close_by.map(|by| (Timeout::Close, by)),
+            self.handshake_by
+                .filter(|_| waits.handshaking)
+                .map(|by| (Timeout::Handshake, by)),
             after(
                 Timeout::Close,
                 !self.holds_writing(),

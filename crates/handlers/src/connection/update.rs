@@ -15,7 +15,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Updates the registration with the events to wait for, or ends it.
     #[inline]
     pub(super) fn update_registration(self, cx: &mut Context<'_, S>) -> io::Result<Next> {
-        if self.state.is_steady() {
+        if T::LAYERED {
+            self.update_layered(cx)
+        } else if self.state.is_steady() {
             Ok(Next::Keep)
         } else {
             self.update_registration_slow(cx)
@@ -24,7 +26,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     #[cold]
     #[inline(never)]
-    fn update_registration_slow(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+    pub(super) fn update_registration_slow(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
         self.start_graceful_close(cx)?;
         if self.is_graceful_close_due() {
             self.connection().begin_closing();
@@ -41,7 +43,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         // If the handler was paused or its queue was full, unconsumed bytes are delivered later
         // without waiting for an event. A new handler is called without an event too: the source
         // may never be ready again.
-        if self.state.must_redeliver() || self.state.phase() == Phase::Opening {
+        let opens = self.state.phase() == Phase::Opening && !self.is_handshaking();
+        if self.state.must_redeliver() || opens {
             run_later::<S, T, H>(cx.registry, self.key.key());
         }
         self.update_interest(cx)?;
@@ -61,7 +64,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     }
 
     fn update_interest(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
-        let wanted = self.state.wanted_interest();
+        let wanted = if T::LAYERED {
+            self.interest_of_layer()
+        } else {
+            self.state.wanted_interest()
+        };
         if wanted != self.state.interest() {
             cx.registry.set_interest(self.key.key(), wanted)?;
             self.state.set_interest(wanted);

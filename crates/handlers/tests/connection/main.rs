@@ -11,6 +11,7 @@ mod failures;
 mod finishing;
 mod frames;
 mod keys;
+mod layered;
 mod pauses;
 mod rates;
 mod reading;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout,
 };
-use reactor::{Context, Io, ManualClock, Reactor};
+use reactor::{Context, IoState, ManualClock, Reactor};
 use support::{PATIENCE, Result, ms, tcp_pair};
 
 /// One wait for bytes on their way between two sockets.
@@ -498,11 +499,11 @@ impl Write for Recorded {
 }
 
 impl Stream for Recorded {
-    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
-        Read::read(io, buf)
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        io.read(self, buf)
     }
 
-    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        io.write_vectored(bufs)
+    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        io.write_vectored(self, bufs)
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use handlers::{Connection, ConnectionOptions, Shutdown, Stream};
-use reactor::{Interest, Io};
+use reactor::IoState;
 
 use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
 
@@ -175,18 +175,18 @@ impl AsFd for Whole {
 }
 
 impl Stream for Whole {
-    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
-        io.try_io(Interest::READABLE, |whole| whole.stream.read(buf))
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(io, buf)
     }
 
-    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        io.try_io(Interest::WRITABLE, |whole| match bufs.first() {
-            Some(bytes) if whole.capitals => whole.stream.write(&bytes.to_ascii_uppercase()),
-            _ => whole.stream.write_vectored(bufs),
-        })
+    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match bufs.first() {
+            Some(bytes) if self.capitals => io.write(&mut self.stream, &bytes.to_ascii_uppercase()),
+            _ => self.stream.try_write(io, bufs),
+        }
     }
 
-    fn shutdown(_io: &mut Io<Self>) -> io::Result<Shutdown> {
+    fn try_shutdown(&mut self, _io: &mut IoState) -> io::Result<Shutdown> {
         Ok(Shutdown::Unsupported)
     }
 }

@@ -6,7 +6,7 @@
 mod descriptors;
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError,
     ListenOptions, Refusal, Shutdown, Stream, WorkerPool, errno, files,
 };
-use reactor::{CallError, Context, Error, Interest, Io, LoopGone, Next, Reactor};
+use reactor::{CallError, Context, Error, Interest, IoState, LoopGone, Next, Reactor};
 use rustix::io::Errno;
 use support::Result;
 
@@ -200,16 +200,16 @@ impl AsFd for Broken {
 }
 
 impl Stream for Broken {
-    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
-        io.try_io(Interest::READABLE, |stream| stream.inner.read(buf))
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.try_read(io, buf)
     }
 
-    fn write(io: &mut Io<Self>, _bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err((io.get_ref().error)())
+    fn try_write(&mut self, _io: &mut IoState, _bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err((self.error)())
     }
 
-    fn shutdown(io: &mut Io<Self>) -> io::Result<Shutdown> {
-        Err((io.get_ref().error)())
+    fn try_shutdown(&mut self, _io: &mut IoState) -> io::Result<Shutdown> {
+        Err((self.error)())
     }
 }
 

@@ -29,7 +29,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.state.fail_writing(error);
         }
         if self.state.writing() != Writing::Failed
-            || matches!(self.state.phase(), Phase::Opening | Phase::Over)
+            || self.state.phase() == Phase::Over
+            || self.state.phase() == Phase::Opening && !self.is_handshaking()
         {
             return Ok(());
         }
@@ -53,7 +54,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// reading, so it is notified. If only an end of stream is left to read, that is delivered now.
     /// If the call comes from outside, all this is deferred.
     fn handle_failure_while_paused(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
-        let is_drained = self.state.unconsumed.is_empty() && !T::has_unread(self.io);
+        let is_drained = self.state.unconsumed.is_empty()
+            && !self.has_buffered_input()
+            && !self.io.get_ref().has_unread();
         if self.state.flags.has(Flags::FAILURE_NOTIFIED) && !is_drained {
             return Ok(());
         }
@@ -97,8 +100,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// `None`: reading finds the end.
     fn error_while_not_reading(&self) -> Option<io::Error> {
         let ready = self.io.readiness();
-        let may_have_failed =
-            self.state.is_not_reading() && self.state.writing() != Writing::Failed;
+        let may_have_failed = (self.state.is_not_reading() || self.is_handshaking())
+            && self.state.writing() != Writing::Failed;
         if !may_have_failed || !ready.is_error() && !ready.is_write_closed() {
             return None;
         }

@@ -7,12 +7,14 @@
 mod failure;
 mod graceful;
 
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::reason::CloseReason;
 use super::state::{Flags, Pending, Phase, Writing};
 use super::stream::Shutdown;
+use crate::error::is_nothing_done;
 use crate::sockets::reset_on_close;
 
 impl<S> Connection<'_, S> {
@@ -282,9 +284,27 @@ impl<S> Connection<'_, S> {
         }
     }
 
+    /// Ends our direction of the stream.
+    fn end_stream(&mut self) -> io::Result<Shutdown> {
+        if self.state.flags.has(Flags::HANDSHAKING) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        // If the read side has ended too, closing a bare socket has the same effect, and it is
+        // closed anyway. A layered stream has an end of its own to send.
+        if self.state.flags.has(Flags::READ_ENDED) && !self.state.flags.has(Flags::LAYERED) {
+            Ok(Shutdown::Done)
+        } else {
+            self.stream.shutdown()
+        }
+    }
+
     /// Takes the steps of a close that are possible now.
     pub(super) fn advance_close(&mut self) {
-        if self.state.is_queued() {
+        if self
+            .state
+            .flags
+            .has(Flags::QUEUED.union(Flags::HOLDS_OUTPUT))
+        {
             return;
         }
         // A stream that was cut ends by a reset, and not by an end of stream.
@@ -292,19 +312,18 @@ impl<S> Connection<'_, S> {
             return self.abort_when_sent();
         }
         if self.state.writing() == Writing::Ending && self.state.phase() != Phase::Connecting {
-            self.state.set_writing(Writing::Ended);
-            // If the read side has ended too, closing the socket has the same effect, and it is
-            // closed anyway.
-            let ended = if self.state.flags.has(Flags::READ_ENDED) {
-                Ok(Shutdown::Done)
-            } else {
-                self.stream.shutdown()
-            };
-            match ended {
-                Ok(Shutdown::Done) => {}
-                Ok(Shutdown::Unsupported) => self.state.end(CloseReason::Finished),
+            match self.end_stream() {
+                Ok(Shutdown::Done) => self.state.set_writing(Writing::Ended),
+                Ok(Shutdown::Unsupported) => {
+                    self.state.set_writing(Writing::Ended);
+                    self.state.end(CloseReason::Finished);
+                }
+                Err(error) if self.state.flags.has(Flags::LAYERED) && is_nothing_done(&error) => {
+                    return self.state.flags.insert(Flags::AWAITS_SHUTDOWN);
+                }
                 Err(error) => return self.fail_writing("shutdown", error),
             }
+            self.state.flags.remove(Flags::AWAITS_SHUTDOWN);
         }
         if self.state.phase() == Phase::Flushing {
             self.state.set_phase(Phase::Lingering);

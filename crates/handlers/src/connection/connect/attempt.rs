@@ -63,7 +63,7 @@ impl<H> Attempt<H> {
                 other => other.map(|_| None),
             },
             // The connection was made and then reset. The bytes of the peer can still be read.
-            Ok(Some(failed)) if Stream::has_unread(io) => {
+            Ok(Some(failed)) if io.get_ref().has_unread() => {
                 Ok(Some(named_on(io.as_fd(), "SO_ERROR", failed)))
             }
             Ok(Some(failed)) | Err(failed) => Err(failed),

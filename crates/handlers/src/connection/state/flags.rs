@@ -32,6 +32,10 @@ impl Flags {
     /// rate limit this flag is set after every call. Bytes that come and go do not set it: see
     /// `times.rs`.
     pub(in crate::connection) const NEEDS_UPDATE: Self = Self(1 << 9);
+    /// The handshake of a layered stream is not complete.
+    pub(in crate::connection) const HANDSHAKING: Self = Self(1 << 10);
+    /// A layered stream holds output that the kernel has not taken.
+    pub(in crate::connection) const HOLDS_OUTPUT: Self = Self(1 << 11);
 
     /// The connection cannot be read, so only an error shows that its peer is gone.
     pub(super) const WRITE_ONLY: Self = Self(1 << 16);
@@ -61,6 +65,10 @@ impl Flags {
     /// The listener has accepted only the other side of this relay. When it stops, it sets a
     /// deadline here, and closes nothing.
     pub(in crate::connection) const OTHER_SIDE: Self = Self(1 << 27);
+    /// The stream is [layered](crate::Stream#layered-streams).
+    pub(in crate::connection) const LAYERED: Self = Self(1 << 28);
+    /// The end of a layered stream is not sent completely.
+    pub(in crate::connection) const AWAITS_SHUTDOWN: Self = Self(1 << 29);
 
     /// The flags of a connection that needs more work than a read, a callback and a write.
     pub(super) const UNSTEADY: Self = Self::NOT_OPEN
@@ -72,7 +80,9 @@ impl Flags {
         .union(Self::QUEUE_FULL)
         .union(Self::READ_ENDED)
         .union(Self::REDELIVER)
-        .union(Self::NEEDS_UPDATE);
+        .union(Self::NEEDS_UPDATE)
+        .union(Self::HANDSHAKING)
+        .union(Self::HOLDS_OUTPUT);
 
     /// Returns the flags of both sets.
     pub(in crate::connection) const fn union(self, other: Self) -> Self {

@@ -23,7 +23,8 @@ impl State {
 
     pub(in crate::connection) const fn wants_to_read(&self) -> bool {
         let discards = matches!(self.phase, Phase::Flushing | Phase::Lingering);
-        !self.flags.has(Flags::READ_ENDED) && (self.delivers() || discards)
+        !self.flags.has(Flags::READ_ENDED.union(Flags::HANDSHAKING))
+            && (self.delivers() || discards)
     }
 
     /// Returns `true` if the connection is open and reads nothing at the moment. Then only an error
@@ -74,7 +75,9 @@ impl State {
             _ => self.flags.has(
                 Flags::QUEUED
                     .union(Flags::QUEUE_FULL)
-                    .union(Flags::AWAITS_SENT),
+                    .union(Flags::AWAITS_SENT)
+                    .union(Flags::HOLDS_OUTPUT)
+                    .union(Flags::AWAITS_SHUTDOWN),
             ),
         }
     }
@@ -99,7 +102,8 @@ impl State {
     pub(in crate::connection) const fn waits(&self) -> Waits {
         Waits {
             to_read: self.wants_to_read(),
-            to_write: self.is_queued(),
+            to_write: self.flags.has(Flags::QUEUED.union(Flags::HOLDS_OUTPUT)),
+            handshaking: self.flags.has(Flags::HANDSHAKING),
             closing: !matches!(self.phase, Phase::Opening | Phase::Open),
         }
     }

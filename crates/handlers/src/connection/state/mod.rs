@@ -183,14 +183,14 @@ impl State {
 
     /// Replaces the options of the connection.
     pub(super) fn set_options(&mut self, options: &ConnectionOptions) {
-        let before = self.times.take().filter(|times| times.has_to_close());
+        let before = self.times.take().filter(|times| times.has_deadline());
         self.settings = options.0.clone();
         self.times = Times::of(&options.0);
         self.flags.insert(Flags::NEEDS_UPDATE);
         if let Some(before) = before {
             self.times
                 .get_or_insert_with(Box::default)
-                .take_over_close(&before);
+                .take_over_deadlines(&before);
         }
     }
 
@@ -207,6 +207,46 @@ impl State {
         self.counters.written += bytes as u64;
         if let Some(times) = &mut self.times {
             times.count_written(bytes);
+        }
+    }
+
+    /// Makes this the state of a layered stream, whose handshake comes first.
+    pub(super) fn handshaking(mut self) -> Self {
+        self.flags.insert(Flags::LAYERED.union(Flags::HANDSHAKING));
+        if let Some(timeout) = self.settings.handshake_timeout {
+            self.times
+                .get_or_insert_with(Box::default)
+                .handshake_within(timeout);
+        }
+        self
+    }
+
+    /// Ends the handshake. Drops the times if only the handshake has needed them.
+    pub(super) fn end_handshake(&mut self) {
+        self.flags.remove(Flags::HANDSHAKING);
+        self.flags.insert(Flags::NEEDS_UPDATE);
+        if let Some(times) = &mut self.times {
+            times.end_handshake();
+        }
+        self.times
+            .take_if(|times| !self.settings.watch_time() && !times.has_deadline());
+    }
+
+    /// Records whether a layered stream holds output. The wait for the peer to take it starts with
+    /// the first byte.
+    pub(super) fn set_holds_output(&mut self, holds: bool) {
+        let starts = holds && !self.flags.has(Flags::HOLDS_OUTPUT.union(Flags::QUEUED));
+        self.flags.set(Flags::HOLDS_OUTPUT, holds);
+        if let Some(times) = self.times.as_mut().filter(|_| starts) {
+            times.begin_writing();
+            self.flags.insert(Flags::NEEDS_UPDATE);
+        }
+    }
+
+    /// Records that the peer has taken bytes that a layered stream held.
+    pub(super) fn count_flushed(&mut self) {
+        if let Some(times) = &mut self.times {
+            times.count_flushed();
         }
     }
 
@@ -260,6 +300,8 @@ impl State {
         }
         self.set_writing(Writing::Failed);
         self.failure.get_or_insert(error);
+        self.flags
+            .remove(Flags::HOLDS_OUTPUT.union(Flags::AWAITS_SHUTDOWN));
         self.remove_queue();
     }
 
@@ -324,7 +366,10 @@ impl State {
         }
     }
 
-    const TRUNCATES: Flags = Flags::QUEUED.union(Flags::CUT).union(Flags::IN_CALLBACK);
+    const TRUNCATES: Flags = Flags::QUEUED
+        .union(Flags::CUT)
+        .union(Flags::IN_CALLBACK)
+        .union(Flags::HOLDS_OUTPUT);
 
     /// Ends the connection. The first reason is kept.
     #[cold]

@@ -253,7 +253,7 @@ impl<S> Connection<'_, S> {
 
     /// Returns the number of written bytes that the socket has not taken yet.
     pub fn queued(&self) -> usize {
-        self.state.queued() + self.buffer.len()
+        self.state.queued() + self.held_output() + self.buffer.len()
     }
 
     /// Returns the result of a write on a socket that has failed, or `None` if the socket has not
@@ -310,6 +310,8 @@ impl<S> Connection<'_, S> {
             .times
             .as_ref()
             .is_some_and(|times| times.limits_writing());
-        !limited && self.state.phase() != Phase::Connecting
+        !limited
+            && self.state.phase() != Phase::Connecting
+            && !self.state.flags.has(Flags::HANDSHAKING)
     }
 }

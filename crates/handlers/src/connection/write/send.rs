@@ -44,7 +44,7 @@ impl<S> Connection<'_, S> {
     }
 
     #[cold]
-    fn write_failed(&mut self, failed: io::Result<usize>) {
+    pub(in crate::connection) fn write_failed(&mut self, failed: io::Result<usize>) {
         let error = failed.err().unwrap_or_else(|| ErrorKind::WriteZero.into());
         self.fail_writing("write", error);
     }
@@ -78,7 +78,7 @@ impl<S> Connection<'_, S> {
     pub(in crate::connection) fn flush_queue(&mut self) -> bool {
         self.send_queued();
         let drained = self.state.flags.has(Flags::QUEUE_FULL)
-            && self.state.queued() <= self.state.settings.low_watermark;
+            && self.state.queued() + self.held_output() <= self.state.settings.low_watermark;
         if drained {
             self.state.flags.remove(Flags::QUEUE_FULL);
             self.state.begin_reading();
@@ -88,6 +88,9 @@ impl<S> Connection<'_, S> {
 
     /// Sends the queue, as much as one turn allows.
     pub(in crate::connection) fn send_queued(&mut self) {
+        if !self.flush_layer() {
+            return;
+        }
         let mut budget = self.state.settings.max_bytes_per_turn;
         while budget > 0 && self.state.is_queued() {
             let allowed = self.state.write_allowance(budget);

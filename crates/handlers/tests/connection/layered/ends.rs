@@ -1,0 +1,252 @@
+//! The end of a layered stream: it may take several steps, and comes also after that of the peer.
+
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use handlers::{Connection, ConnectionOptions, Relay};
+use support::{Result, ms, tcp_pair};
+
+use super::Pair;
+use super::toy::{END, HELLO, Peer, Toy, record, records};
+use crate::{Bench, Event, default, pattern, probe, secs, sink};
+
+#[test]
+fn the_end_of_the_peer_is_answered_by_an_end() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.send(&record(END, b""));
+    assert_eq!(pair.read()?.0, "E.");
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    assert_eq!(pair.calls.shutdowns.get(), 1);
+    Ok(())
+}
+
+#[test]
+fn an_end_that_the_socket_does_not_take_is_asked_for_again() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    let bytes = pattern(1 << 20);
+    let written = bytes.clone();
+    pair.bench.with(pair.key, move |connection| {
+        let _ = connection.write(&written).unwrap();
+        connection.shutdown();
+    });
+    pair.expect_rest();
+    let (mut kinds, mut data) = (String::new(), Vec::new());
+    while !kinds.ends_with('.') {
+        let (more, bytes) = pair.read()?;
+        assert!(!more.is_empty(), "nothing more came after {kinds}");
+        kinds += &more;
+        data.extend(bytes);
+    }
+    assert!(kinds.ends_with("E.") && data == bytes, "{kinds}");
+    pair.expect_rest();
+    pair.send(&records(b"still read"));
+    pair.bench.run_until_idle();
+    assert_eq!(pair.bench.world.received, b"still read");
+    pair.send(&record(END, b""));
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+/// The shutdown takes two steps: the own end is sent, then that of the peer is awaited.
+#[test]
+fn a_shutdown_of_several_steps_waits_for_each() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
+        toy.awaits_end = true;
+    })?;
+    pair.bench
+        .with(pair.key, |connection| connection.close_after_flush(secs(5)));
+    assert_eq!(pair.read()?.0, "E", "the socket is open");
+    pair.expect_rest();
+    let asked = pair.calls.shutdowns.get();
+    pair.send(&record(END, b""));
+    assert_eq!(pair.read()?.0, ".");
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    assert!(pair.calls.shutdowns.get() <= asked + 1);
+    Ok(())
+}
+
+#[test]
+fn the_deadline_of_a_close_ends_a_shutdown_that_waits() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
+        toy.awaits_end = true;
+    })?;
+    pair.bench
+        .with(pair.key, |connection| connection.close_after_flush(secs(5)));
+    pair.bench.run_until_idle();
+    pair.bench.advance(ms(4_999));
+    assert!(!pair.bench.world.is_closed());
+    pair.bench.advance(ms(1));
+    assert_eq!(pair.bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}
+
+#[test]
+fn a_close_by_the_handler_sends_the_end() -> Result {
+    let closes = probe(|event, connection, cx| {
+        if let Event::Data(_) = event {
+            let _ = connection.write(b"bye")?;
+            connection.close();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let mut pair = Pair::open(&ConnectionOptions::new(), closes, |_| {})?;
+    pair.send(&records(b"go"));
+    assert_eq!(pair.read()?, ("DE.".to_owned(), b"bye".to_vec()));
+    assert_eq!(pair.bench.until_closed(), "close Closed");
+    Ok(())
+}
+
+#[test]
+fn a_timeout_sends_the_end() -> Result {
+    let options = ConnectionOptions::new().idle_timeout(secs(1));
+    let mut pair = Pair::open(&options, sink(), |_| {})?;
+    pair.bench.advance(secs(1));
+    assert_eq!(pair.bench.until_closed(), "close TimedOut(Idle)");
+    assert_eq!(pair.peer.read()?.0, "E.");
+    Ok(())
+}
+
+type Way = fn(&mut Connection<'_, crate::World>) -> std::io::Result<()>;
+
+/// A stream that is cut must not look whole.
+#[test]
+fn no_end_is_sent_by_an_abort_or_an_error_or_with_a_pending_response() -> Result {
+    let ways: [Way; 4] = [
+        |connection| {
+            connection.abort();
+            Ok(())
+        },
+        |_| Err(ErrorKind::InvalidData.into()),
+        |connection| {
+            connection.begin_response();
+            connection.close();
+            Ok(())
+        },
+        |connection| {
+            connection.abort_after_flush(secs(1));
+            Ok(())
+        },
+    ];
+    for way in ways {
+        let cuts = probe(move |event, connection, cx| {
+            if let Event::Data(_) = event {
+                way(connection)?;
+            }
+            Ok(default(&event, connection, cx))
+        });
+        let mut pair = Pair::open(&ConnectionOptions::new(), cuts, |_| {})?;
+        pair.send(&records(b"go"));
+        pair.bench.until_closed();
+        assert_eq!(pair.calls.shutdowns.get(), 0);
+    }
+    Ok(())
+}
+
+/// Output that is held belongs to the stream, so the stream is not whole without it.
+#[test]
+fn a_close_with_held_output_resets_the_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = tcp_pair()?;
+    far.set_nonblocking(true)?;
+    socket2::SockRef::from(&near).set_send_buffer_size(1)?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        Toy::new(near),
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
+    bench.send(&mut far, &record(HELLO, b""));
+    bench.run_until_idle();
+    while bench.with(key, |connection| {
+        let _ = connection.write(&pattern(4000)).unwrap();
+        let _ = connection.flush();
+        connection.queued() == 0
+    }) {}
+    bench.with(key, |connection| connection.close());
+    assert_eq!(bench.until_closed(), "close Closed");
+    let mut peer = Peer::new(far);
+    let read = (0..1000).find_map(|_| match peer.read() {
+        Ok((kinds, _)) => kinds.ends_with('.').then_some(None),
+        Err(error) => Some(Some(error.kind())),
+    });
+    assert_eq!(read, Some(Some(ErrorKind::ConnectionReset)));
+    Ok(())
+}
+
+#[test]
+fn a_relay_passes_the_bytes_and_the_ends_of_layered_streams_on() -> Result {
+    let mut bench = Bench::new()?;
+    let (left, right) = Relay::pair();
+    let mut peers = Vec::new();
+    for side in [left, right] {
+        let (near, far) = std::os::unix::net::UnixStream::pair()?;
+        far.set_nonblocking(true)?;
+        Connection::open(
+            &mut bench.reactor,
+            Toy::new(near),
+            &ConnectionOptions::new().watermarks(1000, 5000),
+            side,
+        )?;
+        peers.push(Peer::new(far));
+    }
+    let bytes = pattern(200_000);
+    let mut sent = record(HELLO, b"");
+    sent.extend(records(&bytes));
+    sent.extend(record(END, b""));
+    bench.send(&mut peers[1].socket, &record(HELLO, b""));
+    let (mut kinds, mut data) = (String::new(), Vec::new());
+    for piece in sent.chunks(5000) {
+        bench.send(&mut peers[0].socket, piece);
+        bench.run_until_idle();
+        let (more, bytes) = peers[1].read()?;
+        kinds += &more;
+        data.extend(bytes);
+    }
+    while !kinds.ends_with('.') {
+        bench.run_until_idle();
+        let (more, bytes) = peers[1].read()?;
+        assert!(!more.is_empty(), "nothing more came after {kinds}");
+        kinds += &more;
+        data.extend(bytes);
+    }
+    assert!(kinds.starts_with('H') && kinds.ends_with("E."), "{kinds}");
+    assert_eq!(data, bytes);
+    bench.send(&mut peers[1].socket, &record(END, b""));
+    bench.run_until_idle();
+    assert_eq!(peers[0].read()?.0, "HE.");
+    Ok(())
+}
+
+#[test]
+fn a_half_close_of_the_socket_alone_is_a_cut() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.peer.socket.shutdown(Shutdown::Write)?;
+    assert_eq!(pair.bench.until_closed(), "close Failed(UnexpectedEof)");
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_goes_after_our_end_ends_the_connection_as_intended() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench
+        .with(pair.key, |connection| connection.close_after_flush(secs(5)));
+    assert_eq!(pair.read()?.0, "E.");
+    pair.peer.socket.shutdown(Shutdown::Both)?;
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn a_handler_that_never_reads_gets_the_end_of_its_write_side_in_time() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.with(pair.key, |connection| {
+        connection.pause_reading();
+        connection.shutdown();
+    });
+    assert_eq!(pair.read()?.0, "E.");
+    pair.expect_rest();
+    pair.bench.advance(Duration::from_secs(100));
+    assert!(!pair.bench.world.is_closed());
+    Ok(())
+}

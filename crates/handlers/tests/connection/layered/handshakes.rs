@@ -1,0 +1,264 @@
+//! The handshake: before it is complete, nothing is read or written.
+
+use std::io::Write;
+use std::time::Duration;
+
+use handlers::{CloseReason, ConnectionOptions, Timeout};
+use support::{Result, ms};
+
+use super::Pair;
+use super::toy::{DATA, Fault, HELLO, Toy, record, records};
+use crate::{Event, default, pattern, probe, secs, sink};
+
+#[test]
+fn on_open_is_called_once_the_handshake_is_complete() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    assert_eq!(pair.read()?.0, "H");
+    assert!(!pair.bench.world.has("open"));
+    pair.send(&record(HELLO, b""));
+    pair.bench.run_until_idle();
+    assert_eq!(pair.bench.world.log, ["open"]);
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_trickles_takes_one_call_for_each_byte() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    let hello = record(HELLO, &pattern(40));
+    for (count, byte) in hello.iter().enumerate() {
+        assert!(!pair.bench.world.has("open"));
+        assert_eq!(pair.calls.handshakes.get(), 1 + count);
+        pair.send(&[*byte]);
+        pair.bench.run_until_idle();
+    }
+    assert!(pair.bench.world.has("open"));
+    pair.expect_rest();
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_stalls_takes_no_turn_until_its_timeout() -> Result {
+    let options = ConnectionOptions::new()
+        .idle_timeout(secs(1))
+        .read_timeout(secs(1))
+        .write_timeout(secs(1));
+    let mut pair = Pair::new(&options, sink(), |_| {})?;
+    pair.send(&record(HELLO, b"")[..2]);
+    pair.expect_rest();
+    pair.bench.advance(ms(9_999));
+    assert_eq!(pair.bench.world.log, Vec::<String>::new());
+    pair.expect_rest();
+    pair.bench.advance(ms(1));
+    let expected = CloseReason::TimedOut(Timeout::Handshake);
+    assert_eq!(pair.bench.until_closed(), format!("close {expected:?}"));
+    Ok(())
+}
+
+#[test]
+fn the_handshake_timeout_holds_for_0_for_1_and_for_none() -> Result {
+    for timeout in [Duration::ZERO, ms(1)] {
+        let options = ConnectionOptions::new().handshake_timeout(timeout);
+        let mut pair = Pair::new(&options, sink(), |_| {})?;
+        pair.bench.run_until_idle();
+        pair.bench.advance(timeout);
+        assert_eq!(pair.bench.until_closed(), "close TimedOut(Handshake)");
+    }
+    for timeout in [None, Some(Duration::MAX)] {
+        let options = ConnectionOptions::new().handshake_timeout(timeout);
+        let mut pair = Pair::new(&options, sink(), |_| {})?;
+        pair.bench.run_until_idle();
+        pair.bench.advance(secs(100_000));
+        assert!(!pair.bench.world.is_closed());
+    }
+    Ok(())
+}
+
+/// The time of the handshake is not that of the connection.
+#[test]
+fn timeouts_run_from_the_end_of_the_handshake() -> Result {
+    let options = ConnectionOptions::new().idle_timeout(secs(3));
+    let mut pair = Pair::new(&options, sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    pair.bench.advance(secs(9));
+    pair.send(&record(HELLO, b""));
+    pair.bench.run_until_idle();
+    pair.bench.advance(ms(2_999));
+    assert_eq!(pair.bench.world.log, ["open"]);
+    pair.bench.advance(ms(1));
+    assert_eq!(pair.bench.until_closed(), "close TimedOut(Idle)");
+    Ok(())
+}
+
+#[test]
+fn no_timer_is_left_after_a_handshake() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    assert_eq!(pair.bench.reactor.metrics().timers, 0);
+    pair.bench.advance(secs(100));
+    assert_eq!(pair.bench.world.log, ["open"]);
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_fails_ends_the_connection_with_its_error() -> Result {
+    for (bytes, kind) in [
+        (record(DATA, b"early"), "InvalidData"),
+        (record(HELLO, b"cut")[..4].to_vec(), "UnexpectedEof"),
+        (Vec::new(), "UnexpectedEof"),
+    ] {
+        let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+        pair.send(&bytes);
+        pair.peer.socket.shutdown(std::net::Shutdown::Write)?;
+        assert_eq!(pair.bench.until_closed(), format!("close Failed({kind})"));
+        assert!(!pair.bench.world.has("open"));
+    }
+    Ok(())
+}
+
+/// The peer sends its first request together with the last step of the handshake.
+#[test]
+fn bytes_that_arrive_with_the_handshake_are_delivered() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    let mut bytes = record(HELLO, b"");
+    bytes.extend(records(b"at once"));
+    pair.send(&bytes);
+    pair.bench.run_until_idle();
+    assert_eq!(pair.bench.world.log, ["open", "data at once"]);
+    Ok(())
+}
+
+#[test]
+fn writes_through_the_key_wait_for_the_handshake() -> Result {
+    let options = ConnectionOptions::new();
+    let mut pair = Pair::new(&options, sink(), |_| {})?;
+    let (small, large) = (pattern(10), pattern(100_000));
+    for bytes in [small.clone(), large.clone(), small.clone()] {
+        pair.bench.with(pair.key, move |connection| {
+            let _ = connection.write(&bytes).unwrap();
+            let _ = connection.flush();
+        });
+    }
+    assert_eq!(pair.read()?.0, "H", "no data before the handshake");
+    pair.expect_rest();
+    pair.send(&record(HELLO, b""));
+    let expected = [small.clone(), large, small].concat();
+    assert_eq!(pair.read_data(expected.len())?, expected);
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_waits_for_something_else_is_asked_after_an_access() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |toy| {
+        toy.is_held_back = true;
+    })?;
+    pair.send(&record(HELLO, b""));
+    pair.expect_rest();
+    assert_eq!(pair.read()?.0, "", "the stream has said nothing");
+    pair.bench.with(pair.key, |connection| {
+        let toy = connection.stream_mut::<Toy<std::os::unix::net::UnixStream>>();
+        toy.unwrap().is_held_back = false;
+    });
+    pair.bench.with(pair.key, |_| {});
+    assert_eq!(pair.read()?.0, "H");
+    assert!(pair.bench.world.has("open"));
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_goes_while_the_stream_waits_ends_the_connection() -> Result {
+    let mut bench = crate::Bench::new()?;
+    let (near, far) = support::tcp_pair()?;
+    let mut toy = Toy::new(near);
+    toy.is_held_back = true;
+    handlers::Connection::open(&mut bench.reactor, toy, &ConnectionOptions::new(), sink())?;
+    bench.run_until_idle();
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    Ok(())
+}
+
+#[test]
+fn a_close_during_the_handshake_ends_it_at_once() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    pair.bench.with(pair.key, |connection| connection.close());
+    assert_eq!(pair.bench.until_closed(), "close Closed");
+    assert_eq!(pair.peer.read()?.0, "H.", "no end of the stream");
+    assert_eq!(pair.calls.shutdowns.get(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_close_after_flush_completes_the_handshake_and_sends_what_was_written() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.with(pair.key, |connection| {
+        let _ = connection.write(b"bye").unwrap();
+        connection.close_after_flush(secs(5));
+    });
+    assert_eq!(pair.read()?.0, "H");
+    pair.expect_rest();
+    pair.send(&record(HELLO, b""));
+    assert_eq!(pair.read()?, ("DE.".to_owned(), b"bye".to_vec()));
+    pair.peer.socket.shutdown(std::net::Shutdown::Both)?;
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn a_graceful_close_lets_a_handshake_end_and_answers_its_first_request() -> Result {
+    let answer = probe(|event, connection, cx| {
+        if let Event::Data(data) = event {
+            let _ = connection.write(data)?;
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let mut pair = Pair::new(&ConnectionOptions::new(), answer, |_| {})?;
+    pair.bench.run_until_idle();
+    pair.bench
+        .with(pair.key, |connection| connection.close_gracefully(secs(5)));
+    let mut bytes = record(HELLO, b"");
+    bytes.extend(records(b"ping"));
+    pair.send(&bytes);
+    assert_eq!(pair.read()?, ("HDE.".to_owned(), b"ping".to_vec()));
+    pair.peer.socket.write_all(&record(super::toy::END, b""))?;
+    assert_eq!(pair.bench.until_closed(), "close Finished");
+    Ok(())
+}
+
+#[test]
+fn the_deadline_of_a_graceful_close_ends_a_handshake() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    pair.bench
+        .with(pair.key, |connection| connection.close_gracefully(secs(5)));
+    pair.bench.advance(ms(4_999));
+    assert!(!pair.bench.world.is_closed());
+    pair.bench.advance(ms(1));
+    assert_eq!(pair.bench.until_closed(), "close TimedOut(Close)");
+    Ok(())
+}
+
+#[test]
+fn options_that_are_replaced_keep_the_deadline_of_the_handshake() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench.run_until_idle();
+    pair.bench.advance(secs(9));
+    pair.bench.with(pair.key, |connection| {
+        connection.set_options(&ConnectionOptions::new().idle_timeout(secs(60)));
+    });
+    pair.bench.advance(secs(1));
+    assert_eq!(pair.bench.until_closed(), "close TimedOut(Handshake)");
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_ignores_its_input_does_not_spin() -> Result {
+    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |toy| {
+        toy.fault = Some(Fault::Dozes);
+    })?;
+    pair.send(&record(HELLO, b""));
+    pair.expect_rest();
+    Ok(())
+}

@@ -145,7 +145,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 impl<S> Connection<'_, S> {
     /// Returns how many bytes a layered stream holds for the kernel.
     pub(super) fn held_output(&self) -> usize {
-        if self.state.flags.has(Flags::HOLDS_OUTPUT) {
+        if self.state.flags.has(Flags::LAYERED) {
             self.stream.buffered_output()
         } else {
             0

@@ -349,6 +349,22 @@ mod tests {
         assert_eq!(io.kind(), Kind::Pipe, "a direct question is answered");
     }
 
+    #[test]
+    fn a_short_read_of_a_source_in_a_layer_proves_that_it_is_drained() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut io = Io::new(Buffered(reader), false);
+        for (is_urgent, is_readable) in [(false, false), (true, true)] {
+            io.begin(Readiness::READABLE, Interest::READABLE);
+            if is_urgent {
+                io.state.saw_urgent_data();
+            }
+            writer.write_all(b"short").unwrap();
+            let (layer, state) = io.parts_mut();
+            assert_eq!(state.read(&mut layer.0, &mut [0; 64]).unwrap(), 5);
+            assert_eq!(io.readiness().is_readable(), is_readable);
+        }
+    }
+
     struct Buffered(io::PipeReader);
 
     impl Read for Buffered {

@@ -239,7 +239,6 @@ impl State {
         self.flags.set(Flags::HOLDS_OUTPUT, holds);
         if let Some(times) = self.times.as_mut().filter(|_| starts) {
             times.begin_writing();
-            self.flags.insert(Flags::NEEDS_UPDATE);
         }
     }
 

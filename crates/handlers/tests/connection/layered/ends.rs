@@ -67,6 +67,52 @@ fn a_shutdown_of_several_steps_waits_for_each() -> Result {
 }
 
 #[test]
+fn a_shutdown_that_is_blocked_is_asked_again_when_there_is_room() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
+        toy.blocked_shutdowns = 1;
+    })?;
+    pair.bench
+        .with(pair.key, |connection| connection.shutdown());
+    let before = pair.bench.reactor.metrics().calls;
+    assert_eq!(pair.read()?.0, "E.");
+    assert_eq!(pair.calls.shutdowns.get(), 2);
+    pair.expect_rest();
+    assert_eq!(pair.bench.reactor.metrics().calls, before + 1);
+    Ok(())
+}
+
+/// Nothing is left to send on a socket that has failed.
+#[test]
+fn a_reset_while_the_end_is_awaited_does_not_spin() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = tcp_pair()?;
+    far.set_nonblocking(true)?;
+    let mut toy = Toy::new(near);
+    toy.blocked_shutdowns = usize::MAX;
+    let key = Connection::open(&mut bench.reactor, toy, &ConnectionOptions::new(), sink())?;
+    bench.send(&mut far, &record(HELLO, b""));
+    bench.run_until_idle();
+    bench.with(key, |connection| {
+        connection.pause_reading();
+        connection.shutdown();
+    });
+    bench.send(&mut far, &records(b"unread"));
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
+    drop(far);
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.run_until_idle();
+    let before = bench.reactor.metrics().calls;
+    for _ in 0..100 {
+        bench.turn();
+    }
+    assert_eq!(bench.reactor.metrics().calls, before, "it spins");
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.received, b"unread");
+    Ok(())
+}
+
+#[test]
 fn the_deadline_of_a_close_ends_a_shutdown_that_waits() -> Result {
     let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
         toy.awaits_end = true;
@@ -171,6 +217,46 @@ fn a_close_with_held_output_resets_the_connection() -> Result {
         Err(error) => Some(Some(error.kind())),
     });
     assert_eq!(read, Some(Some(ErrorKind::ConnectionReset)));
+    Ok(())
+}
+
+#[test]
+fn an_abort_after_flush_sends_held_output_before_the_reset() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = tcp_pair()?;
+    far.set_nonblocking(true)?;
+    socket2::SockRef::from(&near).set_send_buffer_size(1)?;
+    let key = Connection::open(
+        &mut bench.reactor,
+        Toy::new(near),
+        &ConnectionOptions::new(),
+        sink(),
+    )?;
+    bench.send(&mut far, &record(HELLO, b""));
+    bench.run_until_idle();
+    let mut written = 0;
+    let mut is_held = false;
+    while !is_held {
+        written += 4000;
+        is_held = bench.with(key, |connection| {
+            let _ = connection.write(&pattern(4000)).unwrap();
+            let _ = connection.flush();
+            connection.queued() > 0
+        });
+    }
+    bench.with(key, |connection| connection.abort_after_flush(secs(60)));
+    let mut peer = Peer::new(far);
+    let mut read = 0;
+    while read < written {
+        bench.reactor.turn(&mut bench.world, Some(crate::MOMENT))?;
+        read += peer.read()?.1.len();
+    }
+    assert_eq!(bench.until_closed(), "close Aborted");
+    let reset = (0..1000).find_map(|_| peer.read().err());
+    assert_eq!(
+        reset.map(|error| error.kind()),
+        Some(ErrorKind::ConnectionReset)
+    );
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Input that the stream holds.
 
-use handlers::ConnectionOptions;
-use support::Result;
+use handlers::{Connection, ConnectionOptions};
+use support::{Result, tcp_pair};
 
 use super::Pair;
-use super::toy::{END, Fault, QUESTION, record, records};
-use crate::{Event, default, pattern, probe, sink};
+use super::toy::{END, Fault, HELLO, QUESTION, Toy, record, records};
+use crate::{Bench, Event, default, pattern, probe, sink};
 
 #[test]
 fn bytes_in_the_stream_are_read_without_an_event() -> Result {
@@ -55,6 +55,43 @@ fn a_pause_holds_back_bytes_in_the_stream() -> Result {
             .with(pair.key, |connection| connection.resume_reading());
     }
     pair.expect_rest();
+    Ok(())
+}
+
+/// What has arrived is given, although the kernel holds none of it.
+#[test]
+fn bytes_in_the_stream_outlive_a_reset_during_a_pause() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, mut far) = tcp_pair()?;
+    far.set_nonblocking(true)?;
+    let pauses = probe(|event, connection, cx| {
+        if let Event::Data(_) = event {
+            connection.pause_reading();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let options = ConnectionOptions::new().max_bytes_per_turn(10);
+    let key = Connection::open(&mut bench.reactor, Toy::new(near), &options, pauses)?;
+    bench.send(&mut far, &record(HELLO, b""));
+    bench.send(&mut far, &records(b"0123456789abcdefghij"));
+    bench.until(|world| world.received.len() == 10);
+    socket2::SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO))?;
+    drop(far);
+    bench.until(|world| world.has("failure ConnectionReset"));
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
+    assert_eq!(bench.world.received, b"0123456789abcdefghij");
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_gives_its_input_piece_by_piece_takes_one_turn() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
+        toy.max_read = 100;
+    })?;
+    pair.send(&records(&pattern(4000)));
+    pair.bench.turn();
+    assert_eq!(pair.bench.world.received.len(), 4000);
     Ok(())
 }
 

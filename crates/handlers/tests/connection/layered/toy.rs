@@ -80,6 +80,10 @@ pub(super) struct Toy<T> {
     pub(super) is_held_back: bool,
     /// The shutdown is complete only when the peer has ended too.
     pub(super) awaits_end: bool,
+    /// A read returns no more bytes than this.
+    pub(super) max_read: usize,
+    /// So often the shutdown is blocked, although nothing is in the output.
+    pub(super) blocked_shutdowns: usize,
     pub(super) fault: Option<Fault>,
     /// The socket takes nothing.
     pub(super) stalls: Rc<Cell<bool>>,
@@ -123,6 +127,8 @@ impl<T: Stream> Toy<T> {
             has_peer_ended: false,
             is_held_back: false,
             awaits_end: false,
+            max_read: usize::MAX,
+            blocked_shutdowns: 0,
             fault: None,
             stalls: Rc::default(),
             calls: Rc::default(),
@@ -181,6 +187,10 @@ impl<T: Stream> Stream for Toy<T> {
 
     fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
         count(&self.calls.reads);
+        assert!(
+            matches!(self.stage, Stage::Open | Stage::Ended),
+            "a read outside of the stream"
+        );
         if self.input.is_empty() && !self.has_peer_ended {
             let filled = self.fill(io, |toy| !toy.input.is_empty() || toy.has_peer_ended);
             // The answers to questions. What the socket does not take is held.
@@ -189,7 +199,7 @@ impl<T: Stream> Stream for Toy<T> {
                 _ => filled?,
             }
         }
-        let count = self.input.len().min(buf.len());
+        let count = self.input.len().min(buf.len()).min(self.max_read);
         buf[..count].copy_from_slice(&self.input[..count]);
         self.input.drain(..count);
         Ok(count)
@@ -229,6 +239,10 @@ impl<T: Stream> Stream for Toy<T> {
         self.try_flush(io)?;
         if self.awaits_end && !self.has_peer_ended {
             self.fill(io, |toy| toy.has_peer_ended)?;
+        }
+        if self.blocked_shutdowns > 0 {
+            self.blocked_shutdowns -= 1;
+            return io.try_io(Interest::WRITABLE, || Err(ErrorKind::WouldBlock.into()));
         }
         self.inner.try_shutdown(io)
     }

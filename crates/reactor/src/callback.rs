@@ -7,6 +7,7 @@ use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::panic::Location;
+use std::thread;
 
 use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
@@ -37,6 +38,34 @@ pub(crate) trait Entry<S> {
 
     /// Returns itself for a move out of its types.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+
+    /// Passes a request to the handler, outside of an event. The source has the facts of `ready`,
+    /// and the kernel reports the directions in `armed`. Returns the facts that are left, and the
+    /// panic of the handler, if it has panicked. A queue ignores requests.
+    fn request(
+        &mut self,
+        ready: Readiness,
+        _armed: Interest,
+        _request: &mut dyn Any,
+        _cx: &mut Context<'_, S>,
+    ) -> (Readiness, thread::Result<()>) {
+        (ready, Ok(()))
+    }
+
+    /// Returns `true` if `place` is an `Option` of the type of the source.
+    fn has_source_for(&self, _place: &dyn Any) -> bool {
+        false
+    }
+
+    /// Moves the source into `place`, an `Option` of its type. Returns the task that notifies the
+    /// handler, if the handler is an object. Values of the user are dropped through `disposal`.
+    fn release_source(
+        self: Box<Self>,
+        _place: &mut dyn Any,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
+        self.close(CloseReason::Taken, disposal)
+    }
 
     /// Refuses the values of other threads from now on, if this is a queue: a thread must not wait
     /// for a registration that is about to be dropped.

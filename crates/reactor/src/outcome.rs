@@ -48,6 +48,8 @@ pub enum CloseReason {
     ByHandler,
     /// [`Registry::remove`](crate::Registry::remove) was called with the key of the registration.
     ByKey,
+    /// [`Registry::take_source`](crate::Registry::take_source) has returned the source.
+    Taken,
     /// The handler returned this error.
     Failed(io::Error),
     /// The handler panicked with this message, and its panic policy is
@@ -60,6 +62,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::ByHandler => f.write_str("removed by its handler"),
             Self::ByKey => f.write_str("removed by its key"),
+            Self::Taken => f.write_str("taken"),
             Self::Failed(error) => write!(f, "failed: {error}"),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
         }

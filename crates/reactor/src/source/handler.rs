@@ -8,6 +8,8 @@ use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 use super::io::Io;
 use super::kind::Kind;
@@ -50,11 +52,21 @@ pub trait Handler<S, T> {
     /// [`Error`](crate::Error) of this crate is logged at WARN, whatever its kind.
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
 
+    /// Called when another callback passes a request to this registration, by
+    /// [`Context::request`](crate::Context::request). A handler that does not know the type of
+    /// `request` must leave it unchanged. Does nothing by default.
+    ///
+    /// The [`Context`] has the key of this registration and an empty readiness.
+    fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {
+        let _ = (io, request, cx);
+    }
+
     /// Called just before the source is closed, whatever ends the registration, even when the
     /// reactor is dropped. Use it for a last operation on the source, for example to set a socket
     /// option that controls how the socket closes. Does nothing by default.
     ///
-    /// Not called by [`Registry::take`](crate::Registry::take), which returns the source open.
+    /// Not called by [`Registry::take`](crate::Registry::take) and
+    /// [`Registry::take_source`](crate::Registry::take_source), which return the source open.
     ///
     /// This method has no access to the registry, as a destructor has none. It must not block.
     fn closing(&mut self, io: &mut Io<T>) {
@@ -62,7 +74,8 @@ pub trait Handler<S, T> {
     }
 
     /// Called once after the registration has ended, among the [deferred](crate::Registry::defer)
-    /// callbacks. The source is closed by then. [`Context::key`] returns the key that the
+    /// callbacks. The source is closed by then, or was
+    /// [taken](crate::Registry::take_source). [`Context::key`] returns the key that the
     /// registration had. Does nothing by default.
     ///
     /// Not called if the registration ends because the reactor is dropped. The handler is then only
@@ -79,6 +92,11 @@ pub(crate) trait Respond<S, T>: 'static {
     const TYPE_NAME: fn() -> &'static str;
 
     fn ready(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>) -> io::Result<Next>;
+
+    /// Calls [`Handler::request`] of an object.
+    fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {
+        let _ = (io, request, cx);
+    }
 
     /// Calls [`Handler::closing`] of an object.
     fn closing(&mut self, io: &mut Io<T>) {
@@ -148,6 +166,10 @@ impl<S, T: 'static, H: Handler<S, T> + 'static> Respond<S, T> for Object<T, H> {
         self.handler.ready(io, cx)
     }
 
+    fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {
+        self.handler.request(io, request, cx);
+    }
+
     fn closing(&mut self, io: &mut Io<T>) {
         self.handler.closing(io);
     }
@@ -189,6 +211,23 @@ pub(crate) struct Registered<T, R> {
     pub(crate) respond: R,
 }
 
+impl<T: AsFd, R> Registered<T, R> {
+    /// Calls `access` outside of an event, with the facts of `ready`. Returns the facts that are
+    /// left. A panic of `access` is returned, so that the caller can put the entry back first.
+    pub(crate) fn access<A>(
+        &mut self,
+        ready: Readiness,
+        armed: Interest,
+        access: impl FnOnce(&mut Io<T>, &mut R) -> A,
+    ) -> (Readiness, thread::Result<A>) {
+        self.io.begin(ready, armed);
+        self.io.apply_announcements();
+        let Self { io, respond } = self;
+        let result = catch_unwind(AssertUnwindSafe(|| access(io, respond)));
+        (io.left(), result)
+    }
+}
+
 impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
     fn call(&mut self, armed: Interest, cx: &mut Context<'_, S>) -> Readiness {
         self.io.begin(cx.readiness(), armed);
@@ -218,6 +257,32 @@ impl<S, T: AsFd + 'static, R: Respond<S, T>> Entry<S> for Registered<T, R> {
 
     fn as_any(&mut self) -> &mut dyn Any {
         self
+    }
+
+    fn request(
+        &mut self,
+        ready: Readiness,
+        armed: Interest,
+        request: &mut dyn Any,
+        cx: &mut Context<'_, S>,
+    ) -> (Readiness, thread::Result<()>) {
+        self.access(ready, armed, |io, respond| respond.request(io, request, cx))
+    }
+
+    fn has_source_for(&self, place: &dyn Any) -> bool {
+        place.is::<Option<T>>()
+    }
+
+    fn release_source(
+        self: Box<Self>,
+        place: &mut dyn Any,
+        disposal: &mut Disposal,
+    ) -> Option<Box<dyn Task<S>>> {
+        let Self { io, respond } = *self;
+        if let Some(place) = place.downcast_mut() {
+            *place = Some(io.into_source());
+        }
+        respond.into_closed_notice(CloseReason::Taken, disposal)
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

@@ -12,7 +12,7 @@ use super::io::Io;
 use super::kind::{Kind, TypeFacts};
 use super::readiness::{Interest, Readiness};
 use super::slot::Slot;
-use crate::callback::{Deferred, Entry};
+use crate::callback::{Deferred, Entry, Task};
 use crate::context::Context;
 use crate::error::{AddError, Error};
 use crate::outcome::{CloseReason, Next};
@@ -394,6 +394,22 @@ impl<S> Registry<S> {
         reason: CloseReason,
         own_policy: Option<PanicPolicy>,
     ) {
+        self.close_with(key, entry, own_policy, |entry, disposal| {
+            entry.close(reason, disposal)
+        });
+    }
+
+    /// Ends an entry by `end`, which returns the notification of its handler, and defers that.
+    ///
+    /// # Panics
+    /// As [`close`](Self::close) does.
+    pub(crate) fn close_with(
+        &mut self,
+        key: Key,
+        entry: Box<dyn Entry<S>>,
+        own_policy: Option<PanicPolicy>,
+        end: impl FnOnce(Box<dyn Entry<S>>, &mut Disposal) -> Option<Box<dyn Task<S>>>,
+    ) {
         // Before any destructor of the user runs: one may join a thread that waits for the handler.
         entry.shut();
         self.answer_lost_calls(key);
@@ -402,7 +418,7 @@ impl<S> Registry<S> {
             origin: None,
         };
         let mut disposal = Disposal::default();
-        if let Some(task) = entry.close(reason, &mut disposal) {
+        if let Some(task) = end(entry, &mut disposal) {
             self.deferred.push_back(Deferred {
                 task,
                 origin: None,

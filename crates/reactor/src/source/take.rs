@@ -1,4 +1,5 @@
-//! `Registry::take`: a registration ends, and its source and its handler go back to the user.
+//! `Registry::take` and `Registry::take_source`: a registration ends, and its source goes back to
+//! the user, with its handler or without.
 
 use std::os::fd::AsFd;
 
@@ -87,5 +88,57 @@ impl<S> Registry<S> {
         };
         let Registered::<T, Object<T, H>> { io, respond } = *registered;
         Ok((io.into_source(), respond.into_handler()))
+    }
+
+    /// Ends a registration and returns its source. The source stays open. The type of the handler
+    /// does not matter: its [`Handler::closed`] is called with
+    /// [`CloseReason::Taken`](crate::CloseReason::Taken), among the [deferred](Self::defer)
+    /// callbacks. A closure is dropped.
+    ///
+    /// [`Handler::closing`] is not called. Apart from the handler, all is as after
+    /// [`take`](Self::take).
+    ///
+    /// # Cost
+    /// O(1): one `epoll_ctl`, and one allocation if the handler is an object.
+    ///
+    /// # Errors
+    /// The registration is unchanged if one of these is returned:
+    ///
+    /// - [`Error::StaleKey`] if the registration has ended.
+    /// - [`Error::Running`] if the handler of the registration is running, or is being accessed by
+    ///   [`Context::with_handler`](crate::Context::with_handler) or
+    ///   [`Context::request`](crate::Context::request).
+    /// - [`Error::OtherType`] if the source has another type, or is a notification queue.
+    ///
+    /// ```
+    /// use std::io::PipeReader;
+    /// use reactor::{Interest, Next, Reactor};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let key = reactor.add(reader, Interest::READABLE, |_reader, _cx| Ok(Next::Keep))?;
+    /// let _reader: PipeReader = reactor.take_source(key)?;
+    /// assert!(reactor.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_source<T: AsFd + 'static>(&mut self, key: Key) -> Result<T, Error> {
+        let mut source = None::<T>;
+        let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
+        let entry = slot.entry.as_ref().ok_or(Error::Running(key))?;
+        if !entry.has_source_for(&source) {
+            return Err(Error::OtherType(key));
+        }
+        let own_policy = slot.on_failure.panic_policy();
+        if let Some(entry) = self.forget(key).flatten() {
+            self.close_with(key, entry, own_policy, |entry, disposal| {
+                entry.release_source(&mut source, disposal)
+            });
+        }
+        let Some(source) = source else {
+            unreachable!("it is of that type")
+        };
+        Ok(source)
     }
 }

@@ -1,19 +1,21 @@
-//! `Context::with_handler`: access from a callback to the source and the handler of another
-//! registration.
+//! `Context::with_handler` and `Context::request`: access from a callback to the source and the
+//! handler of another registration, with its types and without.
 //!
 //! The entry is out of its slot during the access, as it is while its handler runs, and the same
 //! rules hold: the closure may use the registry freely, and the readiness that is left goes back
 //! into the slot.
 
+use std::any::Any;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
+use crate::callback::Entry;
 use crate::context::Context;
 use crate::error::Error;
 use crate::slots::Key;
 use crate::source::handler::{Handler, Object, Registered};
 use crate::source::io::Io;
-use crate::source::readiness::Readiness;
+use crate::source::readiness::{Interest, Readiness};
 
 impl<S> Context<'_, S> {
     /// Calls `access` with the source and the handler object of another registration, and returns
@@ -85,41 +87,133 @@ impl<S> Context<'_, S> {
         T: AsFd + 'static,
         H: Handler<S, T> + 'static,
     {
+        let mut lent = self.lend(key, |entry| {
+            entry.as_any().is::<Registered<T, Object<T, H>>>()
+        })?;
+        let (ready, armed) = lent.facts;
+        let registered = lent
+            .entry
+            .as_deref_mut()
+            .and_then(|entry| entry.as_any().downcast_mut::<Registered<T, Object<T, H>>>());
+        let Some(registered) = registered else {
+            unreachable!("it is of that type")
+        };
+        let (left, result) = {
+            let cx = &mut self.for_access(key);
+            registered.access(ready, armed, |io, respond| {
+                access(io, respond.handler_mut(), cx)
+            })
+        };
+        self.take_back(key, lent, left);
+        result.map_err(|panic| resume_unwind(panic))
+    }
+
+    /// Passes `request` to the handler object of another registration, whatever the types of its
+    /// source and its handler are. The handler's [`Handler::request`] is called. Define a type of
+    /// your own for the request: a handler recognises the requests that it serves by their type.
+    /// To return something to the caller, the handler changes the request.
+    ///
+    /// A handler that does not define [`Handler::request`] ignores requests. Closures and
+    /// notification queues ignore them too. If the handler removes its own registration, the
+    /// registration ends when `request` returns. A panic of the handler unwinds through this call,
+    /// as a panic of `access` in [`with_handler`](Self::with_handler) does.
+    ///
+    /// # Cost
+    /// O(1), no system call, no allocation.
+    ///
+    /// # Errors
+    /// The handler is not called if one of these is returned:
+    ///
+    /// - [`Error::StaleKey`] if the registration has ended.
+    /// - [`Error::Running`] if the handler of the registration is running, or is being accessed.
+    ///
+    /// ```
+    /// use std::any::Any;
+    /// use std::io::{self, Write};
+    /// use reactor::{Context, Handler, Interest, Io, Next, Reactor};
+    ///
+    /// /// A request: adds up the calls of handlers.
+    /// struct Calls(u32);
+    ///
+    /// struct Count(u32);
+    ///
+    /// impl<T> Handler<(), T> for Count {
+    ///     fn ready(&mut self, _: &mut Io<T>, _: &mut Context<'_, ()>) -> io::Result<Next> {
+    ///         self.0 += 1;
+    ///         Err(io::ErrorKind::WouldBlock.into())
+    ///     }
+    ///
+    ///     fn request(&mut self, _: &mut Io<T>, request: &mut dyn Any, _: &mut Context<'_, ()>) {
+    ///         if let Some(calls) = request.downcast_mut::<Calls>() {
+    ///             calls.0 += self.0;
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut reactor = Reactor::new()?;
+    /// let (reader, mut writer) = io::pipe()?;
+    /// let key = reactor.add_handler(reader, Interest::READABLE, Count(0))?;
+    /// writer.write_all(b"x")?;
+    /// reactor.defer(move |cx| {
+    ///     let mut calls = Calls(0);
+    ///     cx.request(key, &mut calls).unwrap();
+    ///     assert_eq!(calls.0, 1);
+    /// });
+    /// reactor.turn(&mut (), None)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request(&mut self, key: Key, request: &mut dyn Any) -> Result<(), Error> {
+        let mut lent = self.lend(key, |_| true)?;
+        let (ready, armed) = lent.facts;
+        let Some(entry) = &mut lent.entry else {
+            unreachable!("it was lent")
+        };
+        let (left, result) = entry.request(ready, armed, request, &mut self.for_access(key));
+        self.take_back(key, lent, left);
+        result.map_err(|panic| resume_unwind(panic))
+    }
+
+    /// Moves an entry out of its slot, if it `fits`.
+    fn lend(
+        &mut self,
+        key: Key,
+        fits: impl FnOnce(&mut dyn Entry<S>) -> bool,
+    ) -> Result<Lent<S>, Error> {
         let slot = self
             .registry
             .sources
             .get_mut(key)
             .ok_or(Error::StaleKey(key))?;
-        let (ready, armed) = (slot.ready, slot.armed);
         let Some(entry) = &mut slot.entry else {
             return Err(Error::Running(key));
         };
-        if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
+        if !fits(&mut **entry) {
             return Err(Error::OtherType(key));
         }
-        let mut entry = slot.entry.take();
-        let registered = entry
-            .as_deref_mut()
-            .and_then(|entry| entry.as_any().downcast_mut());
-        let Some(Registered::<T, Object<T, H>> { io, respond }) = registered else {
-            unreachable!("it is of that type")
-        };
-        io.begin(ready, armed);
-        io.apply_announcements();
-        // A panic here is a panic of `access`. The entry goes back into its slot first, so that it
-        // cannot be dropped before its watch ends.
-        let result = {
-            let cx = &mut self.for_access(key);
-            catch_unwind(AssertUnwindSafe(|| access(io, respond.handler_mut(), cx)))
-        };
+        Ok(Lent {
+            facts: (slot.ready, slot.armed),
+            entry: slot.entry.take(),
+        })
+    }
+
+    /// Puts an entry back into its slot, with the facts that are `left`. A panic of the access is
+    /// resumed only after that: the entry must not be dropped before its watch ends.
+    fn take_back(&mut self, key: Key, lent: Lent<S>, left: Readiness) {
         // Announcements that came in meanwhile are still delivered to the handler.
         let announcements = self
             .registry
             .sources
             .get(key)
             .map(|slot| slot.ready.only(Readiness::ANNOUNCEMENTS));
-        let left = io.left() | announcements.unwrap_or_default();
-        self.registry.return_entry(key, entry, left);
-        result.map_err(|panic| resume_unwind(panic))
+        let left = left | announcements.unwrap_or_default();
+        self.registry.return_entry(key, lent.entry, left);
     }
+}
+
+/// An entry during an access, with the facts and the watched directions of its slot.
+struct Lent<S> {
+    facts: (Readiness, Interest),
+    entry: Option<Box<dyn Entry<S>>>,
 }

@@ -180,7 +180,7 @@ impl<S> Registry<S> {
         let source = match reason {
             CloseReason::Failed(error) => copy_of(error),
             CloseReason::Panicked(message) => io::Error::other(format!("panicked: {message}")),
-            CloseReason::ByHandler | CloseReason::ByKey => return,
+            CloseReason::ByHandler | CloseReason::ByKey | CloseReason::Taken => return,
         };
         let origin = label.origin.unwrap_or(Location::caller());
         self.fail(Failure {

@@ -96,6 +96,7 @@ mod limit;
 mod listener;
 #[cfg(feature = "pool")]
 mod pool;
+mod server;
 #[cfg(feature = "signal")]
 pub mod signal;
 #[cfg(feature = "simulation")]
@@ -121,7 +122,8 @@ pub use crate::framing::{
 };
 pub use crate::limit::{ConnectionLimit, Permit};
 pub use crate::listener::{
-    Accepted, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey, on_listener_end,
+    Accepted, AcceptedStream, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey,
+    on_listener_end,
 };
 #[cfg(feature = "pool")]
 pub use crate::pool::{

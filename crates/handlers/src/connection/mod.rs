@@ -57,7 +57,7 @@ mod handler;
 mod key;
 mod later;
 mod layer;
-mod of_listener;
+mod of_server;
 #[cfg(feature = "framing")]
 mod on_frames;
 mod open;
@@ -79,9 +79,7 @@ pub use self::connect::Connecting;
 pub use self::connection::Connection;
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
-pub(crate) use self::of_listener::{
-    GracefulClose, close_accepted, close_if_accepted_by, pause_accepted,
-};
+pub(crate) use self::of_server::{close_accepted, pause_accepted};
 #[cfg(feature = "framing")]
 pub use self::on_frames::{OnFrames, on_frames};
 pub(crate) use self::open::{OpenedBy, open_by};

@@ -2,16 +2,19 @@
 
 use std::os::fd::AsRawFd;
 use std::panic::Location;
+use std::sync::Arc;
 
-use reactor::{AddError, Key, Registry};
+use reactor::{AddError, Registry};
 
 use super::handler::ConnectionHandler;
 use super::key::ConnectionKey;
 use super::later::run_later;
+use super::of_server::close_if_accepted_by;
 use super::options::ConnectionOptions;
 use super::registration::Registration;
 use super::stream::Stream;
 use crate::limit::Permit;
+use crate::server::Server;
 use crate::sockets::expect_bytes;
 
 impl<S> crate::Connection<'_, S> {
@@ -81,7 +84,7 @@ impl<S> crate::Connection<'_, S> {
         }
         let by = OpenedBy {
             line: Location::caller(),
-            listener: Key::NULL,
+            server: None,
             permit: None,
         };
         open_by(registry, stream, options, handler, by)
@@ -93,8 +96,8 @@ impl<S> crate::Connection<'_, S> {
 pub(crate) struct OpenedBy {
     /// The line of user code that logs and lists show for the connection.
     pub(crate) line: &'static Location<'static>,
-    /// The listener that has accepted the connection and closes it when it stops, or [`Key::NULL`].
-    pub(crate) listener: Key,
+    /// The server that has accepted the connection and closes it when it stops.
+    pub(crate) server: Option<Arc<Server>>,
     pub(crate) permit: Option<Permit>,
 }
 
@@ -106,7 +109,7 @@ pub(crate) fn open_by<S, T, H>(
     handler: H,
     OpenedBy {
         line,
-        listener,
+        server,
         permit,
     }: OpenedBy,
 ) -> Result<ConnectionKey<S>, AddError<T>>
@@ -114,11 +117,17 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let registration = Registration::connected::<T>(options, handler, listener, permit);
+    let stop = server
+        .as_ref()
+        .and_then(|server| Some((server.id(), server.close_at(registry.now())?)));
+    let registration = Registration::connected::<T>(options, handler, server, permit);
     let interest = registration.interest();
     let key = registry.add_handler(stream, interest, registration)?;
     let _ = registry.set_origin(key, line); // the key was just made
     // Deferred, so that a panic in `on_open` does not end the listener.
     run_later::<S, T, H>(registry, key);
+    if let Some((server, how)) = stop {
+        close_if_accepted_by(registry, key, server, how);
+    }
     Ok(ConnectionKey::of::<T, H>(key))
 }

@@ -1,10 +1,11 @@
 //! The registration: the object that the loop calls for a connection, from its first attempt to
 //! connect to its end.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use reactor::{Context, Error, Handler, Interest, Io, Key, Next, PanicPolicy};
 
@@ -17,6 +18,7 @@ use super::handler::ConnectionHandler;
 use super::key::{ConnectionKey, Request};
 use super::later::run_later;
 use super::layer::end_layer;
+use super::of_server::ServerRequest;
 use super::options::ConnectionOptions;
 use super::reason::CloseReason;
 use super::state::{Flags, Phase, State};
@@ -24,11 +26,12 @@ use super::stream::Stream;
 use super::write::buffer::WriteBuffer;
 use crate::error::{discard, panic_message};
 use crate::limit::Permit;
+use crate::server::Server;
 use crate::sockets::reset_on_close;
 
 /// A connection and its handler.
 pub(super) struct Registration<H> {
-    state: State,
+    pub(super) state: State,
     role: Role<H>,
 }
 
@@ -44,7 +47,7 @@ impl<H> Registration<H> {
     pub(super) fn connected<T: Stream>(
         options: &ConnectionOptions,
         handler: H,
-        accepted_by: Key,
+        accepted_by: Option<Arc<Server>>,
         permit: Option<Permit>,
     ) -> Self {
         let state =
@@ -68,13 +71,6 @@ impl<H> Registration<H> {
 
     pub(super) const fn interest(&self) -> Interest {
         self.state.interest()
-    }
-
-    /// Pauses reading, if `listener` has accepted the connection.
-    pub(super) fn pause_if_accepted_by(&mut self, listener: Key) {
-        if self.state.accepted_by() == listener && !self.state.flags.has(Flags::OTHER_SIDE) {
-            self.state.flags.insert(Flags::PAUSED);
-        }
     }
 
     /// Checks the outcome of an attempt to connect. A successful attempt becomes the connection.
@@ -130,7 +126,7 @@ impl<H> Registration<H> {
 
     /// Calls `access` with the handler and the connection. Does nothing while an attempt to connect
     /// is pending.
-    fn access<S, T: Stream>(
+    pub(super) fn access<S, T: Stream>(
         &mut self,
         io: &mut Io<T>,
         cx: &mut Context<'_, S>,
@@ -266,6 +262,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
             return Ok(Next::Remove);
         }
         with_buffers(|input, output| self.dispatch(io, output, cx, false).on_event(input, cx))
+    }
+
+    fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {
+        if let Some(request) = request.downcast_ref::<ServerRequest>() {
+            self.serve_request(request, io, cx);
+        }
     }
 
     fn closing(&mut self, io: &mut Io<T>) {

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Context, Key};
+use reactor::Context;
 
 use super::connect::Connecting;
 use super::connection::Connection;
@@ -198,9 +198,7 @@ impl<S: 'static> ConnectionHandler<S> for Relay<S> {
             other.state.set_other_side_accepted_by(own);
             other.state.accepted_by()
         });
-        connection
-            .state
-            .set_other_side_accepted_by(other.unwrap_or(Key::NULL));
+        connection.state.set_other_side_accepted_by(other.flatten());
         // The other side fills this queue, so a full queue must pause the other side and not this
         // one.
         connection.read_while_full();

@@ -1,17 +1,21 @@
 //! Accepted connections that are not on any loop yet.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::Location;
+use std::sync::Arc;
 
-use reactor::{Key, Registry};
+use reactor::Registry;
 
 use super::unix::UnixSocket;
-use crate::connection::{self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy};
+use crate::connection::{
+    self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy, Stream,
+};
 use crate::limit::Permit;
+use crate::server::Server;
 use crate::sockets::{Family, plain, tcp, unix};
 
 /// The peer of an accepted connection.
@@ -36,10 +40,52 @@ impl fmt::Display for Peer {
     }
 }
 
+/// An accepted socket of either family. [`Accepted::map`] passes it to your function.
 #[derive(Debug)]
-pub(super) enum AcceptedStream {
+#[non_exhaustive]
+pub enum AcceptedStream {
+    /// A TCP socket.
     Tcp(TcpStream),
+    /// A Unix socket.
     Unix(UnixStream),
+}
+
+impl AcceptedStream {
+    /// Returns the TCP socket. Use it if your listener has a TCP address.
+    ///
+    /// # Errors
+    /// `InvalidInput` if this is a Unix socket.
+    pub fn into_tcp(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(stream) => Ok(stream),
+            Self::Unix(_) => Err(other_family("a Unix socket", "TCP")),
+        }
+    }
+
+    /// Returns the Unix socket. Use it if your listener has a Unix address.
+    ///
+    /// # Errors
+    /// `InvalidInput` if this is a TCP socket.
+    pub fn into_unix(self) -> io::Result<UnixStream> {
+        match self {
+            Self::Tcp(_) => Err(other_family("a TCP socket", "Unix")),
+            Self::Unix(stream) => Ok(stream),
+        }
+    }
+}
+
+fn other_family(accepted: &str, wanted: &str) -> io::Error {
+    let text = format!("{accepted} was accepted, and a {wanted} socket is wanted");
+    io::Error::new(ErrorKind::InvalidInput, text)
+}
+
+impl AsFd for AcceptedStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
 }
 
 /// A connection that was accepted and is not opened yet. It is `Send`, so you can
@@ -47,14 +93,14 @@ pub(super) enum AcceptedStream {
 ///
 /// ```
 /// use std::io;
-/// use handlers::{ConnectionOptions, Listener, on_data};
-/// use reactor::{Key, LoopPool, Registry};
+/// use handlers::{ConnectionOptions, Listener, ServerKey, on_data};
+/// use reactor::{LoopPool, Registry};
 ///
 /// fn spread(
 ///     listener: Listener,
 ///     registry: &mut Registry<()>,
 ///     pool: LoopPool<()>,
-/// ) -> io::Result<Key> {
+/// ) -> io::Result<ServerKey<()>> {
 ///     listener.accept(registry, move |accepted, _cx| {
 ///         let to = pool.round_robin().ok_or_else(|| io::Error::other("an empty pool"))?;
 ///         let posted = to.post(move |cx| {
@@ -70,25 +116,35 @@ pub(super) enum AcceptedStream {
 ///     })
 /// }
 /// ```
+///
+/// # Opening as another stream
+/// [`map`](Self::map) makes a stream of your own of the accepted socket, for example a TLS stream.
+/// You can open the result at once, or later, for example when a worker has fetched a certificate.
+/// Until then, and while the connection is open, it counts for the
+/// [limit](crate::ListenOptions::limit) of the listener.
+/// [`ServerKey::stop`](crate::ServerKey::stop) closes it like any other connection of the server.
+/// If the server has stopped before `open` is called, the connection is closed gracefully in what
+/// is left of the grace period.
 #[derive(Debug)]
-pub struct Accepted {
-    stream: AcceptedStream,
+pub struct Accepted<T = AcceptedStream> {
+    stream: T,
     peer: Peer,
     permit: Option<Permit>,
+    server: Arc<Server>,
 }
 
 impl Accepted {
-    pub(super) fn new((stream, peer): (AcceptedStream, Peer), permit: Option<Permit>) -> Self {
+    pub(super) fn new(
+        (stream, peer): (AcceptedStream, Peer),
+        permit: Option<Permit>,
+        server: Arc<Server>,
+    ) -> Self {
         Self {
             stream,
             peer,
             permit,
+            server,
         }
-    }
-
-    /// Returns the peer's address.
-    pub const fn peer(&self) -> &Peer {
-        &self.peer
     }
 
     /// Opens the connection on the loop of `registry`. The handler's
@@ -114,14 +170,13 @@ impl Accepted {
     where
         H: ConnectionHandler<S>,
     {
-        self.open_for(Location::caller(), Key::NULL, registry, options, handler)
+        self.open_from(Location::caller(), registry, options, handler)
     }
 
-    /// Opens the connection for a listener that closes its accepted connections when it is stopped.
-    pub(super) fn open_for<S, H>(
+    /// Opens the connection as [`open`](Self::open) does. Logs and lists show `line` for it.
+    pub(super) fn open_from<S, H>(
         self,
         line: &'static Location<'static>,
-        listener: Key,
         registry: &mut Registry<S>,
         options: &ConnectionOptions,
         handler: H,
@@ -129,22 +184,130 @@ impl Accepted {
     where
         H: ConnectionHandler<S>,
     {
-        let Self { stream, permit, .. } = self;
+        let (stream, accepted) = self.replace_stream(());
+        match stream {
+            AcceptedStream::Tcp(stream) => accepted
+                .replace_stream(stream)
+                .1
+                .open_from(line, registry, options, handler),
+            AcceptedStream::Unix(stream) => accepted
+                .replace_stream(stream)
+                .1
+                .open_from(line, registry, options, handler),
+        }
+    }
+}
+
+impl<T> Accepted<T> {
+    /// Returns the peer's address.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Makes another stream of the accepted one. Permit, peer and server stay the same.
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionOptions, Listener, ServerKey, Stream, on_data};
+    /// use reactor::Registry;
+    ///
+    /// /// Serves connections whose bytes pass through a layer of your own.
+    /// fn serve_layered<L: Stream>(
+    ///     listener: Listener,
+    ///     registry: &mut Registry<()>,
+    ///     layer: impl Fn(std::net::TcpStream) -> io::Result<L> + 'static,
+    /// ) -> io::Result<ServerKey<()>> {
+    ///     listener.accept(registry, move |accepted, cx| {
+    ///         let echo = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///             connection.write(data).map(|_flow| data.len())
+    ///         });
+    ///         let layered = accepted.map(|stream| layer(stream.into_tcp()?))?;
+    ///         layered.open(cx.registry, &ConnectionOptions::new(), echo)?;
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The error of `make`. The connection is dropped then.
+    pub fn map<U>(self, make: impl FnOnce(T) -> io::Result<U>) -> io::Result<Accepted<U>> {
+        let (stream, accepted) = self.replace_stream(());
+        Ok(accepted.replace_stream(make(stream)?).1)
+    }
+
+    /// Returns the stream, and everything else with `stream`.
+    fn replace_stream<U>(self, stream: U) -> (T, Accepted<U>) {
+        let Self {
+            stream: old,
+            peer,
+            permit,
+            server,
+        } = self;
+        let new = Accepted {
+            stream,
+            peer,
+            permit,
+            server,
+        };
+        (old, new)
+    }
+}
+
+impl<T: Stream> Accepted<T> {
+    /// Opens the connection on the loop of `registry`, as a connection on the stream that
+    /// [`map`](Self::map) has made. The handler's [`on_open`](ConnectionHandler::on_open) runs
+    /// after `open` has returned, with the [deferred callbacks](Registry::defer).
+    ///
+    /// # Errors
+    /// If one of these errors is returned, the connection is dropped:
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop.
+    /// - [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) or
+    ///   [`Error::Os`](reactor::Error::Os) if the loop cannot watch the socket: see
+    ///   [`Registry::add`](reactor::Registry::add).
+    /// - The errors of `setsockopt(2)` for the [options of the
+    ///   socket](ConnectionOptions#options-of-the-socket), and an error of
+    ///   [`prepare`](ConnectionOptions::prepare).
+    #[track_caller]
+    pub fn open<S, H>(
+        self,
+        registry: &mut Registry<S>,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> io::Result<ConnectionKey<S>>
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.open_from(Location::caller(), registry, options, handler)
+    }
+
+    /// Opens the connection as [`open`](Self::open) does. Logs and lists show `line` for it.
+    pub(super) fn open_from<S, H>(
+        self,
+        line: &'static Location<'static>,
+        registry: &mut Registry<S>,
+        options: &ConnectionOptions,
+        handler: H,
+    ) -> io::Result<ConnectionKey<S>>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let Self {
+            stream,
+            peer,
+            permit,
+            server,
+        } = self;
+        let family = match peer {
+            Peer::Tcp(_) => Family::Internet,
+            Peer::Unix => Family::Unix,
+        };
+        options.set_on_accepted(stream.as_fd(), family)?;
         let by = OpenedBy {
             line,
-            listener,
+            server: Some(server),
             permit,
         };
-        Ok(match stream {
-            AcceptedStream::Tcp(stream) => {
-                options.set_on_accepted(stream.as_fd(), Family::Internet)?;
-                connection::open_by(registry, stream, options, handler, by)?
-            }
-            AcceptedStream::Unix(stream) => {
-                options.set_on_accepted(stream.as_fd(), Family::Unix)?;
-                connection::open_by(registry, stream, options, handler, by)?
-            }
-        })
+        Ok(connection::open_by(registry, stream, options, handler, by)?)
     }
 }
 

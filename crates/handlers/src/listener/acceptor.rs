@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reactor::{
@@ -19,6 +20,7 @@ use super::reports::Reports;
 use super::{on_end, stopping};
 use crate::error::errno;
 use crate::limit::{ConnectionLimit, Permit};
+use crate::server::Server;
 use crate::sockets::{has_input, listen};
 
 /// The first and the longest pause while resources for another connection are missing. The pause
@@ -37,6 +39,7 @@ const BACKED_OFF: Interest = Interest::PRIORITY;
 pub(super) fn add<S, F>(
     socket: Socket,
     options: ListenOptions,
+    server: Arc<Server>,
     registry: &mut Registry<S>,
     accept: F,
 ) -> io::Result<Key>
@@ -55,6 +58,7 @@ where
         .map_or(Key::NULL, |admission| admission.room);
     let acceptor = Acceptor {
         max_accepts_per_turn: options.max_accepts_per_turn,
+        server,
         accept,
         admission,
         pause: BACK_OFF.0,
@@ -111,6 +115,7 @@ impl Admission {
 
 struct Acceptor<F> {
     max_accepts_per_turn: usize,
+    server: Arc<Server>,
     accept: F,
     admission: Option<Admission>,
     /// The length of the next pause.
@@ -215,7 +220,8 @@ where
             match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
                     self.pause = BACK_OFF.0;
-                    if let Err(error) = (self.accept)(Accepted::new(accepted, permit), cx) {
+                    let accepted = Accepted::new(accepted, permit, Arc::clone(&self.server));
+                    if let Err(error) = (self.accept)(accepted, cx) {
                         self.reports.dropped(&error, cx.now());
                     }
                 }

@@ -15,20 +15,21 @@ mod on_end;
 mod options;
 mod reports;
 mod server;
+mod server_key;
 mod stopping;
 mod unix;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use reactor::{Context, Key, Registry};
+use reactor::{Context, Registry};
 
-pub use self::accepted::{Accepted, Peer};
+pub use self::accepted::{Accepted, AcceptedStream, Peer};
 pub use self::address::{Address, AddressParseError};
 use self::bind::Socket;
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
-pub use self::server::ServerKey;
+pub use self::server_key::ServerKey;
 use crate::sockets;
 
 /// A listening socket that is not registered on a loop yet. [`ListenOptions::bind`] makes one. To
@@ -87,8 +88,10 @@ impl Listener {
     /// refuse it. If the callback returns an error, only this connection is dropped. The error is
     /// logged at WARN, at most once a minute.
     ///
-    /// The returned key identifies the listener. To stop accepting, [remove](Registry::remove) it.
-    /// [`serve`](Self::serve) describes how to pause the listener, and how it ends by itself.
+    /// The returned key [stops](ServerKey::stop) the listener and the connections that `accept` has
+    /// opened. To stop accepting only, [remove](Registry::remove) the listener by
+    /// [its key](ServerKey::key). [`serve`](Self::serve) describes how to pause the listener, and
+    /// how it ends by itself.
     ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
@@ -103,8 +106,8 @@ impl Listener {
         self,
         registry: &mut Registry<S>,
         accept: impl FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
-    ) -> io::Result<Key> {
-        acceptor::add(self.socket, self.options, registry, accept)
+    ) -> io::Result<ServerKey<S>> {
+        self.serve_by(registry, None, accept)
     }
 }
 

@@ -1,26 +1,16 @@
-//! Servers: a listener that opens each connection with a handler of its own, and the key that stops
-//! both.
+//! Servers: a listener that opens each connection with a handler of its own.
 
 use std::cell::RefCell;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use reactor::{Context, Error, Key, Registry};
+use reactor::{Context, Registry};
 
-use super::bind::Socket;
-use super::{Listener, Peer, stopping};
-use crate::connection::{self, ConnectionHandler, ConnectionOptions, GracefulClose};
-
-/// The servers of a loop, each with the options for the connections that it will accept. When a
-/// server starts, the entries of ended listeners are removed.
-#[derive(Default)]
-struct Servers(Vec<(Key, Weak<RefCell<ConnectionOptions>>)>);
+use super::{Accepted, AcceptedStream, Listener, Peer, ServerKey, acceptor};
+use crate::connection::{ConnectionHandler, ConnectionKey, ConnectionOptions, Stream};
+use crate::server::Server;
 
 impl Listener {
     /// Accepts connections, and opens each connection with the handler that the closure `handler`
@@ -41,12 +31,13 @@ impl Listener {
     /// [limit](crate::ListenOptions::limit) or the file descriptors allow new ones.
     ///
     /// # Errors
-    /// - [`Error::Full`] at the registration limit of the loop. A listener with a connection limit
-    ///   takes two registrations.
-    /// - [`Error::Os`] or [`Error::AlreadyRegistered`] if the loop cannot watch the socket: see
-    ///   [`Registry::add`].
-    /// - [`Error::Loop`] if a listener with a connection limit cannot get the `eventfd` of the
-    ///   loop.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
+    ///   with a connection limit takes two registrations.
+    /// - [`Error::Os`](reactor::Error::Os) or
+    ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the loop cannot watch
+    ///   the socket: see [`Registry::add`].
+    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a connection limit cannot get the
+    ///   `eventfd` of the loop.
     ///
     /// ```no_run
     /// use handlers::{ConnectionOptions, ListenOptions, on_data};
@@ -70,235 +61,129 @@ impl Listener {
         self,
         registry: &mut Registry<S>,
         options: &ConnectionOptions,
-        mut handler: impl FnMut(&Peer, &mut Context<'_, S>) -> io::Result<H> + 'static,
+        handler: impl FnMut(&Peer, &mut Context<'_, S>) -> io::Result<H> + 'static,
     ) -> io::Result<ServerKey<S>>
     where
         H: ConnectionHandler<S>,
     {
-        let is_tcp = matches!(self.socket, Socket::Tcp(_));
-        let close_all = if is_tcp {
-            connection::close_accepted::<S, TcpStream, H>
-        } else {
-            connection::close_accepted::<S, UnixStream, H>
-        };
-        let pause_all = if is_tcp {
-            connection::pause_accepted::<S, TcpStream, H>
-        } else {
-            connection::pause_accepted::<S, UnixStream, H>
-        };
-        let (options, origin) = (Rc::new(RefCell::new(options.clone())), Location::caller());
-        let shared = Rc::downgrade(&options);
-        let key = self.accept(registry, move |accepted, cx| {
-            let handler = handler(accepted.peer(), cx)?;
-            let listener = cx.key();
-            if !cx.registry.contains(listener) {
-                // `handler` has stopped the server, so this connection is dropped too.
-                return Ok(());
-            }
-            let connection = accepted
-                .open_for(origin, listener, cx.registry, &options.borrow(), handler)?
-                .key();
-            if let Some(grace) = stopping::grace_left(cx.registry, listener) {
-                let how = GracefulClose { grace, reads: true };
-                if is_tcp {
-                    connection::close_if_accepted_by::<S, TcpStream, H>(
-                        cx.registry,
-                        connection,
-                        listener,
-                        how,
-                    );
-                } else {
-                    connection::close_if_accepted_by::<S, UnixStream, H>(
-                        cx.registry,
-                        connection,
-                        listener,
-                        how,
-                    );
-                }
-            }
-            Ok(())
-        })?;
-        let servers = &mut registry.local::<Servers>().0;
-        servers.retain(|(_, options)| options.strong_count() > 0);
-        servers.push((key, shared));
-        Ok(ServerKey {
-            key,
-            close_all,
-            pause_all,
-        })
-    }
-}
-
-/// Identifies a listener that [`Listener::serve`] has started, together with the connections that
-/// the listener has accepted. The key is `Copy`. Like a [`Key`], it is checked at each use, so it
-/// never refers to another listener.
-pub struct ServerKey<S> {
-    key: Key,
-    /// Gracefully closes all connections that the listener has accepted.
-    close_all: fn(&mut Registry<S>, Key, GracefulClose),
-    /// Pauses reading on all connections that the listener has accepted.
-    pause_all: fn(&mut Context<'_, S>, Key),
-}
-
-impl<S> ServerKey<S> {
-    /// Returns the key of the listener's registration.
-    pub const fn key(self) -> Key {
-        self.key
+        let line = Location::caller();
+        self.serve_with(
+            registry,
+            options,
+            handler,
+            move |accepted, options, handler, registry| {
+                accepted.open_from(line, registry, options, handler)
+            },
+        )
     }
 
-    /// Stops the server gracefully within `grace`: it accepts no new clients, and answers the
-    /// requests that clients have already sent. The server keeps
-    /// [`Reactor::run`](reactor::Reactor::run) alive until its connections have ended. No callback
-    /// runs before this method returns.
+    /// Accepts connections as [`serve`](Self::serve) does, and opens each connection on the stream
+    /// that `make` makes of the accepted socket, for example on a TLS stream. If `make` returns an
+    /// error, only this connection is dropped. The error is logged at WARN, at most once a minute.
     ///
-    /// Each connection is [closed gracefully](crate::Connection::close_gracefully), in this order:
-    /// - Its handler is notified by [`on_graceful_close`](ConnectionHandler::on_graceful_close).
-    /// - The handler is called with the data that has arrived.
-    /// - The responses are sent. If a response is made by a worker or another connection, the close
-    ///   waits for the response only if it was [announced](crate::Connection::begin_response).
-    ///
-    /// If a connection is already closing, its own deadline still applies.
-    ///
-    /// The kernel's accept queue can hold clients that have connected and may have sent a request.
-    /// These clients are accepted, even if the listener is paused, and their connections are closed
-    /// in the same way. If a [limit](crate::ListenOptions::limit) or a lack of descriptors prevents
-    /// this, they are accepted when other connections end.
-    ///
-    /// The listener is closed when the queue is empty, usually next turn, or when `grace` is over.
-    /// When the listener is closed, the clients that are still in the queue are reset. With a
-    /// `grace` of zero the listener is closed at once.
-    ///
-    /// To close only the listener and not the open connections, [remove](Registry::remove) the
-    /// listener by its [key](Self::key). You can still close the connections later by `stop`, which
-    /// also works after the listener has ended.
-    ///
-    /// # Cost
-    /// O(number of registrations of the loop).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use handlers::{ConnectionOptions, ListenOptions, on_data};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut reactor = reactor::Reactor::<()>::new()?;
-    /// let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-    /// let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
-    ///     Ok(on_data(|data, _connection, _cx| Ok(data.len())))
-    /// })?;
-    /// server.stop(&mut reactor, Duration::from_secs(5));
-    /// reactor.run(&mut ())?; // returns once the listener and its connections have ended
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn stop(self, registry: &mut Registry<S>, grace: Duration) {
-        (self.close_all)(registry, self.key, GracefulClose { grace, reads: true });
-        stopping::begin(registry, self.key, grace);
-    }
-
-    /// Sets the options of all connections that the server accepts after this call. Connections
-    /// that wait in the kernel's accept queue get these options too. Open connections keep their
-    /// options. To change the options of one connection, use
-    /// [`Connection::set_options`](crate::Connection::set_options).
-    ///
-    /// # Cost
-    /// O(number of servers of the loop).
+    /// Everything that [`serve`](Self::serve) and [`ServerKey`] promise holds for these connections
+    /// too. If a stream can only be made later, use [`accept`](Self::accept) with
+    /// [`Accepted::map`](crate::Accepted::map).
     ///
     /// # Errors
-    /// [`Error::StaleKey`] if the listener has ended.
+    /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
+    ///   with a connection limit takes two registrations.
+    /// - [`Error::Os`](reactor::Error::Os) or
+    ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the loop cannot watch
+    ///   the socket: see [`Registry::add`].
+    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a connection limit cannot get the
+    ///   `eventfd` of the loop.
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use handlers::{ConnectionOptions, ListenOptions, on_data};
+    /// use std::io;
+    /// use handlers::{ConnectionOptions, Listener, ServerKey, Stream, on_data};
+    /// use reactor::Registry;
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut reactor = reactor::Reactor::<()>::new()?;
-    /// let options = ConnectionOptions::new();
-    /// let listener = ListenOptions::new().bind(&"127.0.0.1:0".parse()?)?;
-    /// let server = listener.serve(&mut reactor, &options, |_peer, _cx| {
-    ///     Ok(on_data(|data, _connection, _cx| Ok(data.len())))
-    /// })?;
-    /// // The configuration was read again:
-    /// server.set_options(&mut reactor, &options.idle_timeout(Duration::from_secs(10)))?;
-    /// # Ok(())
-    /// # }
+    /// /// Serves connections whose bytes pass through a layer of your own.
+    /// fn serve_layered<L: Stream>(
+    ///     listener: Listener,
+    ///     registry: &mut Registry<()>,
+    ///     layer: impl Fn(std::net::TcpStream) -> io::Result<L> + 'static,
+    /// ) -> io::Result<ServerKey<()>> {
+    ///     let make = move |stream: handlers::AcceptedStream| layer(stream.into_tcp()?);
+    ///     listener.serve_as(registry, &ConnectionOptions::new(), make, |_peer, _cx| {
+    ///         Ok(on_data(|data, connection, _cx| {
+    ///             let _ = connection.write(data)?;
+    ///             Ok(data.len())
+    ///         }))
+    ///     })
+    /// }
     /// ```
-    pub fn set_options(
+    #[track_caller]
+    pub fn serve_as<S, T, H>(
         self,
         registry: &mut Registry<S>,
         options: &ConnectionOptions,
-    ) -> Result<(), Error> {
-        let listens = registry.contains(self.key);
-        let servers = registry.local::<Servers>().0.iter();
-        let shared = servers
-            .filter(|(key, _)| listens && *key == self.key)
-            .find_map(|(_, options)| options.upgrade());
-        shared
-            .ok_or(Error::StaleKey(self.key))?
-            .replace(options.clone());
-        Ok(())
-    }
-
-    /// Stops the server without reading further input. Use it if the server must still acknowledge
-    /// the work that it has accepted, but must not accept more work. No callback runs before this
-    /// method returns.
-    ///
-    /// The listener is closed at once. Each connection stops reading, and its handler is notified
-    /// by [`on_graceful_close`](ConnectionHandler::on_graceful_close). The connection then sends
-    /// its queued data and its [announced](crate::Connection::begin_response) responses within
-    /// `grace`. If a handler resumes reading, as a [`Relay`](crate::Relay) does, its connection
-    /// reads again. If a connection is already closing, its own deadline still applies.
-    ///
-    /// Unlike [`stop`](Self::stop), this method needs the [`Context`], because it accesses each
-    /// connection during the call.
-    ///
-    /// # Cost
-    /// O(number of registrations of the loop).
-    pub fn stop_without_reading(self, cx: &mut Context<'_, S>, grace: Duration) {
-        // An error means that the listener has ended. Its connections may not have.
-        let _ = cx.registry.remove(self.key);
-        (self.pause_all)(cx, self.key);
-        (self.close_all)(
-            cx.registry,
-            self.key,
-            GracefulClose {
-                grace,
-                reads: false,
+        mut make: impl FnMut(AcceptedStream) -> io::Result<T> + 'static,
+        handler: impl FnMut(&Peer, &mut Context<'_, S>) -> io::Result<H> + 'static,
+    ) -> io::Result<ServerKey<S>>
+    where
+        T: Stream,
+        H: ConnectionHandler<S>,
+    {
+        let line = Location::caller();
+        self.serve_with(
+            registry,
+            options,
+            handler,
+            move |accepted, options, handler, registry| {
+                let made = accepted.map(&mut make)?;
+                made.open_from(line, registry, options, handler)
             },
-        );
+        )
     }
-}
 
-impl<S> Clone for ServerKey<S> {
-    fn clone(&self) -> Self {
-        *self
+    /// Accepts connections, and opens each by `open`, with its handler.
+    #[track_caller]
+    fn serve_with<S, H>(
+        self,
+        registry: &mut Registry<S>,
+        options: &ConnectionOptions,
+        mut handler: impl FnMut(&Peer, &mut Context<'_, S>) -> io::Result<H> + 'static,
+        mut open: impl FnMut(
+            Accepted,
+            &ConnectionOptions,
+            H,
+            &mut Registry<S>,
+        ) -> io::Result<ConnectionKey<S>>
+        + 'static,
+    ) -> io::Result<ServerKey<S>>
+    where
+        H: 'static,
+    {
+        let options = Rc::new(RefCell::new(options.clone()));
+        self.serve_by(
+            registry,
+            Some(Rc::downgrade(&options)),
+            move |accepted, cx| {
+                let handler = handler(accepted.peer(), cx)?;
+                // If `handler` has stopped the server, this connection is dropped too.
+                if cx.registry.contains(cx.key()) {
+                    open(accepted, &options.borrow(), handler, cx.registry)?;
+                }
+                Ok(())
+            },
+        )
     }
-}
 
-impl<S> Copy for ServerKey<S> {}
-
-impl<S> PartialEq for ServerKey<S> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl<S> Eq for ServerKey<S> {}
-
-impl<S> Hash for ServerKey<S> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-    }
-}
-
-/// Displays as the [`Key`] of the listener.
-impl<S> fmt::Display for ServerKey<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.key.fmt(f)
-    }
-}
-
-impl<S> fmt::Debug for ServerKey<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServerKey({})", self.key)
+    /// Registers the listener of a server, whose connections have `options`, if it opens them
+    /// itself.
+    #[track_caller]
+    pub(super) fn serve_by<S>(
+        self,
+        registry: &mut Registry<S>,
+        options: Option<Weak<RefCell<ConnectionOptions>>>,
+        accept: impl FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
+    ) -> io::Result<ServerKey<S>> {
+        let server = Server::new();
+        let ended = Arc::downgrade(&server);
+        let id = server.id();
+        let key = acceptor::add(self.socket, self.options, server, registry, accept)?;
+        Ok(ServerKey::new(registry, key, id, ended, options))
     }
 }

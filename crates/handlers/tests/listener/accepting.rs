@@ -185,7 +185,7 @@ fn a_listener_paused_through_its_key_accepts_none() -> Result {
     let mut reactor = Reactor::<usize>::new()?;
     let listener = ListenOptions::new().bind(&any_port())?;
     let address = tcp(&listener)?;
-    let key = listener.accept(&mut reactor, |_accepted, cx| {
+    let server = listener.accept(&mut reactor, |_accepted, cx| {
         *cx.state += 1;
         Ok(cx
             .registry
@@ -195,7 +195,7 @@ fn a_listener_paused_through_its_key_accepts_none() -> Result {
     let mut accepted = 0;
     turn_until_quiet(&mut reactor, &mut accepted)?;
     assert_eq!(accepted, 1);
-    reactor.set_interest(key, reactor::Interest::READABLE)?;
+    reactor.set_interest(server.key(), reactor::Interest::READABLE)?;
     turn_until_quiet(&mut reactor, &mut accepted)?;
     assert_eq!(accepted, 2);
     Ok(())

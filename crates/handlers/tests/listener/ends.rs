@@ -47,7 +47,9 @@ fn a_listener_that_ends_by_itself_reports_why_before_the_loop_ends() -> Result {
                 .serve(&mut reactor, &ConnectionOptions::new(), echo)?
                 .key()
         } else {
-            listener.accept(&mut reactor, |_accepted, _cx| Ok(()))?
+            listener
+                .accept(&mut reactor, |_accepted, _cx| Ok(()))?
+                .key()
         };
         note_end(&mut reactor, key)?;
         note_end(&mut reactor, key)?; // in the slot of the first
@@ -68,7 +70,8 @@ fn removing_a_listener_by_its_key_is_reported_and_keeps_nothing_alive() -> Resul
     let (mut reactor, mut ends) = (Reactor::<Ends>::new()?, Ends::new());
     let key = ListenOptions::new()
         .bind(&any_port())?
-        .accept(&mut reactor, |_accepted, _cx| Ok(()))?;
+        .accept(&mut reactor, |_accepted, _cx| Ok(()))?
+        .key();
     note_end(&mut reactor, key)?;
     reactor.set_background(key)?;
     run_out(&mut reactor, &mut ends)?;

@@ -7,6 +7,7 @@ mod address;
 mod backlog;
 mod ends;
 mod limit;
+mod opening;
 mod process;
 mod server;
 mod stop;

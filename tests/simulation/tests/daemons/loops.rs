@@ -53,7 +53,7 @@ fn start(book: &Book, address: SocketAddr) -> Daemon {
                 Ok(posted?)
             },
         );
-        let key = accepted.unwrap();
+        let key = accepted.unwrap().key();
         let stop = move |remote: &Remote<Acceptor>, grace| {
             // A loop that has ended needs no stop.
             let _ = remote.post(move |cx| {

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use reactor::{Context, Interest, Key};
+use reactor::{Context, Interest};
 
 pub(super) use self::flags::Flags;
 pub(super) use self::phase::{Pending, Phase, Writing};
@@ -19,6 +19,7 @@ use super::times::{Timeout, Times};
 use super::write::queue::WriteQueue;
 use crate::error::copy_error;
 use crate::limit::Permit;
+use crate::server::{Server, ServerId};
 
 pub(super) struct State {
     pub(super) settings: Arc<Settings>,
@@ -44,8 +45,8 @@ pub(super) struct State {
     /// The progress of the end that follows this error.
     pub(super) failing: Pending,
     pub(super) reason: Option<CloseReason>,
-    accepted_by: Key,
-    _permit: Option<Permit>,
+    accepted_by: Option<Arc<Server>>,
+    permit: Option<Permit>,
 }
 
 /// The numbers of bytes that a connection has read and written. Returned by
@@ -83,8 +84,8 @@ impl State {
             failure: None,
             failing: Pending::No,
             reason: None,
-            accepted_by: Key::NULL,
-            _permit: None,
+            accepted_by: None,
+            permit: None,
         };
         state.set_phase(phase);
         state.set_writing(if writes {
@@ -102,21 +103,26 @@ impl State {
         state
     }
 
-    pub(super) fn accepted(mut self, by: Key, permit: Option<Permit>) -> Self {
-        (self.accepted_by, self._permit) = (by, permit);
+    pub(super) fn accepted(mut self, by: Option<Arc<Server>>, permit: Option<Permit>) -> Self {
+        (self.accepted_by, self.permit) = (by, permit);
         self
     }
 
-    /// Returns the listener that has accepted the connection, or the null key.
-    pub(super) const fn accepted_by(&self) -> Key {
-        self.accepted_by
+    /// Returns the server that has accepted the connection.
+    pub(super) fn accepted_by(&self) -> Option<Arc<Server>> {
+        self.accepted_by.clone()
     }
 
-    /// Lets the stop of `listener` set a deadline here too, unless another one has accepted this
+    /// Returns the number of the server that has accepted the connection.
+    pub(super) fn accepted_by_id(&self) -> Option<ServerId> {
+        self.accepted_by.as_ref().map(|server| server.id())
+    }
+
+    /// Lets the stop of `server` set a deadline here too, unless another one has accepted this
     /// connection.
-    pub(super) fn set_other_side_accepted_by(&mut self, listener: Key) {
-        if self.accepted_by == Key::NULL {
-            self.accepted_by = listener;
+    pub(super) fn set_other_side_accepted_by(&mut self, server: Option<Arc<Server>>) {
+        if self.accepted_by.is_none() && server.is_some() {
+            self.accepted_by = server;
             self.flags.insert(Flags::OTHER_SIDE);
         }
     }

@@ -107,8 +107,8 @@ pub mod udp;
 
 pub use crate::connection::{
     BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey,
-    ConnectionMetrics, ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream,
-    Timeout, on_data,
+    ConnectionMetrics, ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream, Taken,
+    TakenParts, Timeout, on_data,
 };
 #[cfg(feature = "framing")]
 pub use crate::connection::{OnFrames, on_frames};

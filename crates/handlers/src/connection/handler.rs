@@ -199,7 +199,8 @@ pub trait ConnectionHandler<S>: Any {
     }
 
     /// Called exactly once, as the last callback, when the connection has ended or could not be
-    /// established. The stream is already closed at this call. Does nothing by default.
+    /// established. The stream is already closed at this call, unless it was
+    /// [taken](CloseReason::Taken). Does nothing by default.
     ///
     /// In three cases a handler is dropped, and its `on_close` is not called:
     /// - The reactor is dropped.

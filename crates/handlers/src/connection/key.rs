@@ -17,6 +17,8 @@ pub(super) enum Request<'a, 'c, S> {
     Access(&'a mut Context<'c, S>, Access<'a, S>),
     /// Call a closure with the connection and its handler, if the handler has this type.
     AccessHandler(&'a mut Context<'c, S>, TypeId, HandlerAccess<'a, S>),
+    /// Take the stream into a place for its type.
+    Take(&'a mut Context<'c, S>, &'a mut dyn Any),
     /// Return the type of the handler.
     HandlerType(&'a mut Option<TypeId>),
 }
@@ -176,6 +178,11 @@ impl<S> ConnectionKey<S> {
         // This request looks at no registration, so it cannot fail.
         let _ = (self.pass)(self.key, Request::HandlerType(&mut handler_type));
         handler_type
+    }
+
+    /// Passes a request to the connection.
+    pub(super) fn request(self, request: Request<'_, '_, S>) -> Result<(), Error> {
+        (self.pass)(self.key, request)
     }
 
     /// Does the pending work of the connection: opens it, delivers unconsumed bytes, sends the

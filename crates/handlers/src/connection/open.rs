@@ -117,10 +117,22 @@ where
     T: Stream,
     H: ConnectionHandler<S>,
 {
-    let stop = server
-        .as_ref()
-        .and_then(|server| Some((server.id(), server.close_at(registry.now())?)));
     let registration = Registration::connected::<T>(options, handler, server, permit);
+    register(registry, stream, registration, line)
+}
+
+/// Registers a connection that its handler does not know yet.
+pub(super) fn register<S, T, H>(
+    registry: &mut Registry<S>,
+    stream: T,
+    registration: Registration<H>,
+    line: &'static Location<'static>,
+) -> Result<ConnectionKey<S>, AddError<T>>
+where
+    T: Stream,
+    H: ConnectionHandler<S>,
+{
+    let stop = registration.state.stop_of_server(registry.now());
     let interest = registration.interest();
     let key = registry.add_handler(stream, interest, registration)?;
     let _ = registry.set_origin(key, line); // the key was just made

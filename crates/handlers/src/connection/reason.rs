@@ -60,6 +60,8 @@ pub enum CloseReason {
     /// - The removal of its registration, by [`Registry::remove`](reactor::Registry::remove).
     /// - The [cancellation](crate::Connecting::cancel) of the attempt to connect.
     Closed,
+    /// The stream was [taken](crate::ConnectionKey::take) from the connection, and is open.
+    Taken,
     /// The connection was reset by [`Connection::abort`](crate::Connection::abort),
     /// [`ConnectionKey::abort`](crate::ConnectionKey::abort) or
     /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush).
@@ -89,6 +91,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Finished => f.write_str("finished"),
             Self::Closed => f.write_str("closed"),
+            Self::Taken => f.write_str("taken"),
             Self::Aborted => f.write_str("aborted"),
             Self::TimedOut(timeout) => write!(f, "{timeout} expired"),
             Self::Failed(error) => write!(f, "failed: {error}"),

@@ -21,8 +21,9 @@ use super::layer::end_layer;
 use super::of_server::ServerRequest;
 use super::options::ConnectionOptions;
 use super::reason::CloseReason;
-use super::state::{Flags, Phase, State};
+use super::state::{Carried, Flags, Phase, State};
 use super::stream::Stream;
+use super::take::{run_timer, take_into};
 use super::write::buffer::WriteBuffer;
 use crate::error::{discard, panic_message};
 use crate::limit::Permit;
@@ -60,6 +61,17 @@ impl<H> Registration<H> {
             },
             role: Role::Handler(handler),
         }
+    }
+
+    /// Returns a connection that goes on with the stream of an earlier one.
+    pub(super) fn resumed<T: Stream>(
+        options: &ConnectionOptions,
+        handler: H,
+        carried: Carried,
+    ) -> Self {
+        let mut resumed = Self::connected::<T>(options, handler, None, None);
+        resumed.state.resume(carried);
+        resumed
     }
 
     pub(super) fn connecting(options: &ConnectionOptions, attempt: Attempt<H>) -> Self {
@@ -248,6 +260,7 @@ where
                 });
             })
         }
+        Request::Take(cx, place) => take_into::<S, T, H>(key, place, cx),
         Request::HandlerType(handler_type) => {
             *handler_type = Some(TypeId::of::<H>());
             Ok(())
@@ -283,6 +296,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
         if commands::are_waiting() {
             drop(commands::take(cx.registry, cx.key()));
         }
+        run_timer(cx.registry, self.state.take_timer.take());
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
             (None, reactor::CloseReason::Failed(error)) => CloseReason::Failed(error),

@@ -30,7 +30,8 @@ pub enum Timeout {
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
     /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush),
-    /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush) or
+    /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush),
+    /// [`Connection::take_after_flush`](crate::Connection::take_after_flush) or
     /// [`Connection::close_gracefully`](crate::Connection::close_gracefully) has passed. The
     /// connection ends without a call of [`on_timeout`](crate::ConnectionHandler::on_timeout).
     Close,

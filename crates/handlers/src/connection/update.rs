@@ -40,6 +40,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         if self.state.phase() == Phase::Over {
             return self.remove();
         }
+        self.take_if_flushed(cx);
         // If the handler was paused or its queue was full, unconsumed bytes are delivered later
         // without waiting for an event. A new handler is called without an event too: the source
         // may never be ready again.

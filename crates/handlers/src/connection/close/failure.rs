@@ -34,9 +34,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         {
             return Ok(());
         }
-        // Nothing is left to wait for: a closing connection discards input, and a stream that has
-        // ended has none.
-        if self.state.phase() != Phase::Open || self.state.flags.has(Flags::READ_ENDED) {
+        // Nothing is left to wait for: a closing connection discards input, a stream that has ended
+        // has none, and input after a change of protocol is not for this handler.
+        let gets_none = Flags::READ_ENDED.union(Flags::TAKEN_WHEN_FLUSHED);
+        if self.state.phase() != Phase::Open || self.state.flags.has(gets_none) {
             self.state.end_with_failure();
             return Ok(());
         }

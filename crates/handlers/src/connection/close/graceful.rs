@@ -44,6 +44,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                     && (self.io.readiness().is_readable() || has_input(self.io.as_fd()))
         };
         let is_served = || state.flags.has(Flags::PAUSED) || !may_come();
-        is_due && state.pending_responses == 0 && !state.flags.has(Flags::QUEUE_FULL) && is_served()
+        let is_taken = state.flags.has(Flags::TAKEN_WHEN_FLUSHED);
+        is_due
+            && !is_taken
+            && state.pending_responses == 0
+            && !state.flags.has(Flags::QUEUE_FULL)
+            && is_served()
     }
 }

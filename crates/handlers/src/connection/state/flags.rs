@@ -37,6 +37,10 @@ impl Flags {
     /// A layered stream holds output that the kernel has not taken.
     pub(in crate::connection) const HOLDS_OUTPUT: Self = Self(1 << 11);
 
+    /// The stream is taken from the connection once everything has been sent. Until then the
+    /// connection reads no more.
+    pub(in crate::connection) const TAKEN_WHEN_FLUSHED: Self = Self(1 << 12);
+
     /// The connection cannot be read, so only an error shows that its peer is gone.
     pub(super) const WRITE_ONLY: Self = Self(1 << 16);
     /// The connection cannot be written to, so the peer need not be notified of its end.
@@ -82,7 +86,11 @@ impl Flags {
         .union(Self::REDELIVER)
         .union(Self::NEEDS_UPDATE)
         .union(Self::HANDSHAKING)
-        .union(Self::HOLDS_OUTPUT);
+        .union(Self::HOLDS_OUTPUT)
+        .union(Self::TAKEN_WHEN_FLUSHED);
+
+    /// The flags that the user sets and that stop reading.
+    pub(super) const STOPS_READING: Self = Self::PAUSED.union(Self::TAKEN_WHEN_FLUSHED);
 
     /// Returns the flags of both sets.
     pub(in crate::connection) const fn union(self, other: Self) -> Self {

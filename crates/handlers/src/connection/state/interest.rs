@@ -11,7 +11,8 @@ impl State {
     pub(in crate::connection) const fn delivers(&self) -> bool {
         let is_held_by_queue =
             self.flags.has(Flags::QUEUE_FULL) && !self.flags.has(Flags::READS_WHILE_FULL);
-        matches!(self.phase, Phase::Open) && !self.flags.has(Flags::PAUSED) && !is_held_by_queue
+        let is_stopped = self.flags.has(Flags::STOPS_READING);
+        matches!(self.phase, Phase::Open) && !is_stopped && !is_held_by_queue
     }
 
     /// Returns `true` if the handler must be called with unconsumed bytes or an end of stream

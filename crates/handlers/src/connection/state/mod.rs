@@ -1,6 +1,7 @@
 //! The state of a connection. A [`State`] depends neither on the type of the stream nor on that of
 //! the handler.
 
+mod carried;
 mod flags;
 mod interest;
 mod phase;
@@ -8,9 +9,11 @@ mod phase;
 use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::time::Instant;
 
-use reactor::{Context, Interest};
+use reactor::{Context, Interest, TimerKey};
 
+pub(super) use self::carried::Carried;
 pub(super) use self::flags::Flags;
 pub(super) use self::phase::{Pending, Phase, Writing};
 use super::options::{ConnectionOptions, Settings};
@@ -19,7 +22,7 @@ use super::times::{Timeout, Times};
 use super::write::queue::WriteQueue;
 use crate::error::copy_error;
 use crate::limit::Permit;
-use crate::server::{Server, ServerId};
+use crate::server::{GracefulClose, Server, ServerId};
 
 pub(super) struct State {
     pub(super) settings: Arc<Settings>,
@@ -31,6 +34,8 @@ pub(super) struct State {
     pub(super) times: Option<Box<Times>>,
     /// The handler that replaces the present one when the callback returns.
     pub(super) replacement: Option<Box<dyn Any>>,
+    /// The timer that takes the stream, once everything has been sent or the time is over.
+    pub(super) take_timer: Option<TimerKey>,
     pub(super) counters: ConnectionMetrics,
     pub(super) flags: Flags,
     phase: Phase,
@@ -74,6 +79,7 @@ impl State {
             unconsumed: Vec::new(),
             times: Times::of(&options.0),
             replacement: None,
+            take_timer: None,
             counters: ConnectionMetrics::default(),
             flags: Flags::default(),
             phase: Phase::Open,
@@ -116,6 +122,13 @@ impl State {
     /// Returns the number of the server that has accepted the connection.
     pub(super) fn accepted_by_id(&self) -> Option<ServerId> {
         self.accepted_by.as_ref().map(|server| server.id())
+    }
+
+    /// Returns the number of a server that has accepted the connection and has stopped, and the way
+    /// in which it closes the connection.
+    pub(super) fn stop_of_server(&self, now: Instant) -> Option<(ServerId, GracefulClose)> {
+        let server = self.accepted_by.as_ref()?;
+        Some((server.id(), server.close_at(now)?))
     }
 
     /// Lets the stop of `server` set a deadline here too, unless another one has accepted this

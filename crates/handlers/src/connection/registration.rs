@@ -40,7 +40,7 @@ enum Role<H> {
     Handler(H),
     /// One of the attempts to connect. The first that succeeds gets the handler.
     Attempt(Attempt<H>),
-    /// An attempt that did not succeed, or not first.
+    /// An attempt that did not succeed, or not first. Or a connection that has no handler yet.
     Lost,
 }
 
@@ -61,6 +61,18 @@ impl<H> Registration<H> {
             },
             role: Role::Handler(handler),
         }
+    }
+
+    /// Returns a connection whose handler follows by [`set_handler`](Self::set_handler).
+    pub(super) fn vacant<T: Stream>(options: &ConnectionOptions) -> Self {
+        Self {
+            state: State::new(options, Phase::Opening, T::READS, T::WRITES),
+            role: Role::Lost,
+        }
+    }
+
+    pub(super) fn set_handler(&mut self, handler: H) {
+        self.role = Role::Handler(handler);
     }
 
     /// Returns a connection that goes on with the stream of an earlier one.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod bytes;
+mod connecting;
 mod flushing;
 mod loops;
 mod refusals;

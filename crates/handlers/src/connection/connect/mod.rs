@@ -8,6 +8,7 @@
 //! names are not resolved here, since `getaddrinfo` blocks. Use the worker pool for that.
 
 mod attempt;
+mod open_as;
 mod race;
 
 use std::fmt;
@@ -86,17 +87,29 @@ impl<S> crate::Connection<'_, S> {
     where
         H: ConnectionHandler<S>,
     {
-        let gives_up_at = options
-            .0
-            .connect_timeout
-            .and_then(|timeout| registry.now().checked_add(timeout));
-        let addresses = addresses.into_iter().collect();
-        let race = Race::new(handler, addresses, options, gives_up_at, Location::caller());
-        race.next(registry);
+        let race = start_race(registry, addresses, options, handler, Location::caller());
         Connecting {
             race: Rc::new(race),
         }
     }
+}
+
+/// Starts the attempts of one connection.
+fn start_race<S, H: ConnectionHandler<S>>(
+    registry: &mut Registry<S>,
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    options: &ConnectionOptions,
+    handler: H,
+    line: &'static Location<'static>,
+) -> Race<H> {
+    let gives_up_at = options
+        .0
+        .connect_timeout
+        .and_then(|timeout| registry.now().checked_add(timeout));
+    let addresses = addresses.into_iter().collect();
+    let race = Race::new(handler, addresses, options, gives_up_at, line);
+    race.next(registry);
+    race
 }
 
 /// A pending connect: all attempts that one call of
@@ -156,7 +169,8 @@ impl<S> Connecting<S> {
     }
 
     /// Returns `true` until an attempt succeeds, all attempts have failed, or
-    /// [`cancel`](Self::cancel) is called.
+    /// [`cancel`](Self::cancel) is called. With [`connect_as`](crate::Connection::connect_as) it
+    /// also returns `true` until the connection on the new stream is opened.
     pub fn is_pending(&self) -> bool {
         self.race.is_pending()
     }

@@ -51,22 +51,22 @@ impl<H> Registration<H> {
         accepted_by: Option<Arc<Server>>,
         permit: Option<Permit>,
     ) -> Self {
-        let state =
-            State::new(options, Phase::Opening, T::READS, T::WRITES).accepted(accepted_by, permit);
+        let Self { state, .. } = Self::vacant::<T>(options);
         Self {
-            state: if T::LAYERED {
-                state.handshaking()
-            } else {
-                state
-            },
+            state: state.accepted(accepted_by, permit),
             role: Role::Handler(handler),
         }
     }
 
     /// Returns a connection whose handler follows by [`set_handler`](Self::set_handler).
     pub(super) fn vacant<T: Stream>(options: &ConnectionOptions) -> Self {
+        let state = State::new(options, Phase::Opening, T::READS, T::WRITES);
         Self {
-            state: State::new(options, Phase::Opening, T::READS, T::WRITES),
+            state: if T::LAYERED {
+                state.handshaking()
+            } else {
+                state
+            },
             role: Role::Lost,
         }
     }

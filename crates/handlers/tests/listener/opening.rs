@@ -11,7 +11,7 @@ use handlers::{
     Accepted, AcceptedStream, CloseReason, ConnectionKey, ConnectionLimit, ConnectionOptions,
     ListenOptions, ServerKey, Stream,
 };
-use reactor::{Error, Interest, Io, Key, Next, Reactor};
+use reactor::{Error, Interest, IoState, Key, Next, Reactor};
 use support::{run_out, turn_until, turn_until_quiet};
 
 use crate::{Echo, Result, Seen, any_port, client, expect_echo, tcp};
@@ -28,16 +28,16 @@ impl AsFd for Inverted {
 }
 
 impl Stream for Inverted {
-    fn read(io: &mut Io<Self>, buf: &mut [u8]) -> io::Result<usize> {
-        let count = io.try_io(Interest::READABLE, |stream| stream.0.read(buf))?;
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.try_read(io, buf)?;
         buf[..count].iter_mut().for_each(|byte| *byte = !*byte);
         Ok(count)
     }
 
-    fn write(io: &mut Io<Self>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes = bufs.iter().flat_map(|buf| buf.iter());
         let inverted: Vec<u8> = bytes.map(|byte| !byte).collect();
-        io.try_io(Interest::WRITABLE, |stream| stream.0.write(&inverted))
+        self.0.try_write(io, &[IoSlice::new(&inverted)])
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use handlers::{Connecting, Connection, ConnectionOptions, Stream};
-use reactor::{Interest, Io, ManualClock, Next, PanicPolicy, Reactor};
+use reactor::{Interest, IoState, ManualClock, Next, PanicPolicy, Reactor};
 use support::{listen, run_out, silent_listener, turn_until, turn_until_quiet};
 
 use crate::{Result, Seen, as_file, notes};
@@ -113,11 +113,11 @@ impl AsFd for Shared {
 }
 
 impl Stream for Shared {
-    fn read(_: &mut Io<Self>, _: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&mut self, _: &mut IoState, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn write(_: &mut Io<Self>, _: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write(&mut self, _: &mut IoState, _: &[IoSlice<'_>]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -282,6 +282,11 @@ impl State {
         self.queue.is_some()
     }
 
+    /// Returns `true` if the kernel has taken everything that was written.
+    pub(super) const fn is_flushed(&self) -> bool {
+        !self.flags.has(Flags::QUEUED.union(Flags::HOLDS_OUTPUT))
+    }
+
     /// Returns how many bytes are queued.
     pub(super) fn queued(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.len())

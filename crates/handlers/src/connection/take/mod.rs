@@ -221,7 +221,7 @@ impl<S> Connection<'_, S> {
     fn ends_flush(&mut self) -> bool {
         self.state.take_timer = None; // it is running
         self.send_queued(); // the peer may have made room since
-        let is_flushed = !self.state.is_queued();
+        let is_flushed = self.state.is_flushed();
         let closes = self.state.phase() != Phase::Open;
         if !is_flushed && !closes {
             self.state.end(CloseReason::TimedOut(Timeout::Close));
@@ -234,7 +234,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Lets [`take_after_flush`](Connection::take_after_flush) take the stream, if everything has
     /// been sent.
     pub(super) fn take_if_flushed(&mut self, cx: &mut Context<'_, S>) {
-        if !self.state.is_queued() {
+        if self.state.is_flushed() {
             run_timer(cx.registry, self.state.take_timer.take());
         }
     }

@@ -123,7 +123,8 @@ impl<T: Stream> Taken<T> {
     ///
     /// # Errors
     /// The stream is dropped if one of these is returned:
-    /// - `InvalidData` if there are unread or unsent bytes. The error names their number.
+    /// - `InvalidData` if there are unread or unsent bytes. The error names their number, unless a
+    ///   layered stream holds them.
     /// - The error of `make`.
     ///
     /// # Source
@@ -145,6 +146,10 @@ impl<T: Stream> Taken<T> {
             }
         }
         let (stream, carried) = self.into_inner();
+        if stream.has_buffered_input() || stream.buffered_output() > 0 {
+            let text = "cannot upgrade the stream: it holds bytes from before the upgrade";
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
         Ok(Taken::new(make(stream)?, carried))
     }
 

@@ -21,6 +21,7 @@
 //! | be notified when a file or the content of a folder changes | [`files::watch`], [`files::watch_folder`] |
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
+//! | encrypt a stream, and know the peer by its certificate | [`tls`] |
 //!
 //! # Terms
 //!
@@ -40,7 +41,7 @@
 //!
 //! # Features
 //!
-//! By default everything except `simulation` is compiled. Connections, listeners and relays are
+//! By default everything except `simulation` and `tls` is compiled. Connections, listeners and relays are
 //! always included. To compile less, set `default-features = false` and name the features that you
 //! need:
 //!
@@ -54,6 +55,7 @@
 //! | `pool` | [`WorkerPool`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
 //! | `simulation` | [`simulation`]: tests over a simulated network | | |
+//! | `tls` | [`tls`] | | rustls, ring (needs a C compiler), rustls-native-certs |
 //! | `udp` | [`udp`] | | quinn-udp |
 //!
 // A link to an item that is not compiled leads to the table above, which names the feature.
@@ -78,6 +80,7 @@
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "simulation"), doc = "[`simulation`]: #features")]
+#![cfg_attr(not(feature = "tls"), doc = "[`tls`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -102,6 +105,8 @@ pub mod signal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sockets;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "udp")]
 pub mod udp;
 

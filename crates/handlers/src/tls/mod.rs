@@ -1,0 +1,68 @@
+//! TLS 1.2 and 1.3 over any stream, by [rustls].
+//!
+//! A server loads a [`TlsServerConfig`] and makes a [`Tls`] of each accepted stream. A client loads
+//! a [`TlsClientConfig`] and makes a [`Tls`] of each stream that it has connected:
+//!
+//! ```no_run
+//! use std::net::TcpStream;
+//! use handlers::tls::{TlsCertificate, TlsClientOptions, TlsServerOptions};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let accepted = TcpStream::connect("127.0.0.1:1")?;
+//! let server = TlsServerOptions::new()
+//!     .certificate(TlsCertificate::files("chain.pem", "key.pem"))
+//!     .load()?;
+//! let accepted = server.accept(accepted)?;
+//!
+//! let client = TlsClientOptions::new().load()?;
+//! let connected = client.connect(TcpStream::connect("192.0.2.1:443")?, "www.example.com")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The options cover the usual cases. For all others, make a configuration of rustls and pass it to
+//! [`TlsServerConfig::from_rustls`] or [`TlsClientConfig::from_rustls`].
+//!
+//! The cryptography is that of *ring*. If the program has installed another provider for rustls,
+//! by [`install_default`](rustls::crypto::CryptoProvider::install_default), that one is used.
+//!
+//! Sources: RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 6066 (server names), RFC 7301 (ALPN).
+
+mod certificate;
+mod client;
+mod error;
+mod info;
+mod key_log;
+mod names;
+mod pem;
+mod reload;
+mod roots;
+mod server;
+// The reads and writes of a session are called by the stream, once streams may be layered.
+#[cfg_attr(not(test), expect(dead_code))]
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+
+pub use rustls;
+
+pub use self::certificate::TlsCertificate;
+pub use self::client::{TlsClientConfig, TlsClientOptions};
+pub use self::error::{TlsError, TlsErrorKind};
+pub use self::info::TlsInfo;
+pub use self::roots::TlsRoots;
+pub use self::server::{TlsServerConfig, TlsServerOptions};
+pub use self::stream::Tls;
+
+use self::key_log::key_log;
+
+/// Returns the provider that the program has installed, or *ring*.
+fn provider() -> Arc<CryptoProvider> {
+    let installed = CryptoProvider::get_default();
+    installed.map_or_else(|| Arc::new(ring::default_provider()), Arc::clone)
+}

@@ -1,22 +1,34 @@
 //! TLS 1.2 and 1.3 over any stream, by [rustls].
 //!
 //! A server loads a [`TlsServerConfig`] and makes a [`Tls`] of each accepted stream. A client loads
-//! a [`TlsClientConfig`] and makes a [`Tls`] of each stream that it has connected:
+//! a [`TlsClientConfig`] and makes a [`Tls`] of each stream that it has connected. Both are
+//! [layered streams](crate::Stream#layered-streams): a handler is notified of its connection when
+//! the handshake is complete.
 //!
 //! ```no_run
-//! use std::net::TcpStream;
 //! use handlers::tls::{TlsCertificate, TlsClientOptions, TlsServerOptions};
+//! use handlers::{AcceptedStream, Connection, ConnectionOptions, ListenOptions, on_data};
 //!
 //! # fn main() -> std::io::Result<()> {
-//! # let accepted = TcpStream::connect("127.0.0.1:1")?;
+//! let mut reactor = reactor::Reactor::<()>::new()?;
+//! let options = ConnectionOptions::new();
+//! let echo = || {
+//!     on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+//!         connection.write(data).map(|_flow| data.len())
+//!     })
+//! };
+//!
 //! let server = TlsServerOptions::new()
 //!     .certificate(TlsCertificate::files("chain.pem", "key.pem"))
 //!     .load()?;
-//! let accepted = server.accept(accepted)?;
+//! let listener = ListenOptions::new().bind(&"0.0.0.0:443".parse()?)?;
+//! let protect = move |stream: AcceptedStream| server.accept(stream.into_tcp()?);
+//! listener.serve_as(&mut reactor, &options, protect, move |_peer, _cx| Ok(echo()))?;
 //!
 //! let client = TlsClientOptions::new().load()?;
-//! let connected = client.connect(TcpStream::connect("192.0.2.1:443")?, "www.example.com")?;
-//! # Ok(())
+//! let protect = move |stream| client.connect(stream, "www.example.com");
+//! Connection::connect_as(&mut reactor, ["192.0.2.1:443".parse()?], &options, protect, echo());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }
 //! ```
 //!
@@ -38,8 +50,6 @@ mod pem;
 mod reload;
 mod roots;
 mod server;
-// The reads and writes of a session are called by the stream, once streams may be layered.
-#[cfg_attr(not(test), expect(dead_code))]
 mod session;
 mod stream;
 #[cfg(test)]

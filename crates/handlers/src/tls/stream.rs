@@ -1,10 +1,18 @@
 //! The stream of a session.
 
 use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use reactor::{Interest, IoState};
+
 use super::info::TlsInfo;
-use super::session::Session;
+use super::session::{Below, Session};
+use crate::{Shutdown, Stream};
+
+/// The most reads of a turn that bring no plaintext. Records without plaintext do not count as
+/// bytes of the connection, so a peer could keep the loop busy with them.
+const FRUITLESS_READS_MAX: usize = 4;
 
 /// A TLS session over a stream: made by [`accept`](super::TlsServerConfig::accept) or
 /// [`connect`](super::TlsClientConfig::connect).
@@ -39,6 +47,86 @@ impl<T> Tls<T> {
     #[cfg(test)]
     pub(super) fn into_parts(self) -> (T, Session) {
         (self.stream, self.session)
+    }
+
+    fn parts<'a>(&'a mut self, io: &'a mut IoState) -> (&'a mut Session, Inner<'a, T>) {
+        let stream = &mut self.stream;
+        (&mut self.session, Inner { stream, io })
+    }
+}
+
+/// The stream below, with its readiness.
+struct Inner<'a, T> {
+    stream: &'a mut T,
+    io: &'a mut IoState,
+}
+
+impl<T: Stream> Below for Inner<'_, T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(self.io, buf)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(self.io, &[IoSlice::new(bytes)])
+    }
+
+    fn shutdown(&mut self) -> io::Result<Shutdown> {
+        self.stream.try_shutdown(self.io)
+    }
+}
+
+impl<T: Stream> Stream for Tls<T> {
+    const READS: bool = T::READS;
+    const WRITES: bool = T::WRITES;
+    const LAYERED: bool = true;
+
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        let (session, mut inner) = self.parts(io);
+        for _ in 0..FRUITLESS_READS_MAX {
+            match session.read(&mut inner, buf) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let (session, mut inner) = self.parts(io);
+        session.write(&mut inner, bufs)
+    }
+
+    fn try_handshake(&mut self, io: &mut IoState) -> io::Result<()> {
+        self.stream.try_handshake(io)?;
+        let (session, mut inner) = self.parts(io);
+        session.handshake(&mut inner)
+    }
+
+    fn try_flush(&mut self, io: &mut IoState) -> io::Result<()> {
+        let (session, mut inner) = self.parts(io);
+        session.flush(&mut inner)?;
+        self.stream.try_flush(io)
+    }
+
+    fn try_shutdown(&mut self, io: &mut IoState) -> io::Result<Shutdown> {
+        let (session, mut inner) = self.parts(io);
+        session.shutdown(&mut inner)
+    }
+
+    fn wants(&self, interest: Interest) -> Interest {
+        self.stream.wants(self.session.wants(interest))
+    }
+
+    fn has_buffered_input(&self) -> bool {
+        self.session.can_read() || self.stream.has_buffered_input()
+    }
+
+    fn buffered_output(&self) -> usize {
+        self.session.output_len() + self.stream.buffered_output()
+    }
+
+    fn has_unread(&self) -> bool {
+        self.session.has_input() || self.stream.has_unread()
     }
 }
 

@@ -23,7 +23,6 @@ use rustls::unbuffered::EncryptError;
 use rustls::{ClientConfig, CommonState, InvalidMessage, ServerConfig};
 
 pub(super) use self::hello::Recorded;
-#[cfg(test)]
 pub(super) use self::transfer::Below;
 
 use self::held::Held;
@@ -108,7 +107,11 @@ impl Session {
         self.server_name.as_deref()
     }
 
-    /// Returns `true` if a read returns plaintext without the stream.
+    /// Returns `true` if a read returns plaintext, the end or an error without the stream.
+    pub(super) const fn can_read(&self) -> bool {
+        self.has_plaintext() || self.peer_closed || self.failure.is_some()
+    }
+
     pub(super) const fn has_plaintext(&self) -> bool {
         !self.plaintext.is_empty()
     }

@@ -41,9 +41,9 @@
 //!
 //! # Features
 //!
-//! By default everything except `simulation` and `tls` is compiled. Connections, listeners and relays are
-//! always included. To compile less, set `default-features = false` and name the features that you
-//! need:
+//! By default everything except `simulation` and `tls` is compiled. Connections, listeners and
+//! relays are always included. To compile less, set `default-features = false` and name the
+//! features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |

@@ -9,7 +9,7 @@
 //! use handlers::tls::{TlsCertificate, TlsClientOptions, TlsServerOptions};
 //! use handlers::{AcceptedStream, Connection, ConnectionOptions, ListenOptions, on_data};
 //!
-//! # fn main() -> std::io::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut reactor = reactor::Reactor::<()>::new()?;
 //! let options = ConnectionOptions::new();
 //! let echo = || {
@@ -28,7 +28,7 @@
 //! let client = TlsClientOptions::new().load()?;
 //! let protect = move |stream| client.connect(stream, "www.example.com");
 //! Connection::connect_as(&mut reactor, ["192.0.2.1:443".parse()?], &options, protect, echo());
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
 //! # }
 //! ```
 //!

@@ -76,8 +76,8 @@ impl TlsServerOptions {
 
     /// Sets the application protocols, the preferred one first (ALPN, RFC 7301). If a client offers
     /// protocols and none of them is in the list, the handshake fails with the alert
-    /// `no_application_protocol`. A client that offers none is accepted. Default: none, and then the
-    /// offers of clients are ignored.
+    /// `no_application_protocol`. A client that offers none is accepted. Default: none, and then
+    /// the offers of clients are ignored.
     pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         self.alpn = protocols.into_iter().map(Into::into).collect();
         self
@@ -198,8 +198,8 @@ impl TlsServerConfig {
     /// offer. The resolver of the certificates is wrapped, to see the name that a client asks for.
     ///
     /// # Errors
-    /// An error of kind [`Configuration`](super::TlsErrorKind::Configuration) if
-    /// `max_early_data_size` is not 0. Early data can be replayed, and is not supported.
+    /// An error of kind [`Configuration`](super::TlsErrorKind::Configuration) if the configuration
+    /// accepts early data (0-RTT). Early data can be replayed, and is not supported.
     pub fn from_rustls(config: Arc<ServerConfig>) -> io::Result<Self> {
         let config = of_rustls(config)?;
         Ok(Self(Arc::new(Reloadable::new(None, config))))

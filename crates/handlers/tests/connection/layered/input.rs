@@ -58,7 +58,7 @@ fn a_pause_holds_back_bytes_in_the_stream() -> Result {
     Ok(())
 }
 
-/// What has arrived is given, although the kernel holds none of it.
+/// The handler gets all that has arrived, although the kernel holds none of it.
 #[test]
 fn bytes_in_the_stream_outlive_a_reset_during_a_pause() -> Result {
     let mut bench = Bench::new()?;

@@ -1,6 +1,7 @@
 //! Output that the stream holds.
 
 use std::cell::Cell;
+use std::io::Read;
 use std::rc::Rc;
 
 use handlers::{ConnectionOptions, Flow};
@@ -72,6 +73,34 @@ fn held_output_counts_as_queued() -> Result {
         pair.bench.with(pair.key, |connection| connection.queued()),
         0
     );
+    Ok(())
+}
+
+/// The write that fills the stream sees it, and not only the one after it.
+#[test]
+fn held_output_counts_for_the_watermarks() -> Result {
+    let stalls = Rc::new(Cell::new(false));
+    let toy_stalls = Rc::clone(&stalls);
+    let options = ConnectionOptions::new().watermarks(0, 10);
+    let mut pair = Pair::open(&options, sink(), |toy| toy.stalls = toy_stalls)?;
+    let write = |pair: &mut Pair| {
+        pair.bench.with(pair.key, |connection| {
+            let _ = connection.write(&[1; 10]).unwrap();
+            (connection.flush(), connection.queued())
+        })
+    };
+    for _ in 0..2 {
+        assert_eq!(write(&mut pair), (Flow::Open, 0));
+    }
+    stalls.set(true);
+    assert_eq!(write(&mut pair), (Flow::Full, 13), "a record of 10 bytes");
+    for (is_stalled, log) in [(true, &["open"][..]), (false, &["open", "drain"])] {
+        stalls.set(is_stalled);
+        pair.bench.run_until_idle();
+        pair.peer.socket.read_exact(&mut [0; 13])?; // the kernel reports room
+        pair.bench.run_until_idle();
+        assert_eq!(pair.bench.world.log, log);
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 //! | exchange messages that end with a delimiter | [`Delimited`] |
 //! | exchange messages that begin with their length | [`LengthPrefixed`] |
 //! | test a framing of your own, with the stream cut at every byte | [`check_framing`] |
+//! | test a stream of your own, with a network that stalls, cuts and resets | [`StreamCheck`] |
 //! | read lines from standard input of any kind | [`Console`] |
 //! | be notified of signals, and shut down gracefully on a signal | [`signal`] |
 //! | start child processes, be notified of their end, stop and restart them | [`child`] |
@@ -41,9 +42,9 @@
 //!
 //! # Features
 //!
-//! By default everything except `simulation` and `tls` is compiled. Connections, listeners and
-//! relays are always included. To compile less, set `default-features = false` and name the
-//! features that you need:
+//! By default everything except `simulation`, `stream-check` and `tls` is compiled. Connections,
+//! listeners and relays are always included. To compile less, set `default-features = false` and
+//! name the features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |
@@ -55,6 +56,7 @@
 //! | `pool` | [`WorkerPool`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
 //! | `simulation` | [`simulation`]: tests over a simulated network | | |
+//! | `stream-check` | [`StreamCheck`]: tests of a stream of your own | | |
 //! | `tls` | [`tls`] | | rustls, ring (needs a C compiler), rustls-native-certs |
 //! | `udp` | [`udp`] | | quinn-udp |
 //!
@@ -80,6 +82,7 @@
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "simulation"), doc = "[`simulation`]: #features")]
+#![cfg_attr(not(feature = "stream-check"), doc = "[`StreamCheck`]: #features")]
 #![cfg_attr(not(feature = "tls"), doc = "[`tls`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
@@ -105,6 +108,8 @@ pub mod signal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sockets;
+#[cfg(feature = "stream-check")]
+mod stream_check;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "udp")]
@@ -135,6 +140,8 @@ pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,
 };
 pub use crate::sockets::TcpKeepalive;
+#[cfg(feature = "stream-check")]
+pub use crate::stream_check::{StreamCheck, StreamFault, StreamRule};
 pub use reactor::errno;
 
 /// Compiles the programs of the README.

@@ -4,6 +4,8 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod faulty;
+#[cfg(feature = "tls")]
+mod tls;
 #[allow(dead_code, reason = "the tests of connections use more of it")]
 #[path = "../connection/layered/toy.rs"]
 mod toy;

@@ -17,6 +17,7 @@ use reactor::{Context, Interest, Io, Next};
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
+use super::handshakes;
 use super::reason::CloseReason;
 use super::state::{ConnectionMetrics, Flags, Phase, State, Writing};
 use super::stream::Stream;
@@ -84,10 +85,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Takes the steps of the handshake that are possible now.
     #[cold]
     pub(super) fn advance_handshake(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if !handshakes::may_step(cx.registry, self.key.key(), self.state) {
+            return Ok(());
+        }
         let (stream, io) = self.io.parts_mut();
         match stream.try_handshake(io) {
             Ok(()) => {
                 self.state.end_handshake();
+                handshakes::end(cx.registry, self.state);
                 if self.state.times.is_none() {
                     cx.registry.set_timeout(self.key.key(), None)?;
                 }
@@ -132,7 +137,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         } else {
             Interest::NONE
         };
-        let wanted = self.io.get_ref().wants(wanted.without(Interest::PRIORITY)) | errors;
+        let wanted = if self.state.flags.has(Flags::HANDSHAKE_WAITS) {
+            Interest::NONE
+        } else {
+            self.io.get_ref().wants(wanted.without(Interest::PRIORITY)) | errors
+        };
         // Without any interest, no error would be reported.
         if wanted.is_none() {
             Interest::PRIORITY

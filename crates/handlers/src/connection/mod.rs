@@ -54,6 +54,7 @@ mod connect;
 mod connection;
 mod dispatch;
 mod handler;
+mod handshakes;
 mod key;
 mod later;
 mod layer;

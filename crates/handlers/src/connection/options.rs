@@ -58,6 +58,8 @@ pub(super) struct Settings {
     pub(super) write_timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) handshake_timeout: Option<Duration>,
+    pub(super) max_handshakes: usize,
+    pub(super) max_handshakes_per_turn: usize,
     pub(super) local_addr: Option<SocketAddr>,
     pub(super) read_rate: Option<RateLimit>,
     pub(super) write_rate: Option<RateLimit>,
@@ -84,6 +86,8 @@ impl Default for Settings {
             write_timeout: None,
             connect_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Some(Duration::from_secs(10)),
+            max_handshakes: usize::MAX,
+            max_handshakes_per_turn: 16,
             local_addr: None,
             read_rate: None,
             write_rate: None,
@@ -231,6 +235,27 @@ impl ConnectionOptions {
     #[must_use]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.handshake_timeout = timeout.into())
+    }
+
+    /// Sets how many handshakes of [layered streams](crate::Stream#layered-streams) a loop works on
+    /// at once. A connection whose handshake has not begun waits until enough others have completed
+    /// theirs or have ended. The [timeout](Self::handshake_timeout) runs meanwhile. The limit
+    /// counts all handshakes of the loop, also those of connections with other options. The minimum
+    /// is 1. Default: no limit.
+    #[must_use]
+    pub fn max_handshakes(self, count: impl Into<Option<usize>>) -> Self {
+        let count = count.into().unwrap_or(usize::MAX);
+        self.with(|settings| settings.max_handshakes = count.max(1))
+    }
+
+    /// Sets how many steps of handshakes a loop takes in a turn. A step is a call of
+    /// [`Stream::try_handshake`](crate::Stream::try_handshake). The other connections continue in
+    /// the next turns, in order. So if many peers connect at once, connections that talk are still
+    /// served after a few steps: with TLS a step of a server can take a millisecond, for example to
+    /// sign with a key of 2048 bits (RSA). The minimum is 1. Default: 16.
+    #[must_use]
+    pub fn max_handshakes_per_turn(self, count: usize) -> Self {
+        self.with(|settings| settings.max_handshakes_per_turn = count.max(1))
     }
 
     /// Sets the local address that the sockets of

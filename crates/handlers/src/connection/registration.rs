@@ -15,6 +15,7 @@ use super::connect::{Attempt, Outcome};
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
+use super::handshakes::{self, ResumeHandshake};
 use super::key::{ConnectionKey, Request};
 use super::later::run_later;
 use super::layer::end_layer;
@@ -135,7 +136,7 @@ impl<H> Registration<H> {
     }
 
     /// Does the pending work of the connection, with the deferred callbacks.
-    fn run<S, T: Stream>(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>)
+    pub(super) fn run<S, T: Stream>(&mut self, io: &mut Io<T>, cx: &mut Context<'_, S>)
     where
         H: ConnectionHandler<S>,
     {
@@ -292,6 +293,8 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
     fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {
         if let Some(request) = request.downcast_ref::<ServerRequest>() {
             self.serve_request(request, io, cx);
+        } else if let Some(request) = request.downcast_mut::<ResumeHandshake>() {
+            self.resume_handshake(request, io, cx);
         }
     }
 
@@ -309,6 +312,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
             drop(commands::take(cx.registry, cx.key()));
         }
         run_timer(cx.registry, self.state.take_timer.take());
+        handshakes::end(cx.registry, &mut self.state);
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
             (None, reactor::CloseReason::Failed(error)) => CloseReason::Failed(error),

@@ -71,6 +71,10 @@ impl Flags {
     pub(in crate::connection) const OTHER_SIDE: Self = Self(1 << 27);
     /// The stream is [layered](crate::Stream#layered-streams).
     pub(in crate::connection) const LAYERED: Self = Self(1 << 28);
+    /// The handshake of the stream has begun and not ended.
+    pub(in crate::connection) const HANDSHAKE_RUNS: Self = Self(1 << 30);
+    /// The handshake waits because of the limits of the loop.
+    pub(in crate::connection) const HANDSHAKE_WAITS: Self = Self(1 << 31);
     /// The end of a layered stream is not sent completely.
     pub(in crate::connection) const AWAITS_SHUTDOWN: Self = Self(1 << 29);
 

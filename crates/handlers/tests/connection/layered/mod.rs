@@ -3,6 +3,7 @@
 mod ends;
 mod handshakes;
 mod input;
+mod limits;
 mod output;
 mod toy;
 

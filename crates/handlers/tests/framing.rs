@@ -28,6 +28,8 @@ enum Wrong {
     LosesTheRest,
     ForgetsErrors,
     PutsNoEnd,
+    PutsTwoEnds,
+    PutsMore,
     PutsIntoNothing,
     RefusesTooLate,
 }
@@ -97,9 +99,12 @@ impl Framing for Words {
         if self.wrong == Wrong::RefusesTooLate {
             return Err(BAD);
         }
-        if self.wrong != Wrong::PutsNoEnd {
-            out.push(b'.');
-        }
+        out.extend_from_slice(match self.wrong {
+            Wrong::PutsNoEnd => b"",
+            Wrong::PutsTwoEnds => b"..",
+            Wrong::PutsMore => b".more",
+            _ => b".",
+        });
         Ok(())
     }
 }
@@ -177,9 +182,11 @@ fn a_framing_that_breaks_its_contract_is_refused_with_the_reason() {
         Some(FramingFault::ErrorForgotten { error: BAD })
     );
     let frame = b"ab".to_vec();
-    assert!(
-        matches!(fault(Wrong::PutsNoEnd, b"ab."), Some(FramingFault::NotReadBack { frame: put, .. }) if put == frame)
-    );
+    for wrong in [Wrong::PutsNoEnd, Wrong::PutsTwoEnds, Wrong::PutsMore] {
+        assert!(
+            matches!(fault(wrong, b"ab."), Some(FramingFault::NotReadBack { frame: put, .. }) if put == frame)
+        );
+    }
     for wrong in [Wrong::PutsIntoNothing, Wrong::RefusesTooLate] {
         assert_eq!(
             fault(wrong, b"ab."),
@@ -187,6 +194,29 @@ fn a_framing_that_breaks_its_contract_is_refused_with_the_reason() {
                 frame: frame.clone()
             })
         );
+    }
+}
+
+#[test]
+fn the_text_of_a_fault_shows_the_frames_and_the_number_of_bytes() {
+    for (wrong, stream, text) in [
+        (Wrong::TakesTooMuch, "ab.", "a frame takes 4 of 3 bytes"),
+        (Wrong::LosesTheRest, "ab.cd", "2 bytes are left at the end"),
+        (Wrong::ForgetsErrors, "a-b.", "\"a word has a dash\""),
+        (Wrong::PutsTwoEnds, "ab.", r#"["ab", ""] is read back"#),
+        (
+            Wrong::RefusesTooLate,
+            "ab.",
+            "the frame \"ab\" changes bytes",
+        ),
+        (
+            Wrong::OneWordAtATime,
+            "a.b.",
+            r#"read as ["a", "b"]; in one piece it is read as ["a"]"#,
+        ),
+    ] {
+        let fault = fault(wrong, stream.as_bytes()).unwrap().to_string();
+        assert!(fault.contains(text), "{fault}");
     }
 }
 

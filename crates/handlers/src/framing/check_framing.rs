@@ -300,3 +300,23 @@ impl fmt::Display for FramingFault {
 }
 
 impl std::error::Error for FramingFault {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_short_stream_is_cut_once_in_every_way() {
+        for len in 2..=ALL_CUTS_LEN_MAX {
+            let ways: Vec<_> = cuttings(len).collect();
+            assert_eq!(ways.len(), (1 << (len - 1)) - 1, "{len} bytes");
+            assert_eq!(ways.iter().collect::<BTreeSet<_>>().len(), ways.len());
+            for cuts in ways {
+                assert!(!cuts.is_empty() && cuts.is_sorted_by(|one, next| one < next));
+                assert!(cuts.iter().all(|at| (1..len).contains(at)), "{cuts:?}");
+            }
+        }
+    }
+}

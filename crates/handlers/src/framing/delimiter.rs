@@ -69,7 +69,7 @@ impl Delimited {
     /// delimiter may have begun within the limit.
     fn may_hold_frame(&self, data: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
-        let first = data.len().saturating_sub(delimiter.len() - 1);
+        let first = data.len().saturating_sub(delimiter.len());
         data.len() <= self.max_length
             || (first..=self.max_length).any(|begin| delimiter.starts_with(&data[begin..]))
     }

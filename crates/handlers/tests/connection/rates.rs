@@ -60,6 +60,25 @@ fn a_write_rate_passes_a_burst_and_then_its_bytes_per_second() -> Result {
 }
 
 #[test]
+fn a_write_rate_holds_for_the_answers_of_every_callback() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().write_rate(RateLimit::new(1000, 800));
+    let echo = probe(|event, connection, cx| match event {
+        Event::Data(data) => connection.write(data).map(|_flow| data.len()),
+        event => Ok(default(&event, connection, cx)),
+    });
+    let (key, mut far) = bench.open_unix(&options, echo)?;
+    for _ in 0..3 {
+        bench.run_until_idle();
+        far.write_all(&[0; 600])?;
+    }
+    bench.run_until_idle();
+    let written = bench.with(key, |connection| connection.metrics().written);
+    assert_eq!(written, 800);
+    Ok(())
+}
+
+#[test]
 fn the_rest_after_a_burst_waits_no_longer_than_needed() -> Result {
     let mut bench = Bench::new()?;
     let limit = || RateLimit::new(10_000, 100_000);

@@ -113,6 +113,21 @@ fn a_timeout_that_does_not_close_is_rearmed() -> Result {
 }
 
 #[test]
+fn a_write_timeout_that_does_not_close_is_rearmed() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().write_timeout(secs(10));
+    let (key, _far) = bench.open_unix(&options, patient())?;
+    bench.run_until_idle();
+    let _ = bench.with(key, |connection| connection.write(&pattern(MUCH)))?;
+    bench.run_until_idle();
+    bench.advance(ms(19_999));
+    assert_eq!(bench.world.count("timeout Write"), 1);
+    bench.advance(ms(10_001));
+    assert_eq!(bench.world.count("timeout Write"), 3);
+    Ok(())
+}
+
+#[test]
 fn a_timeout_that_does_not_close_puts_no_other_off() -> Result {
     for (idle, read) in [(10, 15), (60, 5)] {
         let mut bench = Bench::new()?;
@@ -221,18 +236,24 @@ fn a_write_timeout_runs_only_while_something_is_queued_and_not_taken() -> Result
 /// first bytes that are queued, and the idle timeout from the last byte of the connection.
 #[test]
 fn bytes_of_which_the_kernel_takes_none_begin_a_wait_and_extend_none() -> Result {
-    for (options, end) in [
-        (ConnectionOptions::new().write_timeout(secs(10)), "Write"),
-        (ConnectionOptions::new().idle_timeout(secs(19)), "Idle"),
+    // A long write is tried at once, a short one later in the turn.
+    let (short, long) = (100, 100_000);
+    let write_timeout = ConnectionOptions::new().write_timeout(secs(10));
+    let idle_timeout = ConnectionOptions::new().idle_timeout(secs(19));
+    for (options, length, end) in [
+        (&write_timeout, short, "Write"),
+        (&write_timeout, long, "Write"),
+        (&idle_timeout, short, "Idle"),
+        (&idle_timeout, long, "Idle"),
     ] {
         let mut bench = Bench::new()?;
         let (near, _far) = UnixStream::pair()?;
         let mut shared = near.try_clone()?;
-        let key = Connection::open(&mut bench.reactor, near, &options, sink())?;
+        let key = Connection::open(&mut bench.reactor, near, options, sink())?;
         bench.run_until_idle();
         bench.advance(secs(9));
         while shared.write(&[0; 4096]).is_ok() {}
-        let _ = bench.with(key, |connection| connection.write(b"queued"))?;
+        let _ = bench.with(key, move |connection| connection.write(&vec![0; length]))?;
         bench.run_until_idle();
         bench.advance(ms(9999));
         assert!(!bench.world.is_closed(), "{end}");

@@ -241,6 +241,16 @@ mod tests {
         assert_eq!((left.as_slice(), queue.len()), (&b"cd"[..], 1));
     }
 
+    #[test]
+    fn a_shared_piece_is_dropped_as_soon_as_it_is_sent() {
+        let mut queue = WriteQueue::default();
+        let bytes = Bytes::from(vec![1; 4096]);
+        queue.push_shared(bytes.clone());
+        queue.push(b"after");
+        queue.write_to(4096, |_| Ok(4096)).unwrap();
+        assert!(bytes.is_unique());
+    }
+
     /// A longer chunk would keep the memory of bytes that were sent.
     #[test]
     fn copied_bytes_are_in_chunks_that_are_freed_one_by_one() {

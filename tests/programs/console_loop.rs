@@ -281,6 +281,28 @@ fn only_a_terminal_is_prompted() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_pipe_is_not_prompted_although_the_output_is_a_terminal() -> Result {
+    let (mut screen, terminal) = terminal()?;
+    let mut command = Command::new(example("console_loop")?);
+    let mut child = command.stdin(Stdio::piped()).stdout(terminal).spawn()?;
+    drop(command);
+    let mut input = child.stdin.take().ok_or("a piped stdin")?;
+    for _ in 0..5 {
+        let mut shown = String::new();
+        input.write_all(b"foo\n")?;
+        while !shown.ends_with("\r\n") {
+            let mut read = [0; 1024];
+            let n = screen.read(&mut read)?;
+            shown += std::str::from_utf8(&read[..n])?;
+        }
+        assert_eq!(shown, "no such command: foo; help lists them\r\n");
+    }
+    drop(input);
+    assert!(child.wait()?.success());
+    Ok(())
+}
+
 /// Returns a terminal at which `text` has been typed.
 fn terminal_of(text: &[u8]) -> Result<OwnedFd> {
     let (mut keyboard, terminal) = terminal()?;

@@ -426,3 +426,23 @@ impl Drop for Temporary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_that_were_left_behind_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let create = || Temporary::create_in(folder.path(), 0o600);
+        let name = |number| format!(".handlers-{}-{number}.tmp", process::id());
+        for (taken, has_room) in [(NAMES_TRIED_MAX - 1, true), (NAMES_TRIED_MAX, false)] {
+            let path = create().unwrap().path.clone();
+            let used = (0..).find(|number: &u64| path.ends_with(name(*number)));
+            for number in (used.unwrap() + 1..).take(taken) {
+                File::create(folder.path().join(name(number))).unwrap();
+            }
+            assert_eq!(create().is_ok(), has_room, "{taken} names are taken");
+        }
+    }
+}

@@ -4,10 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr as UnixAddr;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
@@ -332,6 +332,28 @@ fn the_kind_of_a_simulated_socket_is_that_of_the_simulation() {
     assert!(sockets::expect_bytes(real.as_fd()).is_ok());
     assert!(sockets::expect_bytes(real_listener.as_fd()).is_err());
     assert!(sockets::expect_listener(real_listener.as_fd()).is_ok());
+}
+
+#[test]
+fn the_error_for_a_socket_of_the_wrong_kind_says_its_kind() {
+    let (listener, stream) = of_the_kernel().unwrap();
+    let (unix, _far) = UnixStream::pair().unwrap();
+    let datagrams = UdpSocket::bind(loopback()).unwrap();
+    for (fd, is) in [
+        (stream.as_fd(), "a stream socket"),
+        (unix.as_fd(), "a stream socket of the Unix family"),
+        (datagrams.as_fd(), "a datagram socket"),
+    ] {
+        let error = sockets::expect_listener(fd).map(drop).unwrap_err();
+        let expected = format!(
+            "fd {} is {is}, not a listening stream socket",
+            fd.as_raw_fd()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    let error = sockets::expect_bytes(listener.as_fd()).unwrap_err();
+    let expected = "is a listening stream socket, not a stream of bytes";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]

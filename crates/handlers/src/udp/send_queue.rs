@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_is_never_empty_frees_the_memory_of_sent_bytes() {
+        let mut queue = filled(&[(1, 7)]);
+        for _ in 0..1000 {
+            assert!(queue.push(&Outgoing::new(&[0; 100], to(1))));
+            queue.pop_run(1);
+        }
+        assert_eq!(queue.bytes(), 100);
+        assert!(queue.bytes.capacity() < 1000);
+    }
+
+    #[test]
     fn bytes_leave_in_the_order_of_arrival_also_after_moves() {
         let mut queue = SendQueue::new(1000, 1 << 20);
         let (mut pushed, mut popped) = (0_u32, 0_u32);

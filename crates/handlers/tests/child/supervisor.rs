@@ -251,6 +251,25 @@ fn a_stopped_supervisor_ends_its_child_or_starts_no_other() -> Result {
 }
 
 #[test]
+fn a_key_stops_its_own_supervisor_and_no_other() -> Result {
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut seen = Seen::default();
+    let mut start = || {
+        supervise(&mut reactor, RestartPolicy::always(), || {
+            waiting("exec cat")
+        })
+    };
+    let (one, other) = (start(), start());
+    turn_until(&mut reactor, &mut seen, |seen| seen.children.len() == 2)?;
+    one.stop(&mut reactor, SECOND)?;
+    turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 3)?;
+    assert!(one.child(&mut reactor).is_err());
+    assert!(other.child(&mut reactor)?.is_some());
+    other.stop(&mut reactor, SECOND)?;
+    run(&mut reactor, &mut seen)
+}
+
+#[test]
 fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
     let mut reactor = Reactor::<Vec<String>>::builder()
         .clock(ManualClock::new())

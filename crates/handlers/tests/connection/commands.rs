@@ -152,6 +152,7 @@ fn a_write_through_the_own_key_is_sent_although_the_callback_closes() -> Result 
         let handler = probe(move |event, connection, cx| {
             if matches!(event, Event::Data(_)) {
                 let _ = connection.key().write(cx, b"message")?;
+                let _ = connection.key().write(cx, b"")?;
                 let _ = connection.write(b"answer ")?;
                 close(connection.key(), connection, cx);
             }

@@ -74,12 +74,17 @@ const CUTS: [(&str, Cut); 8] = [
 ];
 
 /// Returns the end of the stream as the peer reads it: `None`, or an error.
-fn end_of(mut far: TcpStream) -> Result<Option<ErrorKind>> {
+fn end_of(far: TcpStream) -> Result<Option<ErrorKind>> {
+    Ok(read_all(far)?.1)
+}
+
+/// Returns the number of bytes that the peer reads, and the end of the stream.
+fn read_all(mut far: TcpStream) -> io::Result<(usize, Option<ErrorKind>)> {
     far.set_nonblocking(false)?;
     far.set_read_timeout(Some(crate::PATIENCE))?;
-    Ok(io::copy(&mut far, &mut io::sink())
-        .err()
-        .map(|error| error.kind()))
+    let mut bytes = Vec::new();
+    let end = far.read_to_end(&mut bytes).err();
+    Ok((bytes.len(), end.map(|error| error.kind())))
 }
 
 fn options() -> ConnectionOptions {
@@ -235,15 +240,40 @@ fn a_reset_after_the_flush_waits_for_a_reader_until_its_deadline() -> Result {
         bench.run_until_idle();
         assert!(!bench.world.is_closed());
         if reads {
-            let reader = thread::spawn(move || end_of(far).map_err(|error| error.to_string()));
+            let reader = thread::spawn(move || read_all(far));
             assert_eq!(bench.until_closed(), "close Aborted");
-            assert_eq!(reader.join().unwrap()?, Some(ErrorKind::ConnectionReset));
+            assert_eq!(
+                reader.join().unwrap()?,
+                (MUCH, Some(ErrorKind::ConnectionReset))
+            );
         } else {
             bench.advance(secs(5));
             assert_eq!(bench.until_closed(), "close TimedOut(Close)");
             assert_eq!(end_of(far)?, Some(ErrorKind::ConnectionReset));
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_call_meanwhile_does_not_bring_a_reset_after_the_flush_forward() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut far) = bench.open_tcp(&options(), sink())?;
+    far.set_nonblocking(false)?;
+    bench.with(key, |connection| {
+        connection.write(&pattern(MUCH)).map(drop)?;
+        connection.abort_after_flush(secs(5));
+        io::Result::Ok(())
+    })?;
+    let (mut piece, mut count) = (vec![0; 1 << 16], 0);
+    while bench.with(key, |connection| connection.metrics().written) < MUCH as u64 {
+        count += far.read(&mut piece)?;
+        bench.run_until_idle();
+    }
+    bench.with(key, |connection| connection.pause_reading());
+    let reader = thread::spawn(move || read_all(far));
+    assert_eq!(bench.until_closed(), "close Aborted");
+    assert_eq!(count + reader.join().unwrap()?.0, MUCH);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Sockets that fail: bytes that came before are delivered first, and then the error.
 
 use std::io::{ErrorKind, Write};
+use std::mem::take;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -229,6 +230,32 @@ fn a_paused_connection_is_notified_of_a_reset_and_keeps_earlier_bytes() -> Resul
     assert_eq!(bench.until_closed(), "close Failed(ConnectionReset)");
     assert!(bench.world.received == pattern(SOME));
     assert!(!bench.world.has("end "));
+    Ok(())
+}
+
+/// A Unix peer that has closed its read side is seen by a write, and there is nothing to read.
+#[test]
+fn a_failed_write_leaves_a_paused_handler_its_unconsumed_bytes() -> Result {
+    let mut bench = Bench::new()?;
+    let mut is_first = true;
+    let handler = probe(move |event, connection, cx| {
+        if matches!(event, Event::Data(_)) && take(&mut is_first) {
+            connection.pause_reading();
+            return Ok(0);
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (key, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    far.write_all(b"unconsumed")?;
+    bench.until(|world| world.has("data unconsumed"));
+    far.shutdown(Shutdown::Read)?;
+    let _ = bench.with(key, |connection| connection.write(b"refused"))?;
+    bench.until(|world| world.has("failure BrokenPipe"));
+    bench.run_until_idle();
+    assert!(!bench.world.is_closed());
+    bench.with(key, |connection| connection.resume_reading());
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    assert_eq!(bench.world.received, b"unconsumed");
     Ok(())
 }
 

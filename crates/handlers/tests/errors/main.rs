@@ -17,7 +17,7 @@ use handlers::signal::Signal;
 use handlers::udp::UdpSocket;
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FrameError,
-    ListenOptions, Refusal, Shutdown, Stream, WorkerPool, errno, files,
+    ListenOptions, Refusal, Shutdown, Stream, SystemError, WorkerPool, errno, files,
 };
 use reactor::{CallError, Context, Error, Interest, IoState, LoopGone, Next, Reactor};
 use rustix::io::Errno;
@@ -176,6 +176,11 @@ fn error_of(
 #[test]
 fn an_error_that_ends_a_connection_names_its_call_and_fd() -> Result {
     let (error, fd) = error_of(b"", |_connection| Ok(()))?;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    assert_eq!(
+        inner.and_then(SystemError::raw_os_error),
+        Some(Errno::CONNRESET.raw_os_error())
+    );
     check(error, Errno::CONNRESET, &format!("read {fd}"));
     for sent in [&b""[..], b"unread"] {
         let (error, fd) = error_of(sent, |connection| {
@@ -253,12 +258,13 @@ fn an_error_of_a_write_or_a_shutdown_names_its_call_and_fd() -> Result {
 #[test]
 fn children_that_cannot_be_started_or_watched_say_errno_and_name() -> Result {
     let mut reactor = Reactor::<()>::new()?;
-    for (program, expected) in [
-        ("/nonexistent/program", Errno::NOENT),
-        ("/dev/null", Errno::ACCESS),
+    for (program, expected, advice) in [
+        ("/nonexistent/program", Errno::NOENT, "no such program"),
+        ("/dev/null", Errno::ACCESS, "may not execute it"),
     ] {
         let refused = child::spawn(&mut reactor, &mut Command::new(program), |_, _| Ok(()))
             .expect_err("no program");
+        assert!(refused.to_string().contains(advice), "{refused}");
         check(refused, expected, program);
     }
     let mut reaped = Command::new("true").spawn()?;

@@ -283,6 +283,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_limit_of_calls_below_the_minimum_is_raised_to_it() {
+        const MIN: usize = Shares::BUDGET_MIN;
+        for (set, limit) in [(0, MIN), (MIN - 1, MIN), (MIN, MIN), (MIN + 1, MIN + 1)] {
+            let builder = Builder::<()>::new().max_calls_per_turn(set);
+            assert_eq!(builder.max_calls_per_turn, limit);
+        }
+    }
+
+    #[test]
     fn high_resolution_is_off_unless_it_is_requested() {
         let asked = Reactor::<()>::builder().high_resolution().build().unwrap();
         assert!(asked.registry.sys.poller.has_alarm() && asked.registry.turn.needs_full_turn);

@@ -145,3 +145,22 @@ impl<E: ?Sized> Sources<E> {
         self.ready.iter().any(|key| self.is_ready_queue(key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Capacity, Next, Priority, Reactor, notification_queue};
+
+    #[test]
+    fn a_removed_registration_leaves_none_of_its_settings_behind() {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let (_sender, receiver) = notification_queue::<u8>(Capacity::Unbounded);
+        let queue = reactor.consume(receiver, |_, _| Ok(Next::Keep)).unwrap();
+        reactor.set_name(queue, "a queue").unwrap();
+        reactor.set_priority(queue, Priority::High).unwrap();
+        reactor.set_max_messages_per_turn(queue, 1).unwrap();
+        reactor.remove(queue).unwrap();
+        let sources = &reactor.sources;
+        assert!(sources.names.is_empty() && reactor.inbox.queue_limits.is_empty());
+        assert_eq!(sources.prioritised, 0);
+    }
+}

@@ -70,6 +70,7 @@ fn every_reason_why_run_does_not_end_is_listed_by_its_line() -> Result {
         "{}",
         shown[1]
     );
+    assert!(shown[2].contains("every_reason_why_run"), "{}", shown[2]);
     assert!(
         shown[4].contains(&format!("reasons.rs:{}:", line + 3)) && shown[4].ends_with(", 2 held"),
         "{}",

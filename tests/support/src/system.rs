@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -68,6 +69,20 @@ pub fn example(name: &str) -> Result<PathBuf> {
     } else {
         Err(format!("{example:?}: build it by `cargo build --examples`").into())
     }
+}
+
+/// Returns `true` if a program can be started. Without it the test that calls is
+/// [skipped](or_skipped).
+///
+/// # Panics
+/// If the program is missing and `NO_SKIPS` is in the environment.
+pub fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    let version = command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    or_skipped(version.status().is_ok(), &format!("no {program}"))
 }
 
 /// Returns `is_possible`. If it is `false`, prints that the calling test is skipped.

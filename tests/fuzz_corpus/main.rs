@@ -96,7 +96,7 @@ macro_rules! tests {
     };
 }
 
-tests!(address connection console framing http kv_session registry resp timers);
+tests!(address connection console framing http kv_session proxy_protocol registry resp timers);
 
 fn target(name: &str) -> Target {
     TARGETS

@@ -4,6 +4,7 @@
 //! | to | see |
 //! | --- | --- |
 //! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
+//! | learn the addresses of clients that connect through a proxy | [`proxy_protocol`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
@@ -42,9 +43,9 @@
 //!
 //! # Features
 //!
-//! By default everything except `simulation`, `stream-check` and `tls` is compiled. Connections,
-//! listeners and relays are always included. To compile less, set `default-features = false` and
-//! name the features that you need:
+//! By default everything except `proxy-protocol`, `simulation`, `stream-check` and `tls` is
+//! compiled. Connections, listeners and relays are always included. To compile less, set
+//! `default-features = false` and name the features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |
@@ -54,6 +55,7 @@
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
 //! | `inherited` | [`ListenOptions::inherited`] | | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | | |
+//! | `proxy-protocol` | [`proxy_protocol`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
 //! | `simulation` | [`simulation`]: tests over a simulated network | | |
 //! | `stream-check` | [`StreamCheck`]: tests of a stream of your own | | |
@@ -80,6 +82,7 @@
     doc = "[`ListenOptions::inherited`]: #features"
 )]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
+#![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "simulation"), doc = "[`simulation`]: #features")]
 #![cfg_attr(not(feature = "stream-check"), doc = "[`StreamCheck`]: #features")]
@@ -102,6 +105,8 @@ mod limit;
 mod listener;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "proxy-protocol")]
+pub mod proxy_protocol;
 mod server;
 #[cfg(feature = "signal")]
 pub mod signal;

@@ -22,7 +22,7 @@ use tracing::{Event, Level, Metadata, Subscriber, subscriber};
 const CLIENTS: usize = 50;
 
 /// A subscriber that keeps the level and the fields of each event.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Log {
@@ -249,4 +249,79 @@ fn garbage_resets_and_half_messages_are_no_warnings() -> Result {
     );
     assert_eq!(log.count("much too long"), 0, "no line quotes a peer");
     Ok(())
+}
+
+#[cfg(feature = "proxy-protocol")]
+mod behind_proxy {
+    use handlers::Peer;
+    use handlers::proxy_protocol::ProxyProtocol;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Serves connections that begin with a header, from proxies that `trusts` names.
+    fn serve(
+        reactor: &mut Reactor<Seen>,
+        options: ListenOptions,
+        trusts: fn(&Peer) -> bool,
+    ) -> Result<SocketAddr> {
+        let trusting = ProxyProtocol::trusting(trusts).timeout(TIMEOUT);
+        let listener = options
+            .proxy_protocol(trusting)
+            .bind(&"127.0.0.1:0".parse()?)?;
+        let address = listener.local_addr()?.to_string().parse()?;
+        listener.serve(reactor, &ConnectionOptions::new(), |_, _| Ok(Counted))?;
+        Ok(address)
+    }
+
+    fn settle(reactor: &mut Reactor<Seen>, seen: &mut Seen) -> Result {
+        while reactor.turn(seen, Some(Duration::from_millis(10)))? > 0 {}
+        Ok(())
+    }
+
+    #[test]
+    fn peers_without_a_header_and_strangers_are_no_warnings() -> Result {
+        let log = Log::default();
+        let _guard = subscriber::set_default(log.clone());
+        let (mut reactor, mut seen) = (reactor()?, Seen::default());
+        let open_to_all = serve(&mut reactor, ListenOptions::new(), |_| true)?;
+        let closed_to_all = serve(&mut reactor, ListenOptions::new(), |_| false)?;
+        let (_silent, _stranger) = (connect(open_to_all)?, connect(closed_to_all)?);
+        connect(open_to_all)?.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+        connect(open_to_all)?.write_all(b"PROXY ")?;
+        settle(&mut reactor, &mut seen)?;
+        reactor.advance(&mut seen, TIMEOUT)?;
+        assert_eq!(log.shown(), [""; 0]);
+        for (line, count) in [
+            ("not from a trusted proxy", 1),
+            ("error=peer 127.0.0.1:", 3),
+            ("no PROXY header", 2),
+            ("no PROXY header within 10s", 1),
+            ("ended within its PROXY header", 1),
+        ] {
+            assert_eq!(log.count(line), count, "{line}: {log:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_header_that_arrives_does_not_end_the_pause_at_a_limit() -> Result {
+        let log = Log::default();
+        let _guard = subscriber::set_default(log.clone());
+        let (mut reactor, mut seen) = (reactor()?, Seen::default());
+        let limit = ConnectionLimit::new(3);
+        let address = serve(&mut reactor, ListenOptions::new().limit(limit), |_| true)?;
+        let mut clients = (0..4)
+            .map(|_| connect(address))
+            .collect::<Result<Vec<_>>>()?;
+        settle(&mut reactor, &mut seen)?;
+        for client in &mut clients {
+            client.write_all(b"PROXY UNKNOWN\r\n")?;
+            settle(&mut reactor, &mut seen)?;
+        }
+        assert_eq!(seen.opened, 3);
+        assert_eq!(log.count("limit reached"), 1, "{log:?}");
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ mod console;
 mod framing;
 mod http;
 mod kv_server;
+mod proxy_protocol;
 mod registry;
 mod timers;
 
@@ -22,13 +23,14 @@ use reactor::Reactor;
 pub(crate) type Target = fn(&mut Unstructured<'_>) -> Result<()>;
 
 /// All targets, by the names of their folders in `fuzz/corpus`.
-pub(crate) const TARGETS: [(&str, Target); 9] = [
+pub(crate) const TARGETS: [(&str, Target); 10] = [
     ("address", address::run),
     ("connection", connection::run),
     ("console", console::run),
     ("framing", framing::run),
     ("http", http::run),
     ("kv_session", kv_server::session),
+    ("proxy_protocol", proxy_protocol::run),
     ("registry", registry::run),
     ("resp", kv_server::parse),
     ("timers", timers::run),

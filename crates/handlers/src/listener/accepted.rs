@@ -15,6 +15,8 @@ use crate::connection::{
     self, ConnectionHandler, ConnectionKey, ConnectionOptions, OpenedBy, Stream,
 };
 use crate::limit::Permit;
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::{Addresses, Header};
 use crate::server::Server;
 use crate::sockets::{Family, plain, tcp, unix};
 
@@ -128,9 +130,45 @@ impl AsFd for AcceptedStream {
 #[derive(Debug)]
 pub struct Accepted<T = AcceptedStream> {
     stream: T,
-    peer: Peer,
+    origin: Origin,
     permit: Option<Permit>,
     server: Arc<Server>,
+}
+
+/// The peer of an accepted connection, and the client that it is a proxy for.
+#[derive(Debug)]
+struct Origin {
+    /// The peer of the socket.
+    peer: Peer,
+    #[cfg(feature = "proxy-protocol")]
+    proxied: Option<Box<Proxied>>,
+}
+
+/// The client of a proxy, as its header says.
+#[cfg(feature = "proxy-protocol")]
+#[derive(Debug)]
+struct Proxied {
+    client: Peer,
+    header: Header,
+}
+
+impl Origin {
+    const fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            #[cfg(feature = "proxy-protocol")]
+            proxied: None,
+        }
+    }
+
+    /// Returns the client.
+    const fn client(&self) -> &Peer {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(proxied) = &self.proxied {
+            return &proxied.client;
+        }
+        &self.peer
+    }
 }
 
 impl Accepted {
@@ -141,7 +179,7 @@ impl Accepted {
     ) -> Self {
         Self {
             stream,
-            peer,
+            origin: Origin::new(peer),
             permit,
             server,
         }
@@ -199,9 +237,10 @@ impl Accepted {
 }
 
 impl<T> Accepted<T> {
-    /// Returns the peer's address.
+    /// Returns the peer's address. At a listener that expects a PROXY header, this is the address
+    /// of the client.
     pub const fn peer(&self) -> &Peer {
-        &self.peer
+        self.origin.client()
     }
 
     /// Makes another stream of the accepted one. Permit, peer and server stay the same.
@@ -236,20 +275,71 @@ impl<T> Accepted<T> {
     }
 
     /// Returns the stream, and everything else with `stream`.
-    fn replace_stream<U>(self, stream: U) -> (T, Accepted<U>) {
+    pub(super) fn replace_stream<U>(self, stream: U) -> (T, Accepted<U>) {
         let Self {
             stream: old,
-            peer,
+            origin,
             permit,
             server,
         } = self;
         let new = Accepted {
             stream,
-            peer,
+            origin,
             permit,
             server,
         };
         (old, new)
+    }
+}
+
+#[cfg(feature = "proxy-protocol")]
+impl<T> Accepted<T> {
+    /// Returns the peer of the socket. At a listener that expects a [PROXY
+    /// header](crate::ListenOptions::proxy_protocol), this is the address of the proxy.
+    pub const fn socket_peer(&self) -> &Peer {
+        &self.origin.peer
+    }
+
+    /// Returns the PROXY header that the connection began with. It has, for example, the address
+    /// that the client has connected to, and the host name that it has asked for. Returns `None` if
+    /// the listener [expects no header](crate::ListenOptions::proxy_protocol).
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::proxy_protocol::TlvType;
+    /// use handlers::{ConnectionOptions, Listener, ServerKey, on_data};
+    /// use reactor::Registry;
+    ///
+    /// fn serve_by_name(
+    ///     listener: Listener,
+    ///     registry: &mut Registry<()>,
+    /// ) -> io::Result<ServerKey<()>> {
+    ///     listener.accept(registry, |accepted, cx| {
+    ///         let header = accepted.proxy_header();
+    ///         let name = header.and_then(|header| header.tlv(TlvType::AUTHORITY));
+    ///         if name != Some(b"example.org") {
+    ///             return Ok(()); // refuses the connection
+    ///         }
+    ///         let discard = on_data(|data, _connection, _cx| Ok(data.len()));
+    ///         accepted.open(cx.registry, &ConnectionOptions::new(), discard)?;
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    pub fn proxy_header(&self) -> Option<&Header> {
+        let proxied = self.origin.proxied.as_ref()?;
+        Some(&proxied.header)
+    }
+
+    /// Returns the connection as that of the client that the header names.
+    pub(super) fn with_header(mut self, header: Header) -> Self {
+        let client = match header.addresses() {
+            Addresses::Internet { source, .. } => Peer::Tcp(plain(*source)),
+            Addresses::Unix { .. } => Peer::Unix,
+            Addresses::Local | Addresses::Unknown => self.origin.peer.clone(),
+        };
+        self.origin.proxied = Some(Box::new(Proxied { client, header }));
+        self
     }
 }
 
@@ -293,11 +383,11 @@ impl<T: Stream> Accepted<T> {
     {
         let Self {
             stream,
-            peer,
+            origin,
             permit,
             server,
         } = self;
-        let family = match peer {
+        let family = match origin.peer {
             Peer::Tcp(_) => Family::Internet,
             Peer::Unix => Family::Unix,
         };

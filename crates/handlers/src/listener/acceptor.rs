@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use super::accepted::{Accepted, Listen};
 use super::bind::Socket;
 use super::options::ListenOptions;
+#[cfg(feature = "proxy-protocol")]
+use super::preamble::Preambles;
 use super::reports::Reports;
 use super::{on_end, stopping};
 use crate::error::errno;
@@ -46,8 +48,8 @@ pub(super) fn add<S, F>(
 where
     F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
 {
-    // The queue that reports room needs the listener's key, and the listener needs the queue. So
-    // the key is filled in last.
+    // The queue that reports room and the preambles need the listener's key, and the listener needs
+    // them. So the key is filled in last.
     let own_key = Rc::new(Cell::new(Key::NULL));
     let admission = match options.limit {
         Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),
@@ -61,6 +63,10 @@ where
         server,
         accept,
         admission,
+        #[cfg(feature = "proxy-protocol")]
+        preambles: options
+            .proxy_protocol
+            .map(|options| Preambles::new(options, Rc::clone(&own_key))),
         pause: BACK_OFF.0,
         is_stopping: false,
         reports: Reports::default(),
@@ -118,6 +124,9 @@ struct Acceptor<F> {
     server: Arc<Server>,
     accept: F,
     admission: Option<Admission>,
+    /// The connections whose PROXY header has not been passed on, if it is expected.
+    #[cfg(feature = "proxy-protocol")]
+    preambles: Option<Rc<Preambles>>,
     /// The length of the next pause.
     pause: Duration,
     /// `true` while the server stops: connections that are already queued are accepted, then the
@@ -161,6 +170,10 @@ impl<F> Acceptor<F> {
             if let Err(error) = listen(listener.as_fd(), 0) {
                 tracing::debug!(%error, "listen(2) failed: accept queue not shortened");
             }
+            #[cfg(feature = "proxy-protocol")]
+            if let Some(preambles) = &self.preambles {
+                preambles.hurry(cx);
+            }
         }
         Ok(grace_left.is_zero())
     }
@@ -184,11 +197,17 @@ impl<F> Acceptor<F> {
     }
 }
 
-impl<S, L: Listen, F> Handler<S, L> for Acceptor<F>
-where
-    F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
-{
-    fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+impl<F> Acceptor<F> {
+    /// Ends a pause or begins to stop after a timeout, and accepts the connections in the queue, as
+    /// many as one turn allows.
+    fn accept_queued<S>(
+        &mut self,
+        listener: &mut Io<impl Listen>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next>
+    where
+        F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
+    {
         if cx.readiness().is_timeout() && self.resume_or_stop(listener, cx)? {
             return Ok(Next::Remove);
         }
@@ -205,7 +224,7 @@ where
             }
             // Checked before the limit: if the queue is empty, a listener at its limit can end too.
             if self.is_stopping && !has_input(listener.as_fd()) {
-                return Ok(Next::Remove);
+                return self.end_of_queue(cx);
             }
             let permit = match &self.admission {
                 Some(admission) => match admission.acquire() {
@@ -221,12 +240,12 @@ where
                 Ok(accepted) => {
                     self.pause = BACK_OFF.0;
                     let accepted = Accepted::new(accepted, permit, Arc::clone(&self.server));
-                    if let Err(error) = (self.accept)(accepted, cx) {
+                    if let Err(error) = self.pass_on(accepted, cx) {
                         self.reports.dropped(&error, cx.now());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_stopping => {
-                    return Ok(Next::Remove);
+                    return self.end_of_queue(cx);
                 }
                 // After `shutdown(2)` of a listening Unix socket, accept(2) fails with `EAGAIN`
                 // every time.
@@ -250,10 +269,91 @@ where
         self.end_turn(cx)
     }
 
+    /// Passes a connection to the callback, or first waits for its PROXY header.
+    fn pass_on<S>(&mut self, accepted: Accepted, cx: &mut Context<'_, S>) -> io::Result<()>
+    where
+        F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(preambles) = &self.preambles {
+            return preambles.begin(accepted, self.is_stopping, cx.registry);
+        }
+        (self.accept)(accepted, cx)
+    }
+
+    /// Ends a listener that stops and has accepted all queued connections. If some of them wait for
+    /// their PROXY header, it ends after them.
+    fn end_of_queue<S>(&self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(preambles) = &self.preambles
+            && preambles.is_pending()
+        {
+            return self.back_off(None, cx);
+        }
+        let _ = cx;
+        Ok(Next::Remove)
+    }
+}
+
+#[cfg(feature = "proxy-protocol")]
+impl<F> Acceptor<F> {
+    /// Passes on the connections whose PROXY header has arrived, as many as one turn allows.
+    /// Returns their number.
+    fn pass_on_arrived<S>(&mut self, cx: &mut Context<'_, S>) -> usize
+    where
+        F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        for count in 0..self.max_accepts_per_turn {
+            // The callback may have ended the listener.
+            let preambles = self.preambles.as_ref();
+            let preambles = preambles.filter(|_| cx.registry.contains(cx.key()));
+            let Some(accepted) = preambles.and_then(|some| some.next_arrived(cx.registry)) else {
+                return count;
+            };
+            if let Err(error) = (self.accept)(accepted, cx) {
+                self.reports.dropped(&error, cx.now());
+            }
+        }
+        self.max_accepts_per_turn
+    }
+
+    /// Lets the listener be called again if a header has arrived meanwhile.
+    fn await_arrived<S>(&self, cx: &mut Context<'_, S>) {
+        let preambles = self.preambles.as_ref();
+        if preambles.is_some_and(|preambles| preambles.has_arrived()) {
+            // An error means that the listener ends.
+            let _ = cx.registry.set_timeout(cx.key(), Some(Duration::ZERO));
+        }
+    }
+}
+
+impl<S, L: Listen, F> Handler<S, L> for Acceptor<F>
+where
+    F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()> + 'static,
+{
+    fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        #[cfg(feature = "proxy-protocol")]
+        let is_in_pause = self.pass_on_arrived(cx) > 0 && is_in_pause(cx);
+        #[cfg(not(feature = "proxy-protocol"))]
+        let is_in_pause = false;
+        let next = if is_in_pause {
+            self.back_off(Some(self.pause), cx)
+        } else {
+            self.accept_queued(listener, cx)
+        };
+        #[cfg(feature = "proxy-protocol")]
+        self.await_arrived(cx);
+        next
+    }
+
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         if let Some(admission) = &self.admission {
             // An error means that it has ended, after a notification that came meanwhile.
             let _ = cx.registry.remove(admission.room);
+        }
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(preambles) = &self.preambles {
+            preambles.end(cx);
         }
         let stops = stopping::end(cx.registry, cx.key()).is_some();
         if !stops && !matches!(reason, CloseReason::ByKey) {
@@ -275,6 +375,14 @@ fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
         }
     }
     Ok(Next::Keep)
+}
+
+/// Returns `true` if the listener whose handler is running has backed off, and does not stop. Its
+/// pause does not end because a PROXY header has arrived.
+#[cfg(feature = "proxy-protocol")]
+fn is_in_pause<S>(cx: &mut Context<'_, S>) -> bool {
+    let is_stopping = stopping::grace_left(cx.registry, cx.key()).is_some();
+    !is_stopping && cx.registry.interest(cx.key()).ok() == Some(BACKED_OFF)
 }
 
 /// Returns `true` if the socket does not listen, or no longer does. `shutdown(2)` stops it, even if

@@ -13,6 +13,8 @@ mod bind;
 mod inherited;
 mod on_end;
 mod options;
+#[cfg(feature = "proxy-protocol")]
+mod preamble;
 mod reports;
 mod server;
 mod server_key;

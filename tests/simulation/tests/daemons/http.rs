@@ -16,6 +16,12 @@ mod http_hello;
 
 /// Starts the example, with timeouts that no client reaches.
 pub(crate) fn start(book: &Book, address: SocketAddr) -> Daemon {
+    start_with(book, &ListenOptions::new(), address)
+}
+
+/// Starts the same with options of the listener.
+pub(crate) fn start_with(book: &Book, listens: &ListenOptions, address: SocketAddr) -> Daemon {
+    let listens = listens.clone();
     Daemon::start("http_hello", book, move |registry| {
         let arguments = [
             "http_hello",
@@ -25,7 +31,7 @@ pub(crate) fn start(book: &Book, address: SocketAddr) -> Daemon {
             "1000000",
         ];
         let options = http_hello::Options::parse_from(arguments);
-        let listener = listen(&ListenOptions::new(), address);
+        let listener = listen(&listens, address);
         let server = http_hello::serve(registry, listener, &options).unwrap();
         ((), stop_server(server))
     })

@@ -12,6 +12,7 @@ mod laws;
 mod peers;
 mod trial;
 
+mod behind_proxy;
 mod connecting;
 mod datagrams;
 mod echo;

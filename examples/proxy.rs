@@ -7,14 +7,15 @@
 //! Simulated: tests/simulation/tests/daemons/proxy.rs, and relay.rs and restarts.rs beside it
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use handlers::proxy_protocol::ProxyProtocol;
 use handlers::signal::{self, Signal};
 use handlers::{
-    Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Relay,
+    Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Peer, Relay,
     ServerKey,
 };
 use reactor::{PanicPolicy, Reactor, Registry};
@@ -42,6 +43,17 @@ pub(crate) struct Options {
     /// Close connections that have been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
+    /// Expect a PROXY header from this address, and close connections of others; may be repeated
+    #[arg(long, value_name = "IP")]
+    accept_proxy: Vec<IpAddr>,
+}
+
+/// Returns the proxies that connections come from, or `None` if clients connect directly.
+fn in_front(proxies: &[IpAddr]) -> Option<ProxyProtocol> {
+    let proxies = (!proxies.is_empty()).then(|| proxies.to_vec())?;
+    Some(ProxyProtocol::trusting(
+        move |peer| matches!(peer, Peer::Tcp(address) if proxies.contains(&address.ip())),
+    ))
 }
 
 /// Forwards the connections of a listener.
@@ -73,6 +85,7 @@ fn run(options: &Options) -> io::Result<()> {
         .build()?;
     let listener = ListenOptions::new()
         .limit(options.max_connections.map(ConnectionLimit::new))
+        .proxy_protocol(in_front(&options.accept_proxy))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
     let server = serve(&mut reactor, listener, options)?;

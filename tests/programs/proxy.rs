@@ -46,6 +46,24 @@ fn bytes_come_back_through_proxy_and_server() -> Result {
 }
 
 #[test]
+fn a_header_of_a_proxy_in_front_is_not_passed_on() -> Result {
+    let echo = Server::start("echo_server", &["--listen", "127.0.0.1:0"])?;
+    let arguments = ["--listen", "127.0.0.1:0", "--to", &echo.address];
+    for (trusted, is_served) in [("127.0.0.1", true), ("192.0.2.1", false)] {
+        let trusting = [&arguments[..], &["--accept-proxy", trusted]].concat();
+        let proxy = Server::start("proxy", &trusting)?;
+        let mut client = proxy.connect()?;
+        client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n")?;
+        if is_served {
+            expect_echo(&mut client, b"hello");
+        } else {
+            assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_slow_reader_holds_up_its_sender_and_loses_nothing() -> Result {
     let (proxy, echo) = start()?;
     let mut steady = proxy.connect()?;

@@ -11,7 +11,6 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::mem;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -73,7 +72,6 @@ impl Preambles {
             accepted,
             bytes: Vec::new(),
             header: None,
-            was_called: false,
             of: Rc::clone(self),
         };
         let key = match stream {
@@ -163,7 +161,6 @@ struct Preamble {
     /// The part of the header that has arrived.
     bytes: Vec<u8>,
     header: Option<Header>,
-    was_called: bool,
     of: Rc<Preambles>,
 }
 
@@ -193,15 +190,8 @@ impl Preamble {
         io: &mut Io<T>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next> {
-        let was_called = mem::replace(&mut self.was_called, true);
         if cx.readiness().is_timeout() {
-            if was_called {
-                return Err(self.missing(cx.registry));
-            }
-            // The last wait may have been before this registration: the next one reports what has
-            // arrived.
-            cx.registry.set_timeout(cx.key(), Some(Duration::ZERO))?;
-            return Ok(Next::Keep);
+            return Err(self.missing(cx.registry));
         }
         self.header = Some(self.read(io)?);
         cx.registry.set_interest(cx.key(), Interest::NONE)?;

@@ -105,9 +105,11 @@ impl<S> Registry<S> {
         true
     }
 
-    /// Returns `true` if the kernel has been asked at the deadline or later.
+    /// Returns `true` if the kernel has been asked at the deadline or later, and since the timeout
+    /// was set: before that, the source may not have been watched.
     fn is_reported(&self, due: Due) -> bool {
         due.deadline <= self.time.nanos_at(self.sys.reported.until())
+            && !self.time.pauses.is_after_wait(due.arming)
     }
 
     /// Returns the source whose timeout is held, unless the timeout has been restarted or ended

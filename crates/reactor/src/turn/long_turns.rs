@@ -41,6 +41,8 @@ pub(crate) struct Pauses {
     turn: u64,
     /// The number of armings when this turn began, or when the clock was read again in it.
     armings_before: u64,
+    /// The number of armings when the kernel was asked in this turn.
+    armings_at_wait: u64,
     /// The time when the last turn began, while its end is not known, and the number of armings
     /// then.
     open: Option<Instant>,
@@ -52,6 +54,7 @@ impl Pauses {
     #[inline]
     pub(crate) const fn begin(&mut self, turn: u64, armings: u64) {
         (self.turn, self.armings_before) = (turn, armings);
+        self.armings_at_wait = armings;
     }
 
     /// Ends a part of the turn, because the clock has been read again. Its callbacks know `began`
@@ -103,6 +106,12 @@ impl Pauses {
             armings: (self.armings_before, armings),
         };
         self.latest.push_back((part, ended));
+    }
+
+    /// Returns `true` if a timer was armed in this turn, after the wait.
+    #[inline]
+    pub(crate) const fn is_after_wait(&self, arming: u64) -> bool {
+        arming > self.armings_at_wait
     }
 
     /// Returns by how many nanoseconds a timer was armed too early, because its turn took long.

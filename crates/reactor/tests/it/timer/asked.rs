@@ -557,3 +557,38 @@ fn run_knows_the_end_of_a_long_turn_by_the_system_clock() -> Result {
     assert!(checked.get());
     Ok(())
 }
+
+/// The last wait was before the source was added, so it says nothing of its silence.
+#[test]
+fn a_source_with_a_timeout_of_zero_is_called_for_its_bytes_first() -> Result {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<Vec<&str>>::builder().clock(clock).build()?;
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(b"x")?;
+    let mut near = Some(near);
+    let (driver, mut other) = UnixStream::pair()?;
+    other.write_all(b"x")?;
+    reactor.add(driver, Interest::READABLE, move |driver, cx| {
+        driver.read(&mut [0; 8])?;
+        let Some(near) = near.take() else {
+            return Ok(Next::Keep);
+        };
+        let key = cx.registry.add(near, Interest::READABLE, |near, cx| {
+            if cx.readiness().is_timeout() {
+                cx.state.push("timeout");
+                return Ok(Next::Remove);
+            }
+            near.read(&mut [0; 8])?;
+            cx.state.push("bytes");
+            Ok(Next::Keep)
+        })?;
+        cx.registry.set_timeout(key, Some(Duration::ZERO))?;
+        Ok(Next::Keep)
+    })?;
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        reactor.turn(&mut said, Some(Duration::ZERO))?;
+    }
+    assert_eq!(said, ["bytes", "timeout"]);
+    Ok(())
+}

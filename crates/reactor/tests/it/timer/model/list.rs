@@ -143,7 +143,9 @@ impl World {
     pub(super) fn next_due(&mut self) -> Option<Id> {
         loop {
             let (limit, asked, now) = (self.limit, self.kernel_asked, self.now());
-            let is_asked = |listed: &Listed| listed.rank.0 <= asked;
+            let armings_asked = self.armings_asked;
+            let is_asked =
+                |listed: &Listed| listed.rank.0 <= asked && listed.rank.1 <= armings_asked;
             let is_due = |listed: &Listed| {
                 listed.deadline != NEVER && !listed.waits_for_next && listed.rank.0 <= limit
             };
@@ -197,6 +199,7 @@ impl World {
 
     pub(super) fn begin_turn(&mut self, now: Nanos) {
         (self.turn, self.kernel_asked) = (Some(now), now);
+        self.armings_asked = self.armings;
         self.counts.turns += 1;
         if std::mem::take(&mut self.is_wall_set) {
             self.wall_ahead = None;

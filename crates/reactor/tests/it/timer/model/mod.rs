@@ -149,6 +149,8 @@ struct World {
     limit: Nanos,
     /// The time before the wait: timeouts that are due later are reported next turn.
     kernel_asked: Nanos,
+    /// The number of armings before the wait: timeouts that are armed later are reported next turn.
+    armings_asked: u64,
     /// The lengths of long turns, and the numbers of the armings in them.
     pauses: Vec<(Nanos, RangeInclusive<u64>)>,
     armings_before: u64,
@@ -198,6 +200,7 @@ pub(crate) fn compare(
         listed: Vec::new(),
         armings: 0,
         limit: 0,
+        armings_asked: 0,
         kernel_asked: 0,
         pauses: Vec::new(),
         armings_before: 0,

@@ -5,4 +5,4 @@ mod injection;
 mod memory;
 mod program;
 
-use support::{Result, is_installed, or_skipped};
+use support::{Result, is_installed};

@@ -569,7 +569,7 @@ fn a_source_with_a_timeout_of_zero_is_called_for_its_bytes_first() -> Result {
     let (driver, mut other) = UnixStream::pair()?;
     other.write_all(b"x")?;
     reactor.add(driver, Interest::READABLE, move |driver, cx| {
-        driver.read(&mut [0; 8])?;
+        driver.read_exact(&mut [0; 1])?;
         let Some(near) = near.take() else {
             return Ok(Next::Keep);
         };
@@ -578,7 +578,7 @@ fn a_source_with_a_timeout_of_zero_is_called_for_its_bytes_first() -> Result {
                 cx.state.push("timeout");
                 return Ok(Next::Remove);
             }
-            near.read(&mut [0; 8])?;
+            near.read_exact(&mut [0; 1])?;
             cx.state.push("bytes");
             Ok(Next::Keep)
         })?;

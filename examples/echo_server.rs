@@ -1,19 +1,24 @@
 //! Echo server, on the ready-made handlers. Shows: listeners and buffered connections,
-//! back-pressure, limits and timeouts, several loops, graceful shutdown. Leaves out: TLS.
-//! `echo_raw` is the same on the reactor alone.
+//! back-pressure, limits and timeouts, several loops, graceful shutdown, TLS. `echo_raw` is the
+//! same on the reactor alone, without TLS.
 //!
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7777
+//! With TLS: openssl s_client -connect 127.0.0.1:7777
 //! Simulated: tests/simulation/tests/daemons/echo.rs
+
+#[path = "tls/mod.rs"]
+mod tls;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use handlers::tls::{TlsServerConfig, TlsServerOptions};
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
-    ListenOptions, Listener, ServerKey, signal, signal::Signal,
+    ListenOptions, Listener, Peer, ServerKey, signal, signal::Signal,
 };
 use reactor::{Builder, Context, LoopPool, Missed, Next, PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
@@ -44,6 +49,8 @@ pub(crate) struct Options {
     /// Poll for up to this long before sleeping: answers come sooner, and cost more processor time
     #[arg(long, value_name = "MICROSECONDS")]
     spin: Option<u64>,
+    #[command(flatten)]
+    tls: tls::TlsFiles,
 }
 
 /// The state that the connections of one loop share.
@@ -63,7 +70,11 @@ impl Server {
     }
 }
 
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    /// A client whose handshake of TLS fails has a connection that is never open.
+    is_open: bool,
+}
 
 impl ConnectionHandler<Server> for Echo {
     fn on_open(
@@ -71,6 +82,7 @@ impl ConnectionHandler<Server> for Echo {
         _: &mut Connection<'_, Server>,
         cx: &mut Context<'_, Server>,
     ) -> io::Result<()> {
+        self.is_open = true;
         cx.state.accepted += 1;
         cx.state.connections += 1;
         Ok(())
@@ -88,7 +100,7 @@ impl ConnectionHandler<Server> for Echo {
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, Server>) {
-        cx.state.connections -= 1;
+        cx.state.connections -= usize::from(self.is_open);
         tracing::debug!(%reason, connections = cx.state.connections, "closed");
     }
 }
@@ -99,14 +111,15 @@ pub(crate) fn serve(
     number: usize,
     listeners: Vec<Listener>,
     options: &Options,
+    tls: Option<&TlsServerConfig>,
 ) -> io::Result<Server> {
     let connections =
         ConnectionOptions::new().idle_timeout(options.idle_timeout.map(Duration::from_secs));
     let mut server = Server::default();
     for listener in listeners {
-        server
-            .listeners
-            .push(listener.serve(registry, &connections, |_peer, _cx| Ok(Echo))?);
+        let echo = |_peer: &Peer, _cx: &mut Context<'_, Server>| Ok(Echo::default());
+        let key = tls::serve(listener, registry, &connections, tls, echo)?;
+        server.listeners.push(key);
     }
     if let Some(seconds) = options.stats {
         let stats = registry.every(Duration::from_secs(seconds), Missed::Skip, move |cx| {
@@ -159,8 +172,11 @@ fn run(options: &Options) -> io::Result<()> {
         .map(Listener::local_addr)
         .collect::<io::Result<_>>()?;
 
+    let tls = options.tls.options().map(TlsServerOptions::load);
+    let tls = tls.transpose()?; // one for all loops, so that each can resume the sessions of others
     let mut reactor = builder(options.spin).build()?;
-    let mut server = serve(&mut reactor, 0, bound, options)?;
+    let mut server = serve(&mut reactor, 0, bound, options, tls.as_ref())?;
+    tls::reload_on_hangup(tls.as_ref(), &mut reactor)?;
     let (others, spin) = (usize::from(options.threads) - 1, options.spin);
     let pool = LoopPool::spawn_with(others, "echo", move || builder(spin), {
         let (addresses, options) = (addresses.clone(), options.clone());
@@ -170,7 +186,7 @@ fn run(options: &Options) -> io::Result<()> {
                 .iter()
                 .filter(|address| matches!(address, Address::Tcp(_)));
             let listeners = tcp.map(&listen).collect::<io::Result<_>>()?;
-            serve(registry, number + 1, listeners, &options)
+            serve(registry, number + 1, listeners, &options, tls.as_ref())
         }
     })?;
     let pool = std::rc::Rc::new(pool);

@@ -1,10 +1,14 @@
 //! TCP forwarder. Shows: connecting to one of several addresses, two connections piped into each
-//! other with back-pressure and half-close both ways, limits, graceful shutdown. Leaves out: TLS,
-//! names (they would have to be resolved on a worker).
+//! other with back-pressure and half-close both ways, limits, graceful shutdown, TLS on either
+//! side. Leaves out: names (they would have to be resolved on a worker).
 //!
 //! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7778
+//! With TLS: openssl s_client -connect 127.0.0.1:7778
 //! Simulated: tests/simulation/tests/daemons/proxy.rs, and relay.rs and restarts.rs beside it
+
+#[path = "tls/mod.rs"]
+mod tls;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +18,12 @@ use std::time::Duration;
 use clap::Parser;
 use handlers::proxy_protocol::ProxyProtocol;
 use handlers::signal::{self, Signal};
+use handlers::tls::{TlsClientConfig, TlsClientOptions, TlsServerConfig, TlsServerOptions};
 use handlers::{
     Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Peer, Relay,
     ServerKey,
 };
-use reactor::{PanicPolicy, Reactor, Registry};
+use reactor::{Context, PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
 
 /// The time that connections may go on when the proxy ends.
@@ -46,6 +51,12 @@ pub(crate) struct Options {
     /// Expect a PROXY header from this address, and close connections of others; may be repeated
     #[arg(long, value_name = "IP")]
     accept_proxy: Vec<IpAddr>,
+    #[command(flatten)]
+    tls: tls::TlsFiles,
+    /// Speak TLS to the target, whose certificate must be for this name; the environment variable
+    /// SSL_CERT_FILE replaces the roots of this machine
+    #[arg(long, value_name = "NAME")]
+    tls_to: Option<String>,
 }
 
 /// Returns the proxies that connections come from, or `None` if clients connect directly.
@@ -56,27 +67,55 @@ fn in_front(proxies: &[IpAddr]) -> Option<ProxyProtocol> {
     ))
 }
 
+/// The configurations of TLS, on the side of the clients and on the side of the target.
+#[derive(Default)]
+pub(crate) struct Tls {
+    server: Option<TlsServerConfig>,
+    /// With the name that the certificate of the target must be for.
+    client: Option<(TlsClientConfig, String)>,
+}
+
+impl Tls {
+    fn load(options: &Options) -> io::Result<Self> {
+        let server = options.tls.options().map(TlsServerOptions::load);
+        let client = options.tls_to.as_ref().map(|name| {
+            let client = TlsClientOptions::new().load()?;
+            client.connect((), name)?; // an error now if this is no name
+            io::Result::Ok((client, name.clone()))
+        });
+        Ok(Self {
+            server: server.transpose()?,
+            client: client.transpose()?,
+        })
+    }
+}
+
 /// Forwards the connections of a listener.
 pub(crate) fn serve(
     registry: &mut Registry<()>,
     listener: Listener,
     options: &Options,
+    tls: &Tls,
 ) -> io::Result<ServerKey<()>> {
     let connections = ConnectionOptions::new()
         .connect_timeout(Duration::from_secs(options.connect_timeout))
         .idle_timeout(options.idle_timeout.map(Duration::from_secs));
-    let to = options.to.clone();
-    listener.serve(registry, &connections.clone(), move |peer, cx| {
+    let (to, client) = (options.to.clone(), tls.client.clone());
+    let accepted = connections.clone();
+    let forward = move |peer: &Peer, cx: &mut Context<'_, ()>| {
         tracing::debug!(%peer, "accepted");
         let (client_side, server_side) = Relay::pair();
-        client_side.gives_up(Connection::connect(
-            cx.registry,
-            to.iter().copied(),
-            &connections,
-            server_side,
-        ));
+        let to = to.iter().copied();
+        client_side.gives_up(match client.clone() {
+            Some((tls, name)) => {
+                let protect = move |stream| tls.connect(stream, &name);
+                Connection::connect_as(cx.registry, to, &connections, protect, server_side)
+            }
+            None => Connection::connect(cx.registry, to, &connections, server_side),
+        });
         Ok(client_side)
-    })
+    };
+    tls::serve(listener, registry, &accepted, tls.server.as_ref(), forward)
 }
 
 fn run(options: &Options) -> io::Result<()> {
@@ -88,7 +127,9 @@ fn run(options: &Options) -> io::Result<()> {
         .proxy_protocol(in_front(&options.accept_proxy))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let server = serve(&mut reactor, listener, options)?;
+    let tls = Tls::load(options)?;
+    let server = serve(&mut reactor, listener, options, &tls)?;
+    tls::reload_on_hangup(tls.server.as_ref(), &mut reactor)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

@@ -1,12 +1,15 @@
 //! HTTP/1 server that says hello. Shows: a protocol on a buffered connection, keep-alive,
-//! pipelining, limits on the size and the time of a request, responses to bad requests. Leaves out:
-//! bodies (they are skipped), chunked ones (refused), TLS.
+//! pipelining, limits on the size and the time of a request, responses to bad requests, TLS. Leaves
+//! out: bodies (they are skipped), chunked ones (refused).
 //!
 //! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080
 //! Try: curl -v http://127.0.0.1:8080/
+//! With TLS: curl -v --cacert certificate.pem https://localhost:8080/
 //! Simulated: tests/simulation/tests/daemons/http.rs
 
 mod protocol;
+#[path = "../tls/mod.rs"]
+mod tls;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -14,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
+use handlers::tls::TlsServerConfig;
 use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, ServerKey};
 use reactor::{PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
@@ -36,6 +40,8 @@ pub(crate) struct Options {
     /// Close connections whose request, its body included, is incomplete for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     request_timeout: u64,
+    #[command(flatten)]
+    tls: tls::TlsFiles,
 }
 
 /// Answers the requests of a listener's clients.
@@ -43,11 +49,12 @@ pub(crate) fn serve(
     registry: &mut Registry<()>,
     listener: Listener,
     options: &Options,
+    tls: Option<&TlsServerConfig>,
 ) -> io::Result<ServerKey<()>> {
     let connections =
         ConnectionOptions::new().idle_timeout(Duration::from_secs(options.idle_timeout));
     let request_timeout = Duration::from_secs(options.request_timeout);
-    listener.serve(registry, &connections, move |_peer, _cx| {
+    tls::serve(listener, registry, &connections, tls, move |_peer, _cx| {
         Ok(Http::new(request_timeout))
     })
 }
@@ -60,7 +67,10 @@ fn run(options: &Options) -> io::Result<()> {
         .limit(options.max_connections.map(ConnectionLimit::new))
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let server = serve(&mut reactor, listener, options)?;
+    let tls = options.tls.options();
+    let tls = tls.map(|tls| tls.alpn(["http/1.1"]).load()).transpose()?;
+    let server = serve(&mut reactor, listener, options, tls.as_ref())?;
+    tls::reload_on_hangup(tls.as_ref(), &mut reactor)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

@@ -1,24 +1,32 @@
 //! Cache server that speaks enough RESP2 and RESP3 for the clients of Redis, `redis-cli` and
 //! `redis-benchmark`. Shows: a custom protocol, pipelining, a timer for each key that
-//! expires, messages from one client to others. Leaves out: persistence, eviction.
+//! expires, messages from one client to others, TLS with certificates of clients. Leaves out:
+//! persistence, eviction.
 //!
 //! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400
 //! Try: redis-cli -p 6400
+//! With TLS: redis-cli -p 6400 --tls --cacert certificate.pem
 //! Simulated: tests/simulation/tests/daemons/kv.rs
 
 mod handshake;
 mod protocol;
 pub(crate) mod server;
 mod store;
+#[path = "../tls/mod.rs"]
+mod tls;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use handlers::signal::{self, Signal};
-use handlers::{Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, ServerKey};
-use reactor::{PanicPolicy, Reactor, Registry, Spin};
+use handlers::tls::{TlsRoots, TlsServerConfig};
+use handlers::{
+    Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Peer, ServerKey,
+};
+use reactor::{Context, PanicPolicy, Reactor, Registry, Spin};
 use tracing_subscriber::EnvFilter;
 
 use self::protocol::Limits;
@@ -45,6 +53,24 @@ pub(crate) struct Options {
     spin: u64,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    tls: tls::TlsFiles,
+    /// Serve only clients with a certificate of an issuer in this file of PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_client_roots: Option<PathBuf>,
+}
+
+impl Options {
+    /// Returns the configuration of TLS, or `None` if the server speaks without TLS.
+    fn tls(&self) -> io::Result<Option<TlsServerConfig>> {
+        let Some(mut tls) = self.tls.options() else {
+            return Ok(None);
+        };
+        if let Some(roots) = &self.tls_client_roots {
+            tls = tls.require_client_certificates(TlsRoots::file(roots));
+        }
+        tls.load().map(Some)
+    }
 }
 
 /// Serves the clients of a listener. Returns the state of the loop that they share.
@@ -53,14 +79,14 @@ pub(crate) fn serve(
     listener: Listener,
     options: &Options,
     clients: ConnectionLimit,
+    tls: Option<&TlsServerConfig>,
 ) -> io::Result<(Server, ServerKey<Server>)> {
     let connections = ConnectionOptions::new()
         .idle_timeout(options.idle_timeout.map(Duration::from_secs))
         .max_buffered_input(COMMAND_MAX)
         .max_write_queue(2 * REPLY_MAX);
-    let server = listener.serve(registry, &connections, |_peer, cx| {
-        Ok(Client::new(cx.state))
-    })?;
+    let client = |_peer: &Peer, cx: &mut Context<'_, Server>| Ok(Client::new(cx.state));
+    let server = tls::serve(listener, registry, &connections, tls, client)?;
     let mut state = Server::new(options.limits.clone(), clients);
     state.listener = Some((server, connections));
     Ok((state, server))
@@ -79,7 +105,9 @@ fn run(options: &Options) -> io::Result<()> {
         .limit(limit.clone())
         .bind(&options.listen)?;
     let address = listener.local_addr()?;
-    let (mut state, server) = serve(&mut reactor, listener, options, limit)?;
+    let tls = options.tls()?;
+    let (mut state, server) = serve(&mut reactor, listener, options, limit, tls.as_ref())?;
+    tls::reload_on_hangup(tls.as_ref(), &mut reactor)?;
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

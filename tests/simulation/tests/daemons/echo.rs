@@ -25,7 +25,7 @@ fn example(book: &Book) -> Daemon {
     Daemon::start("echo_server", book, |registry| {
         let options = echo_server::Options::parse_from(["echo_server"]);
         let listener = listen(&ListenOptions::new(), address());
-        let server = echo_server::serve(registry, 0, vec![listener], &options).unwrap();
+        let server = echo_server::serve(registry, 0, vec![listener], &options, None).unwrap();
         let stop = |remote: &reactor::Remote<echo_server::Server>, grace| {
             let _ = remote.post(move |cx| echo_server::Server::stop(cx, grace));
         };

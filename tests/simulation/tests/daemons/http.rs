@@ -32,7 +32,7 @@ pub(crate) fn start_with(book: &Book, listens: &ListenOptions, address: SocketAd
         ];
         let options = http_hello::Options::parse_from(arguments);
         let listener = listen(&listens, address);
-        let server = http_hello::serve(registry, listener, &options).unwrap();
+        let server = http_hello::serve(registry, listener, &options, None).unwrap();
         ((), stop_server(server))
     })
 }

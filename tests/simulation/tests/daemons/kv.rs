@@ -19,7 +19,7 @@ fn start(book: &Book, address: SocketAddr) -> Daemon {
         let options = kv_server::Options::parse_from(["kv_server"]);
         let clients = ConnectionLimit::new(options.max_connections);
         let listener = listen(&ListenOptions::new().limit(clients.clone()), address);
-        let served = kv_server::serve(registry, listener, &options, clients);
+        let served = kv_server::serve(registry, listener, &options, clients, None);
         let (state, server) = served.unwrap();
         (state, stop_server(server))
     })

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     reason = "helpers of tests"
 )]
+#![allow(clippy::duplicate_mod, reason = "the examples share `examples/tls`")]
 
 mod laws;
 mod peers;

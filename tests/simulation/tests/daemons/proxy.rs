@@ -21,7 +21,7 @@ pub(crate) fn start(book: &Book, address: SocketAddr, to: &[SocketAddr]) -> Daem
         let arguments = to.iter().flat_map(|to| ["--to", to]);
         let options = proxy::Options::parse_from(["proxy"].into_iter().chain(arguments));
         let listener = listen(&ListenOptions::new(), address);
-        let server = proxy::serve(registry, listener, &options).unwrap();
+        let server = proxy::serve(registry, listener, &options, &proxy::Tls::default()).unwrap();
         ((), stop_server(server))
     })
 }

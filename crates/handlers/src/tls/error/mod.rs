@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 
 pub(super) use self::day::Day;
 pub(super) use self::explain::Failed;
+pub(super) use self::plain_text::protocol_of;
 
 /// An error of a TLS session or of its configuration. The functions of this crate return it inside
 /// of an [`io::Error`], where [`TlsError::of`] finds it.

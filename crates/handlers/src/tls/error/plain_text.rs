@@ -26,7 +26,7 @@ const PROTOCOLS: [(&[u8], &str); 20] = [
 
 /// Returns the name of the protocol that begins with these bytes. Returns `None` for records of
 /// TLS. If only a part of the first bytes has arrived, returns the first protocol that fits.
-pub(super) fn protocol_of(first_bytes: &[u8]) -> Option<&'static str> {
+pub(in crate::tls) fn protocol_of(first_bytes: &[u8]) -> Option<&'static str> {
     let fits = |(start, _): &&(&[u8], _)| {
         let len = start.len().min(first_bytes.len());
         start[..len] == first_bytes[..len]

@@ -6,7 +6,7 @@ use super::scratch::{SCRATCH, Scratch};
 use super::{RECORD_MAX, Session, UNDECRYPTED_MAX};
 use crate::Shutdown;
 use crate::error::is_nothing_done;
-use crate::tls::error::{TlsError, TlsErrorKind};
+use crate::tls::error::{TlsError, TlsErrorKind, protocol_of};
 use reactor::Interest;
 
 /// The plaintext of a full record, in bytes: RFC 8446 section 5.1.
@@ -176,10 +176,16 @@ impl Session {
         let end = buf.len().clamp(held + RECORD_MAX, SCRATCH);
         let count = below.read(&mut ciphertext[held..end])?;
         if count == 0 {
-            let error = TlsError::cut(self.is_established(), self.speaks_tls);
+            let error = TlsError::cut(self.is_established(), self.has_spoken_tls());
             return Err(self.fail(error).into());
         }
         Ok(self.decrypt(&mut ciphertext[..held + count], buf))
+    }
+
+    /// Returns `true` if the peer has sent at least the beginning of a record.
+    fn has_spoken_tls(&self) -> bool {
+        let begun = &self.undecrypted;
+        self.speaks_tls || !begun.is_empty() && protocol_of(begun).is_none()
     }
 
     /// Encrypts records until a batch is full. Returns the number of bytes in `out`.

@@ -101,14 +101,18 @@ fn a_peer_that_leaves_during_the_handshake_is_told_from_a_silent_one() {
         &["sent nothing of TLS"],
     );
 
-    let (mut client, mut server) = connect(&ca.server(), &ca.client());
-    let _ = client.handshake();
-    let _ = client.end.shutdown().unwrap();
-    expect_error(
-        server.handshake(),
-        TlsErrorKind::HandshakeEnded,
-        &["during the handshake"],
-    );
+    for room in [1, 100, usize::MAX] {
+        let (mut client, mut server) = connect(&ca.server(), &ca.client());
+        client.end.room = room; // bytes of the hello
+        let _ = client.handshake();
+        let _ = client.end.shutdown().unwrap();
+        let _ = server.handshake(); // the bytes, and then the end
+        expect_error(
+            server.handshake(),
+            TlsErrorKind::HandshakeEnded,
+            &["during the handshake"],
+        );
+    }
 }
 
 #[test]

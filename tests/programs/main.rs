@@ -8,6 +8,7 @@ mod http_hello;
 mod kv_server;
 mod proxy;
 mod server;
+mod tls;
 mod tracer;
 mod worker_pool;
 

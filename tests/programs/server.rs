@@ -1,5 +1,6 @@
 //! An example that runs as a server during a test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -55,7 +56,22 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(example(name)?);
-        command.args(arguments);
+        command.args(arguments).stderr(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts a server that writes its log to a file.
+    pub(crate) fn start_with_log(
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: File,
+    ) -> Result<Self> {
+        let mut command = Command::new(example(name)?);
+        command
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stderr(log);
         Self::spawn(command)
     }
 
@@ -65,14 +81,15 @@ impl Server {
         arguments: &[&str],
         files: u32,
     ) -> Result<Self> {
-        Self::spawn(limited(name, arguments, files)?)
+        let mut command = limited(name, arguments, files)?;
+        command.stderr(Stdio::null());
+        Self::spawn(command)
     }
 
     fn spawn(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().ok_or("a piped stdout")?);
         let address = next_address(&mut stdout)?;

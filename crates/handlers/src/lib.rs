@@ -158,3 +158,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/recipes.md")]
 struct Recipes;
+
+/// Compiles the recipes of TLS.
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../../../docs/tls.md")]
+struct TlsRecipes;

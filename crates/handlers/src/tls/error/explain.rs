@@ -148,6 +148,12 @@ fn certificate(error: &CertificateError) -> String {
              replaced by another of the same name, so update the roots or the certificate"
                 .to_owned()
         }
+        // rustls has no variant for this error of its verifier, and does not export its type.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the certificate of the peer may issue others, as self-signed ones do by default, and \
+             is not accepted as that of a peer: make one with the basic constraint CA:FALSE"
+                .to_owned()
+        }
         CertificateError::Revoked => {
             "the certificate of the peer is revoked: the peer must replace it".to_owned()
         }

@@ -119,6 +119,17 @@ fn a_certificate_for_another_name_is_refused_with_both_names() {
 }
 
 #[test]
+fn a_certificate_that_may_issue_others_is_refused_in_words() {
+    let ca = Authority::new();
+    let [chain, key] = ca.issue_pem(&[NAME], |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let server = TlsServerOptions::new().certificate(TlsCertificate::pem(chain, key));
+    let (c, _) = refused(&server.load().unwrap(), &ca.client(), NAME);
+    expect_error(c, TlsErrorKind::Certificate, &["issue others", "CA:FALSE"]);
+}
+
+#[test]
 fn a_certificate_of_an_unknown_issuer_is_refused_in_words() {
     let (c, s) = refused(
         &Authority::new().server(),

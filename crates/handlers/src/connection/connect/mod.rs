@@ -170,7 +170,7 @@ impl<S> Connecting<S> {
 
     /// Returns `true` until an attempt succeeds, all attempts have failed, or
     /// [`cancel`](Self::cancel) is called. With [`connect_as`](crate::Connection::connect_as) it
-    /// also returns `true` until the connection on the new stream is opened.
+    /// also returns `true` until the new stream is registered, before its handshake.
     pub fn is_pending(&self) -> bool {
         self.race.is_pending()
     }

@@ -37,7 +37,9 @@ impl<S> Connection<'_, S> {
     ///   cannot watch the new stream.
     /// - [`CloseReason::Panicked`] if `make` panics.
     ///
-    /// [`Connecting::cancel`] works until the connection on the new stream is open.
+    /// [`Connecting::cancel`] works until `make` was called, and its stream is registered. A
+    /// handshake of the new stream that has begun is limited by
+    /// [`handshake_timeout`](ConnectionOptions::handshake_timeout).
     ///
     /// ```no_run
     /// use std::io;

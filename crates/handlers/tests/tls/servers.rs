@@ -1,0 +1,200 @@
+//! Servers of TLS connections: the stop, the limit, the time of a handshake.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use handlers::{
+    AcceptedStream, Address, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions,
+    ServerKey,
+};
+use support::{PATIENCE, Result};
+
+use crate::peer::{End, Peer};
+use crate::{Bench, Seen, echo, notes, server_config};
+
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves TLS at a free port. Returns the address and the key of the server.
+fn serve<H: ConnectionHandler<Seen>>(
+    bench: &mut Bench,
+    limit: Option<ConnectionLimit>,
+    handler: fn() -> H,
+) -> Result<(SocketAddr, ServerKey<Seen>)> {
+    let listener = ListenOptions::new()
+        .limit(limit)
+        .bind(&"127.0.0.1:0".parse()?)?;
+    let Address::Tcp(address) = listener.local_addr()? else {
+        return Err("no TCP".into());
+    };
+    let config = server_config();
+    let protect = move |stream: AcceptedStream| config.accept(stream.into_tcp()?);
+    let options = ConnectionOptions::new();
+    let key = listener.serve_as(&mut bench.reactor, &options, protect, move |_, _| {
+        Ok(handler())
+    })?;
+    Ok((address, key))
+}
+
+fn client(address: SocketAddr) -> Result<Peer<TcpStream>> {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_nonblocking(true)?;
+    Ok(Peer::client(socket))
+}
+
+fn stop(bench: &mut Bench, server: ServerKey<Seen>, grace: Duration) {
+    bench
+        .reactor
+        .defer(move |cx| server.stop(cx.registry, grace));
+    bench.run_until_idle();
+}
+
+#[test]
+fn a_handshake_that_stalls_is_closed_by_its_timeout() -> Result {
+    let mut bench = Bench::new()?;
+    let (address, _) = serve(&mut bench, None, || echo("server"))?;
+    let mut stalls = client(address)?;
+    let hello = stalls.ciphertext();
+    stalls.send_raw(&hello[..hello.len() / 2]);
+    let mut goes_on = client(address)?;
+    bench.until(&mut goes_on, |seen, _| seen.has("server open"));
+    bench.run_until_idle();
+    bench.advance(Duration::from_millis(9_999));
+    assert_eq!(bench.seen.end_of("server"), None);
+    bench.advance(Duration::from_millis(1));
+    bench.run_until_idle();
+    let end = "handshake timeout expired";
+    assert_eq!(bench.seen.end_of("server"), Some(end));
+    bench.until(&mut stalls, |_, peer| peer.end.is_some());
+    assert_ne!(stalls.end, Some(End::Whole));
+    goes_on.send(b"hello");
+    bench.until(&mut goes_on, |_, peer| peer.received == b"hello");
+    Ok(())
+}
+
+#[test]
+fn a_stop_lets_a_handshake_end_and_answers_its_request() -> Result {
+    let mut bench = Bench::new()?;
+    let (address, server) = serve(&mut bench, None, || echo("server"))?;
+    let mut peer = client(address)?;
+    let hello = peer.ciphertext();
+    peer.send_raw(&hello[..hello.len() / 2]);
+    bench.turn_until(|_| true);
+    bench.run_until_idle();
+    stop(&mut bench, server, GRACE);
+    assert_eq!(bench.seen.end_of("server"), None);
+    peer.send_raw(&hello[hello.len() / 2..]);
+    peer.send(b"hello");
+    bench.until(&mut peer, |_, peer| peer.end.is_some());
+    assert_eq!(
+        (peer.received.as_slice(), peer.end),
+        (&b"hello"[..], Some(End::Whole))
+    );
+    peer.close();
+    bench.turn_until(|seen| seen.end_of("server") == Some("finished"));
+    assert!(bench.reactor.is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_grace_of_a_stop_ends_a_handshake_that_stalls() -> Result {
+    let mut bench = Bench::new()?;
+    let (address, server) = serve(&mut bench, None, || echo("server"))?;
+    let mut peer = client(address)?;
+    let hello = peer.ciphertext();
+    peer.send_raw(&hello[..1]);
+    bench.run_until_idle();
+    stop(&mut bench, server, GRACE);
+    bench.advance(GRACE);
+    bench.run_until_idle();
+    assert_eq!(bench.seen.end_of("server"), Some("close deadline expired"));
+    bench.until(&mut peer, |_, peer| peer.end.is_some());
+    assert_ne!(peer.end, Some(End::Whole));
+    assert!(bench.reactor.is_empty());
+    Ok(())
+}
+
+/// The request lies in the kernel when the server is stopped, and the answer is made later.
+#[test]
+fn a_stop_answers_what_was_asked_before_it() -> Result {
+    let mut bench = Bench::new()?;
+    let answers = || {
+        notes("server", |data, connection, cx| {
+            connection.begin_response();
+            let (key, data) = (connection.key(), data.to_vec());
+            cx.registry.after(Duration::from_secs(1), move |cx| {
+                let answered = key.with(cx, |connection, _| {
+                    connection.end_response();
+                    connection.write(&data).map(drop)
+                });
+                answered.unwrap()?;
+                Ok(reactor::Then::Done)
+            });
+            Ok(())
+        })
+    };
+    let (address, server) = serve(&mut bench, None, answers)?;
+    let mut peer = client(address)?;
+    bench.until(&mut peer, |seen, peer| {
+        seen.has("server open") && !peer.tls.is_handshaking()
+    });
+    bench.run_until_idle();
+    peer.send(b"hello");
+    stop(&mut bench, server, GRACE);
+    bench.turn_until(|seen| seen.received("server") == b"hello");
+    bench.run_until_idle();
+    assert!(
+        !peer.step() || peer.end.is_none(),
+        "it waits for the answer"
+    );
+    bench.advance(Duration::from_secs(1));
+    bench.until(&mut peer, |_, peer| peer.end.is_some());
+    assert_eq!(
+        (peer.received.as_slice(), peer.end),
+        (&b"hello"[..], Some(End::Whole))
+    );
+    peer.close();
+    bench.turn_until(|seen| seen.end_of("server") == Some("finished"));
+    assert!(bench.seen.has("server graceful close") && bench.reactor.is_empty());
+    Ok(())
+}
+
+/// Half of a request has arrived: it is in the session, and no answer to it can be made.
+#[test]
+fn a_stop_does_not_wait_for_the_rest_of_a_record() -> Result {
+    let mut bench = Bench::new()?;
+    let (address, server) = serve(&mut bench, None, || echo("server"))?;
+    let mut peer = client(address)?;
+    bench.until(&mut peer, |seen, peer| {
+        seen.has("server open") && !peer.tls.is_handshaking()
+    });
+    std::io::Write::write_all(&mut peer.tls.writer(), b"hello")?;
+    let record = peer.ciphertext();
+    peer.send_raw(&record[..10]);
+    bench.run_until_idle();
+    stop(&mut bench, server, GRACE);
+    bench.until(&mut peer, |_, peer| peer.end.is_some());
+    assert_eq!(peer.end, Some(End::Whole), "nothing was asked");
+    peer.socket.shutdown(std::net::Shutdown::Both)?;
+    bench.turn_until(|seen| seen.end_of("server") == Some("finished"));
+    Ok(())
+}
+
+#[test]
+fn a_limit_counts_connections_whose_handshake_is_not_done() -> Result {
+    let mut bench = Bench::new()?;
+    let limit = ConnectionLimit::new(1);
+    let (address, _) = serve(&mut bench, Some(limit.clone()), || echo("server"))?;
+    let stalls = client(address)?;
+    bench.turn_until(|_| limit.open() == 1);
+    let mut waits = client(address)?;
+    for _ in 0..10 {
+        waits.step();
+        bench.run_until_idle();
+    }
+    assert!(bench.seen.log.is_empty() && limit.open() == 1);
+    drop(stalls);
+    bench.until(&mut waits, |seen, _| seen.has("server open"));
+    assert_eq!(limit.open(), 1);
+    assert_eq!(bench.seen.end_of("server"), Some("HandshakeEnded"));
+    Ok(())
+}

@@ -152,9 +152,9 @@ fn a_paused_connection_takes_no_turn_for_what_its_session_holds() -> Result {
     Ok(())
 }
 
-/// Records without plaintext do not count as input, and still do not keep the loop.
+/// Records without plaintext do not count as input.
 #[test]
-fn records_without_plaintext_are_read_a_few_in_a_turn() -> Result {
+fn records_without_plaintext_leave_the_loop_at_rest() -> Result {
     let mut bench = Bench::new()?;
     let options = ConnectionOptions::new();
     let (_, mut peer) = bench.open_established(&options, sink("server"))?;

@@ -26,12 +26,12 @@ pub(crate) enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Library {
     pub(crate) name: &'static str,
-    pub(crate) header: &'static str,
+    pub(crate) headers: &'static [&'static str],
     /// Its names in pkg-config.
     pub(crate) modules: &'static [&'static str],
     /// The linker flags, if pkg-config does not know the library.
     pub(crate) link: &'static [&'static str],
-    /// Its package in Debian.
+    /// Its packages in Debian.
     pub(crate) package: &'static str,
 }
 

@@ -6,14 +6,20 @@
 //! sleep then, so they take no time from the servers that are measured meanwhile.
 
 mod client;
+mod connection;
 mod measured;
+mod records;
+mod security;
+mod session;
 
 use std::io::BufRead;
 use std::time::Duration;
 
+use workloads::tls::Exchange;
 use workloads::{Result, raise_open_files_limit, report, resident_bytes};
 
 use self::client::Client;
+use self::security::Security;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -26,6 +32,9 @@ pub(crate) struct Options {
     /// Length of a message in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     message: u32,
+    /// Use TLS, with this exchange
+    #[arg(long, value_enum)]
+    tls: Option<Exchange>,
     #[command(flatten)]
     length: Length,
 }
@@ -61,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result {
             options.port,
             options.connections as usize,
             options.message as usize,
+            options.tls.map(Security::new).transpose()?,
         )
     };
     if let Some(messages) = options.length.messages {

@@ -12,7 +12,7 @@ use workloads::Result;
 use crate::catalogue::Case;
 use crate::contestant::{Library, Origin};
 use crate::process::succeed;
-use crate::workshop::{BENCHES, compile_flags};
+use crate::workshop::{BENCHES, compile_flags, includes};
 
 /// The machine, and the programs that are measured on it.
 #[derive(Debug)]
@@ -190,12 +190,14 @@ fn header_version(library: Library) -> Option<String> {
     let macros = match library.name {
         "libev" => "EV_VERSION_MAJOR EV_VERSION_MINOR",
         "libevent" => "LIBEVENT_VERSION",
+        "libevent with OpenSSL" => "LIBEVENT_VERSION OPENSSL_VERSION_STR",
         "libuv" => "UV_VERSION_MAJOR UV_VERSION_MINOR UV_VERSION_PATCH",
         _ => return None,
     };
     let mut cc = Command::new("cc");
     cc.args(compile_flags(library))
-        .args(["-E", "-P", "-include", library.header, "-x", "c", "-"]);
+        .args(includes(library))
+        .args(["-E", "-P", "-x", "c", "-"]);
     cc.stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, kill_process};
@@ -104,6 +105,9 @@ impl Server {
             "--message",
             &load.message.to_string(),
         ]);
+        if let Some(exchange) = load.tls.as_ref().and_then(ValueEnum::to_possible_value) {
+            client.args(["--tls", exchange.get_name()]);
+        }
         Ok(client)
     }
 

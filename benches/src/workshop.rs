@@ -120,10 +120,10 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
         ));
     }
     if let Some(library @ Library { name, package, .. }) = library
-        && !has_header(library)
+        && !has_headers(library)
     {
         return Err(Absence::Missing(format!(
-            "{name} is not installed (Debian package: {package})"
+            "{name} is not installed (in Debian: {package})"
         )));
     }
     let program = folder.join(source.replace(['/', '.'], "_"));
@@ -137,7 +137,8 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
         "-pthread",
         "-o",
     ])
-    .arg(&program);
+    .arg(&program)
+    .arg(format!("-DBENCHES=\"{BENCHES}\""));
     cc.args(library.map(compile_flags).unwrap_or_default());
     cc.arg(Path::new(BENCHES).join("c-peers").join(source));
     cc.args(library.map(link_flags).unwrap_or_default());
@@ -154,18 +155,17 @@ pub(crate) fn cargo(command: &str, manifest: &Path) -> Command {
     cargo
 }
 
-/// Returns `true` if the C compiler finds the header of a library.
-fn has_header(library: Library) -> bool {
+/// Returns `true` if the C compiler finds the headers of a library.
+fn has_headers(library: Library) -> bool {
     let mut cc = Command::new("cc");
-    cc.args(compile_flags(library)).args([
-        "-E",
-        "-include",
-        library.header,
-        "-x",
-        "c",
-        "/dev/null",
-    ]);
+    cc.args(compile_flags(library)).args(includes(library));
+    cc.args(["-E", "-x", "c", "/dev/null"]);
     succeed(&mut cc).is_ok()
+}
+
+/// Returns the flags by which the compiler includes the headers.
+pub(crate) fn includes(library: Library) -> impl Iterator<Item = &'static str> {
+    (library.headers.iter()).flat_map(|&header| ["-include", header])
 }
 
 /// Returns the flags by which the compiler finds the headers of a library.
@@ -200,7 +200,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let unknown = Library {
             name: "nothing",
-            header: "no/such.h",
+            headers: &["no/such.h"],
             modules: &["nothing"],
             link: &[],
             package: "nothing-dev",
@@ -208,7 +208,7 @@ mod tests {
         let missing = compile(folder.path(), "chain/libev.c", Some(unknown)).unwrap_err();
         assert_eq!(
             missing,
-            Absence::Missing("nothing is not installed (Debian package: nothing-dev)".to_owned())
+            Absence::Missing("nothing is not installed (in Debian: nothing-dev)".to_owned())
         );
         let failed = compile(folder.path(), "no/such.c", None).unwrap_err();
         assert!(

@@ -7,6 +7,7 @@ mod mio;
 mod polling;
 mod std_heap;
 mod tokio;
+mod tokio_rustls;
 
 use clap::{Parser, ValueEnum};
 use workloads::{Result, Workload};
@@ -29,6 +30,7 @@ enum Peer {
     StdHeap,
     StdMpsc,
     Tokio,
+    TokioRustls,
 }
 
 fn main() -> Result {
@@ -42,6 +44,7 @@ fn main() -> Result {
         Peer::StdHeap => std_heap::run(&workload),
         Peer::StdMpsc => channels::run::<channels::Std>(&workload),
         Peer::Tokio => tokio::run(&workload),
+        Peer::TokioRustls => tokio_rustls::run(&workload),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A case: one table of a workload, with its arguments, its figures and its contestants.
 
+use workloads::tls::Exchange;
+
 use crate::contestant::{Contestant, Origin};
 
 /// One table: a workload of one size.
@@ -96,6 +98,8 @@ pub(crate) struct Load {
     pub(crate) slices: u32,
     /// Whether idle cores may sleep.
     pub(crate) sleep: bool,
+    /// The exchange over TLS, or none if the messages are not encrypted.
+    pub(crate) tls: Option<Exchange>,
 }
 
 /// Two run lengths. The difference of their counts leaves out the costs of start and end.

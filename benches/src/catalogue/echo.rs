@@ -64,13 +64,14 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// Returns the load of a case. A slice is short, but long enough for a message over each
 /// connection, so 10 000 connections have fewer slices.
-const fn load(connections: u32, message: u32) -> Load {
+pub(super) const fn load(connections: u32, message: u32) -> Load {
     let slices = if connections < 10_000 { 25 } else { 8 };
     Load {
         connections,
         message,
         slices,
         sleep: false,
+        tls: None,
     }
 }
 

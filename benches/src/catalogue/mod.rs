@@ -11,6 +11,7 @@ mod pingpong;
 mod registration;
 mod spike;
 mod timers;
+mod tls;
 mod waits;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         timers::cases(),
         lateness::cases(),
         echo::cases(),
+        tls::cases(),
         waits::cases(),
         deferred::cases(),
         build::cases(),

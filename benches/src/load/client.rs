@@ -5,8 +5,6 @@
 //! the figure. Sources are edge-triggered. A message costs the client a read, a write and its share
 //! of a wait, which is less than any server needs.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -15,10 +13,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::retry_on_intr;
-use rustix::net::sockopt;
 use workloads::{Result, SEED, random};
 
+use super::connection::Connection;
 use super::measured::{Measured, processor_time};
+use super::security::Security;
 
 /// The time after which a silent server counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +43,11 @@ pub(super) struct Client {
     buffer: Vec<u8>,
     /// The number of messages that may still be sent.
     left: u64,
+    port: u16,
+    /// The configuration of the sessions, if the connections have any.
+    security: Option<Security>,
+    /// All connections are open. From now on, handshakes are those of the exchange.
+    is_open: bool,
     on_their_way: usize,
     /// The round-trip time of each message, in nanoseconds.
     took: Vec<u64>,
@@ -52,7 +56,12 @@ pub(super) struct Client {
 impl Client {
     /// Connects, and exchanges a message over each connection, so that the server has handled all
     /// of them.
-    pub(super) fn open(port: u16, connections: usize, message: usize) -> Result<Self> {
+    pub(super) fn open(
+        port: u16,
+        connections: usize,
+        message: usize,
+        security: Option<Security>,
+    ) -> Result<Self> {
         let mut seed = SEED;
         let mut client = Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
@@ -64,27 +73,37 @@ impl Client {
             message,
             buffer: vec![0; BUFFER],
             left: 0,
+            port,
+            security,
+            is_open: false,
             on_their_way: 0,
             took: Vec::new(),
         };
         while client.connections.len() < connections {
             let from = client.connections.len();
             for place in from..connections.min(from + OPENED_AT_ONCE) {
-                let connection = Connection::open(port)?;
-                let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-                epoll::add(
-                    &client.epoll,
-                    &connection.stream,
-                    EventData::new_u64(place as u64),
-                    interest,
-                )?;
+                let connection = client.connect(place)?;
                 client.connections.push(connection);
             }
             client.left = u64::MAX;
             client.begin(from..client.connections.len())?;
             client.finish()?;
         }
+        client.is_open = true;
         Ok(client)
+    }
+
+    /// Opens the connection of this place.
+    fn connect(&self, place: usize) -> Result<Connection> {
+        let message = &self.text[place % TEXTS..][..self.message];
+        let connection = Connection::open(self.port, self.security.as_ref(), message)?;
+        epoll::add(
+            &self.epoll,
+            connection.stream(),
+            EventData::new_u64(place as u64),
+            EventFlags::IN | EventFlags::OUT | EventFlags::ET,
+        )?;
+        Ok(connection)
     }
 
     /// Exchanges exactly this many messages.
@@ -103,11 +122,15 @@ impl Client {
         connections_max: usize,
         pid: u32,
     ) -> Result<Measured<'_>> {
+        let count = self.connections.len().min(connections_max);
+        for connection in &mut self.connections[..count] {
+            connection.prepare()?;
+        }
         let used = processor_time(pid)?;
         self.took.clear();
         let began = Instant::now();
         self.left = u64::MAX;
-        self.begin(0..self.connections.len().min(connections_max))?;
+        self.begin(0..count)?;
         while began.elapsed() < time {
             self.turn()?;
         }
@@ -115,6 +138,9 @@ impl Client {
         let elapsed = began.elapsed();
         std::thread::sleep(QUIET);
         let processor = processor_time(pid)?.saturating_sub(used);
+        for connection in &mut self.connections[..count] {
+            connection.check()?;
+        }
         Ok(Measured {
             elapsed,
             processor,
@@ -139,29 +165,28 @@ impl Client {
     fn begin(&mut self, places: Range<usize>) -> Result {
         for place in places {
             if self.left > 0 {
-                self.left -= 1;
                 self.on_their_way += 1;
-                let connection = &mut self.connections[place];
-                connection.begin(Instant::now());
-                connection.write(&self.text[place % TEXTS..][..self.message])?;
+                self.begin_at(place, Instant::now())?;
+                self.connections[place].write(&self.text[place % TEXTS..][..self.message])?;
             }
         }
         Ok(())
     }
 
+    /// Begins a message. If each message needs a handshake, the connection is replaced unless it is
+    /// new.
+    fn begin_at(&mut self, place: usize, now: Instant) -> Result {
+        self.left -= 1;
+        if self.connections[place].is_used_up() {
+            self.connections[place] = self.connect(place)?;
+        }
+        Ok(self.connections[place].begin(now)?)
+    }
+
     /// Closes the connections one after the other, so that the server makes the same calls in every
     /// counted run.
     pub(super) fn close(self) -> Result {
-        for connection in self.connections {
-            let mut stream = connection.stream;
-            stream.shutdown(Shutdown::Write)?;
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            if stream.read(&mut [0])? > 0 {
-                return Err("more came back than was sent".into());
-            }
-        }
-        Ok(())
+        (self.connections.into_iter()).try_for_each(|connection| connection.close(PATIENCE))
     }
 
     fn turn(&mut self) -> Result {
@@ -188,83 +213,20 @@ impl Client {
         let told = |error| format!("connection {place}: {error}");
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             connection.read(message, &mut self.buffer).map_err(told)?;
-            if connection.read == self.message && connection.on_its_way {
-                let now = Instant::now();
-                self.took.push((now - connection.since).as_nanos() as u64);
-                if self.left > 0 {
-                    self.left -= 1;
-                    connection.begin(now);
-                } else {
+            let now = Instant::now();
+            if let Some(took) = connection.end(message, now) {
+                if self.is_open {
+                    connection.check_handshake().map_err(told)?;
+                }
+                self.took.push(took.as_nanos() as u64);
+                if self.left == 0 {
                     self.on_their_way -= 1;
-                    connection.on_its_way = false;
+                } else {
+                    self.begin_at(place, now)?;
                 }
             }
         }
-        Ok(connection.write(message).map_err(told)?)
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    /// Whether a message is in flight.
-    on_its_way: bool,
-    /// The start of that message, and its bytes that were written and read back.
-    since: Instant,
-    written: usize,
-    read: usize,
-}
-
-impl Connection {
-    fn open(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-        // This makes `close` reset the connection, so no port stays in TIME_WAIT for later rounds.
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            on_its_way: false,
-            since: Instant::now(),
-            written: 0,
-            read: 0,
-        })
-    }
-
-    const fn begin(&mut self, now: Instant) {
-        (self.on_its_way, self.since, self.written, self.read) = (true, now, 0, 0);
-    }
-
-    /// Reads all available bytes, and checks that they equal the bytes sent.
-    fn read(&mut self, message: &[u8], buffer: &mut [u8]) -> std::result::Result<(), String> {
-        loop {
-            let count = match self.stream.read(buffer) {
-                Ok(0) => return Err("the server has closed the connection".to_owned()),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.to_string()),
-            };
-            let expected = message[..self.written].get(self.read..self.read + count);
-            if !self.on_its_way || expected != Some(&buffer[..count]) {
-                return Err(format!(
-                    "{count} bytes came back that differ from those sent"
-                ));
-            }
-            self.read += count;
-            if count < buffer.len() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Writes the part of the message that the socket accepts.
-    fn write(&mut self, message: &[u8]) -> std::result::Result<(), String> {
-        while self.on_its_way && self.written < message.len() {
-            match self.stream.write(&message[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        Ok(())
+        let message = &self.text[place % TEXTS..][..self.message];
+        Ok(self.connections[place].write(message).map_err(told)?)
     }
 }

@@ -8,6 +8,7 @@ mod pingpong;
 mod registration;
 mod spike;
 mod timers;
+mod tls;
 mod waits;
 
 use workloads::{Result, Workload};
@@ -21,6 +22,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Timers(options) => timers::run(options),
         Workload::Lateness(options) => lateness::run(options),
         Workload::Echo(options) => echo::run(options),
+        Workload::Tls(_) => tls::run(),
         Workload::Waits(options) => waits::run(options),
         Workload::Deferred(options) => deferred::run(options),
     }

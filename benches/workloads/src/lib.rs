@@ -17,6 +17,7 @@ pub mod pingpong;
 pub mod registration;
 pub mod spike;
 pub mod timers;
+pub mod tls;
 pub mod waits;
 
 /// The result of a program.
@@ -39,6 +40,8 @@ pub enum Workload {
     Lateness(lateness::Options),
     /// W5: a server that sends back the bytes that it receives, until it is killed
     Echo(echo::Options),
+    /// The same over TLS
+    Tls(tls::Options),
     /// W6: a wait for any of several events
     Waits(waits::Options),
     /// W7: deferred callbacks, and empty turns

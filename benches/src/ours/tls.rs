@@ -1,0 +1,31 @@
+//! Echo over TLS, by the connections of `handlers`.
+
+use handlers::tls::{TlsCertificate, TlsServerOptions};
+use handlers::{AcceptedStream, ConnectionOptions, ListenOptions, on_data};
+use reactor::Reactor;
+use workloads::Result;
+use workloads::echo::listen;
+use workloads::tls::{CERTIFICATE, KEY};
+
+pub(crate) fn run() -> Result {
+    let server = TlsServerOptions::new()
+        .certificate(TlsCertificate::pem(CERTIFICATE, KEY))
+        .load()?;
+    let mut reactor = Reactor::<()>::new()?;
+    let listener = ListenOptions::new().adopt(listen()?)?;
+    let protect = move |stream: AcceptedStream| server.accept(stream.into_tcp()?);
+    listener.serve_as(
+        &mut reactor,
+        &ConnectionOptions::new(),
+        protect,
+        |_peer, _cx| {
+            Ok(on_data(|data, connection, _cx| {
+                // While the queue is full, the connection does not read.
+                let _ = connection.write(data)?;
+                Ok(data.len())
+            }))
+        },
+    )?;
+    reactor.run(&mut ())?;
+    Ok(())
+}

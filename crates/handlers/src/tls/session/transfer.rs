@@ -106,7 +106,7 @@ impl Session {
         self.check()?;
         self.flush(below)?;
         let mut source = Source::of(bufs);
-        let (mut gathered, mut out) = (Scratch::borrow(), Scratch::borrow());
+        let (mut gathered, mut out) = (None, Scratch::borrow());
         while self.output.is_empty() {
             let len = self.encrypt_batch(&mut source, &mut gathered, &mut out)?;
             if len == 0 {
@@ -192,7 +192,7 @@ impl Session {
     fn encrypt_batch(
         &mut self,
         source: &mut Source<'_>,
-        gathered: &mut [u8],
+        gathered: &mut Option<Scratch>,
         out: &mut [u8],
     ) -> io::Result<usize> {
         let (start, mut len) = (source.taken, 0);
@@ -243,8 +243,8 @@ impl<'a> Source<'a> {
     }
 
     /// Returns the plaintext of the next record. Slices that are too short for a record are
-    /// gathered in `gathered`.
-    fn next<'b>(&'b self, gathered: &'b mut [u8]) -> &'b [u8] {
+    /// gathered in `gathered`, which is borrowed for the first of them.
+    fn next<'b>(&'b self, gathered: &'b mut Option<Scratch>) -> &'b [u8] {
         let Some((first, others)) = self.bufs.split_first() else {
             return &[];
         };
@@ -252,6 +252,7 @@ impl<'a> Source<'a> {
         if first.len() >= FRAGMENT || others.is_empty() {
             return &first[..first.len().min(FRAGMENT)];
         }
+        let gathered = gathered.get_or_insert_with(Scratch::borrow);
         let mut len = 0;
         for slice in std::iter::once(first).chain(others.iter().map(|slice| &**slice)) {
             let count = slice.len().min(FRAGMENT - len);

@@ -4,7 +4,7 @@ use super::case::{Case, Cores, Counted, Figure, Load, less, more};
 use super::libraries::{LIBEV, LIBEVENT, LIBUV};
 use crate::contestant::Contestant;
 
-const FIGURES: [Figure; 5] = [
+pub(super) const FIGURES: [Figure; 5] = [
     more("messages_per_s", "messages a second"),
     less("us_median", "us, median"),
     less("us_99th", "us, 99th percentile"),
@@ -12,7 +12,7 @@ const FIGURES: [Figure; 5] = [
     less("bytes", "bytes a connection"),
 ];
 /// With few connections, their bytes are hidden by the size of a page.
-const WITHOUT_BYTES: &[Figure] = FIGURES.split_at(4).0;
+pub(super) const WITHOUT_BYTES: &[Figure] = FIGURES.split_at(4).0;
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |title, connections, message, contestants| Case {

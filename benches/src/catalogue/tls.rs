@@ -4,19 +4,10 @@
 use workloads::tls::Exchange;
 
 use super::case::{Case, Cores, Counted, Figure, Load, less, more};
-use super::echo::load;
+use super::echo::{FIGURES, WITHOUT_BYTES, load};
 use super::libraries::LIBEVENT_OPENSSL;
 use crate::contestant::Contestant;
 
-const FIGURES: [Figure; 5] = [
-    more("messages_per_s", "messages a second"),
-    less("us_median", "us, median"),
-    less("us_99th", "us, 99th percentile"),
-    less("cpu_us", "us, server CPU").compared(),
-    less("bytes", "bytes a connection").compared(),
-];
-/// With few connections, their bytes are hidden by the size of a page.
-const WITHOUT_BYTES: &[Figure] = FIGURES.split_at(4).0;
 const HANDSHAKES: &[Figure] = &[
     more("messages_per_s", "handshakes a second"),
     less("us_median", "us, median"),
@@ -27,21 +18,17 @@ const HANDSHAKES: &[Figure] = &[
 const AT_ONCE: u32 = 4;
 
 pub(super) fn cases() -> Vec<Case> {
-    let counted = Some(Counted {
-        option: "--messages",
-        short: 2000,
-        long: 6000,
-    });
     vec![
         Case {
-            counted,
+            counted: Some(Counted {
+                option: "--messages",
+                short: 2000,
+                long: 6000,
+            }),
             ..messages("echo over TLS of 64 bytes, 50 connections", 50, 64)
         },
         messages("echo over TLS of 64 bytes, 1000 connections", 1000, 64),
-        Case {
-            counted,
-            ..messages("echo over TLS of 16 KiB, 50 connections", 50, 16 << 10)
-        },
+        messages("echo over TLS of 16 KiB, 50 connections", 50, 16 << 10),
         messages("echo over TLS of 16 KiB, 1000 connections", 1000, 16 << 10),
         handshakes("full TLS handshakes", Exchange::Full),
         handshakes("resumed TLS handshakes", Exchange::Resumed),
@@ -80,11 +67,10 @@ fn case(
         counted: None,
         contestants: vec![
             Contestant::rust("tokio-rustls"),
-            Contestant::rust("tokio-rustls")
-                .form("tokio-rustls, shared buffer", &["--form", "shared"]),
+            Contestant::rust("tokio-rustls").form("tokio-rustls, shared", &["--form", "shared"]),
             Contestant::ours(&[]).form("handlers", &[]),
             Contestant::c(
-                "libevent, bufferevent_openssl",
+                "libevent, OpenSSL",
                 "tls/bufferevent.c",
                 Some(LIBEVENT_OPENSSL),
             ),

@@ -16,6 +16,10 @@ const FRAGMENT: usize = 1 << 14;
 /// most, apart from the overhead of its records.
 const BATCH: usize = 4 * FRAGMENT;
 
+/// The most output that is sent together with the records of a write, in bytes: the tickets at the
+/// end of a handshake, not the rest of a batch.
+const JOINED_MAX: usize = 2048;
+
 const _: () = assert!(UNDECRYPTED_MAX + RECORD_MAX <= SCRATCH);
 
 /// The stream below a session. Its calls are those of a non-blocking stream.
@@ -36,6 +40,9 @@ impl Session {
     /// error ends the session. The alert for the peer was sent before, if the stream took it.
     pub(in crate::tls) fn handshake(&mut self, below: &mut impl Below) -> io::Result<()> {
         loop {
+            if self.is_established() && self.has_plaintext() && self.failure.is_none() {
+                return Ok(()); // the answer of the handler takes the output along
+            }
             let flushed = self.flush(below);
             self.check()?;
             if self.is_established() {
@@ -97,16 +104,22 @@ impl Session {
     /// all of them, or [`output_len`](Self::output_len) is not 0.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing was encrypted, because earlier output waits.
+    /// `WouldBlock` if nothing was encrypted, because more output waits than is sent with records.
     pub(in crate::tls) fn write(
         &mut self,
         below: &mut impl Below,
         bufs: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         self.check()?;
-        self.flush(below)?;
+        if self.output.len() > JOINED_MAX {
+            self.flush(below)?;
+        }
         let mut source = Source::of(bufs);
         let (mut gathered, mut out) = (None, Scratch::borrow());
+        if !self.output.is_empty() {
+            let len = self.encrypt_batch(&mut source, &mut gathered, &mut out)?;
+            self.send_joined(below, &out[..len])?;
+        }
         while self.output.is_empty() {
             let len = self.encrypt_batch(&mut source, &mut gathered, &mut out)?;
             if len == 0 {
@@ -209,6 +222,15 @@ impl Session {
             source.take(count);
         }
         Ok(len)
+    }
+
+    /// Sends the output that waits, and ciphertext after it. Holds what the stream does not take.
+    fn send_joined(&mut self, below: &mut impl Below, bytes: &[u8]) -> io::Result<()> {
+        self.output.push(bytes);
+        match self.flush(below) {
+            Err(error) if !bytes.is_empty() && is_nothing_done(&error) => Ok(()),
+            flushed => flushed,
+        }
     }
 
     /// Sends ciphertext, and holds what the stream does not take.

@@ -159,6 +159,41 @@ fn data_that_comes_with_the_end_of_the_handshake_can_be_read() {
 }
 
 #[test]
+fn the_answer_to_data_of_the_last_flight_is_sent_with_the_tickets() {
+    let ca = Authority::new();
+    let (mut client, mut server) = connect(&ca.server(), &ca.client());
+    client.handshake().unwrap_err();
+    server.handshake().unwrap_err();
+    client.handshake().unwrap();
+    client.write(b"request").unwrap();
+    let before = server.end.writes;
+    server.handshake().unwrap();
+    assert_eq!(server.read_open(), b"request");
+    assert_eq!(server.write(b"answer").unwrap(), 6);
+    assert_eq!(server.end.writes, before + 1);
+    assert_eq!(client.read_open(), b"answer");
+    assert_eq!(server.session.output_len(), 0);
+}
+
+#[test]
+fn tickets_and_an_answer_wait_for_a_full_stream_together() {
+    let ca = Authority::new();
+    let (mut client, mut server) = connect(&ca.server(), &ca.client());
+    client.handshake().unwrap_err();
+    server.handshake().unwrap_err();
+    client.handshake().unwrap();
+    client.write(b"request").unwrap();
+    server.end.room = 0;
+    server.handshake().unwrap();
+    assert_eq!(server.read_open(), b"request");
+    assert_eq!(server.write(b"answer").unwrap(), 6);
+    assert!(server.session.output_len() > 0);
+    server.end.room = usize::MAX;
+    server.flush().unwrap();
+    assert_eq!(client.read_open(), b"answer");
+}
+
+#[test]
 fn tickets_that_the_stream_does_not_take_are_sent_by_a_flush() {
     let ca = Authority::new();
     let (mut client, mut server) = connect(&ca.server(), &ca.client());

@@ -43,6 +43,7 @@ struct End {
     /// How many bytes can be written before a write would block.
     room: usize,
     reads: usize,
+    writes: usize,
 }
 
 impl Below for End {
@@ -65,6 +66,7 @@ impl Below for End {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.room -= count;
+        self.writes += 1;
         self.outgoing.borrow_mut().bytes.extend(&bytes[..count]);
         Ok(count)
     }
@@ -143,6 +145,7 @@ fn connect_to(server: &TlsServerConfig, client: &TlsClientConfig, name: &str) ->
         read_max: usize::MAX,
         room: usize::MAX,
         reads: 0,
+        writes: 0,
     };
     let client_end = end(&down, &up);
     let server_end = end(&up, &down);

@@ -1,7 +1,7 @@
 //! Echo over TLS: a server that sends back the bytes that it receives.
 //!
-//! All servers have the same certificate, and it is of ECDSA with P-256. The client chooses the rest:
-//! TLS 1.3, X25519 and AES-128 in GCM.
+//! All servers have the same certificate, of ECDSA with P-256. The client chooses the rest: TLS 1.3,
+//! X25519 and AES-128 in GCM.
 
 use clap::{Args, ValueEnum};
 
@@ -33,7 +33,7 @@ pub enum Exchange {
     Resumed,
 }
 
-/// The certificate of all servers, in PEM. It is valid for a hundred years, and no client checks it.
+/// The certificate of all servers, in PEM. It is valid for a hundred years. No client checks it.
 pub const CERTIFICATE: &str = include_str!("../../tls/certificate.pem");
 /// The private key of the certificate, which protects nothing.
 pub const KEY: &str = include_str!("../../tls/key.pem");

@@ -1,7 +1,7 @@
 //! Echo over TLS: a server that sends back the bytes that it receives.
 //!
-//! All servers have the same certificate, of ECDSA with P-256. The client chooses the rest: TLS 1.3,
-//! X25519 and AES-128 in GCM.
+//! All servers have the same certificate, of ECDSA with P-256. The client chooses the rest: TLS
+//! 1.3, X25519 and AES-128 in GCM.
 
 use clap::{Args, ValueEnum};
 

@@ -147,3 +147,19 @@ fn a_target_without_tls_ends_its_client_and_the_log_says_why() -> Result {
 fn is_reset(error: &io::Error) -> bool {
     error.kind() == ErrorKind::ConnectionReset
 }
+
+#[test]
+fn a_client_that_fails_ends_the_handshake_with_a_silent_target() -> Result {
+    let certificates = Certificates::new()?;
+    let (listener, address) = listen("127.0.0.1:0")?;
+    let to = ["--to", &address.to_string(), "--tls-to", "localhost"];
+    let proxy = certificates.start("proxy", &to)?;
+    let mut client = proxy.server.connect()?;
+    let (mut target, _) = listener.accept()?;
+    target.set_read_timeout(Some(PATIENCE / 4))?; // less than the limit of a handshake
+    target.read_exact(&mut [0; 1])?; // of the hello
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    let ended = target.read_to_end(&mut Vec::new());
+    assert!(ended.as_ref().map_or_else(is_reset, |_| true), "{ended:?}");
+    Ok(())
+}

@@ -8,7 +8,7 @@
 //! is deferred as long as only the limit of the turn stands in the way. If it is the limit of
 //! handshakes at once, the end of a handshake defers it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use reactor::{Context, Io, Key, Registry};
 
@@ -27,6 +27,8 @@ struct Handshakes {
     /// How many handshakes have begun and not ended.
     running: usize,
     waiting: VecDeque<Key>,
+    /// The connections whose handshake ends if their connect is cancelled.
+    cancellable: HashSet<Key>,
     /// A callback that resumes the next connections is deferred.
     is_resuming: bool,
 }
@@ -85,8 +87,24 @@ pub(super) fn may_step<S>(registry: &mut Registry<S>, key: Key, state: &mut Stat
     false
 }
 
-/// Ends the handshake of `state`, if it has begun, so that another one can begin.
-pub(super) fn end<S>(registry: &mut Registry<S>, state: &mut State) {
+/// Lets [`cancel`] end the connection `key` while its handshake is not complete.
+pub(super) fn make_cancellable<S>(registry: &mut Registry<S>, key: Key) {
+    registry.local::<Handshakes>().cancellable.insert(key);
+}
+
+/// Ends the connection `key`, if its handshake is not complete and may be cancelled.
+pub(super) fn cancel<S>(registry: &mut Registry<S>, key: Key) {
+    if registry.local::<Handshakes>().cancellable.remove(&key) {
+        // It exists, because its end would have removed it from the set.
+        let _ = registry.remove(key);
+    }
+}
+
+/// Ends the handshake of the connection `key`, so that another one can begin.
+pub(super) fn end<S>(registry: &mut Registry<S>, key: Key, state: &mut State) {
+    if state.flags.has(Flags::LAYERED) {
+        registry.local::<Handshakes>().cancellable.remove(&key);
+    }
     if state.flags.take(Flags::HANDSHAKE_RUNS) {
         let handshakes = registry.local::<Handshakes>();
         handshakes.running -= 1;

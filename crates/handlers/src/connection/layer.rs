@@ -92,7 +92,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         match stream.try_handshake(io) {
             Ok(()) => {
                 self.state.end_handshake();
-                handshakes::end(cx.registry, self.state);
+                handshakes::end(cx.registry, self.key.key(), self.state);
                 if self.state.times.is_none() {
                     cx.registry.set_timeout(self.key.key(), None)?;
                 }

@@ -312,7 +312,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
             drop(commands::take(cx.registry, cx.key()));
         }
         run_timer(cx.registry, self.state.take_timer.take());
-        handshakes::end(cx.registry, &mut self.state);
+        handshakes::end(cx.registry, cx.key(), &mut self.state);
         let reason = match (self.state.reason.take(), reason) {
             (Some(reason), _) => reason,
             (None, reactor::CloseReason::Failed(error)) => CloseReason::Failed(error),

@@ -16,6 +16,7 @@ use super::race::Race;
 use super::{Connecting, PendingRace, start_race};
 use crate::connection::connection::Connection;
 use crate::connection::handler::ConnectionHandler;
+use crate::connection::handshakes;
 use crate::connection::key::ConnectionKey;
 use crate::connection::later::{defer_for, run_later};
 use crate::connection::options::ConnectionOptions;
@@ -37,9 +38,8 @@ impl<S> Connection<'_, S> {
     ///   cannot watch the new stream.
     /// - [`CloseReason::Panicked`] if `make` panics.
     ///
-    /// [`Connecting::cancel`] works until `make` was called, and its stream is registered. A
-    /// handshake of the new stream that has begun is limited by
-    /// [`handshake_timeout`](ConnectionOptions::handshake_timeout).
+    /// [`Connecting::cancel`] works until the handshake of the new stream is complete. If the
+    /// stream has none, it works until the stream is registered.
     ///
     /// ```no_run
     /// use std::io;
@@ -73,6 +73,7 @@ impl<S> Connection<'_, S> {
         let waiting = Rc::new(Waiting {
             maker: RefCell::new(Some((Box::new(make) as Make<T>, handler))),
             key: Cell::new(Key::NULL),
+            opened: Cell::new(Key::NULL),
             options: options.clone(),
             line,
         });
@@ -93,6 +94,8 @@ struct Waiting<T, H> {
     maker: RefCell<Option<(Make<T>, H)>>,
     /// The connection of the winner, until its stream is taken.
     key: Cell<Key>,
+    /// The connection on the new stream, until the attempts are cancelled.
+    opened: Cell<Key>,
     options: ConnectionOptions,
     line: &'static Location<'static>,
 }
@@ -158,7 +161,10 @@ impl<T: Stream, H: 'static> Waiting<T, H> {
         let (stream, _) = taken.into_inner();
         let made = catch_unwind(AssertUnwindSafe(|| make(stream)));
         let (reason, panic) = match made.map(|made| made.and_then(|made| self.register(made, cx))) {
-            Ok(Ok(key)) => return open_with::<S, T, H>(key, handler, cx),
+            Ok(Ok(key)) => {
+                self.opened.set(key);
+                return open_with::<S, T, H>(key, handler, cx);
+            }
             Ok(Err(error)) => (CloseReason::Failed(error), None),
             Err(panic) => (CloseReason::Panicked(panic_message(&*panic)), Some(panic)),
         };
@@ -188,6 +194,9 @@ fn open_with<S, T: Stream, H: ConnectionHandler<S>>(key: Key, handler: H, cx: &m
     };
     // It was just registered, so both calls succeed.
     let _ = cx.with_handler(key, set);
+    if T::LAYERED {
+        handshakes::make_cancellable(cx.registry, key);
+    }
     run_later::<S, T, H>(cx.registry, key);
 }
 
@@ -202,6 +211,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> PendingRace<S> for RaceAs<T, H> {
         self.race.give_up(registry, CloseReason::Closed);
         // An error means that no attempt has won, or that its stream was taken.
         let _ = registry.remove(self.waiting.key.replace(Key::NULL));
+        handshakes::cancel(registry, self.waiting.opened.replace(Key::NULL));
     }
 
     fn is_pending(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use handlers::{CloseReason, ConnectionOptions, Flow, Timeout};
+use handlers::{CloseReason, Connection, ConnectionOptions, Flow, Timeout};
 use support::{Result, ms};
 
 use super::Pair;
@@ -194,7 +194,7 @@ fn a_peer_that_goes_while_the_stream_waits_ends_the_connection() -> Result {
     let (near, far) = support::tcp_pair()?;
     let mut toy = Toy::new(near);
     toy.is_held_back = true;
-    handlers::Connection::open(&mut bench.reactor, toy, &ConnectionOptions::new(), sink())?;
+    Connection::open(&mut bench.reactor, toy, &ConnectionOptions::new(), sink())?;
     bench.run_until_idle();
     socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO))?;
     drop(far);
@@ -286,5 +286,36 @@ fn a_handshake_that_ignores_its_input_does_not_spin() -> Result {
     })?;
     pair.send(&record(HELLO, b""));
     pair.expect_rest();
+    Ok(())
+}
+
+#[test]
+fn a_connect_can_be_cancelled_until_the_handshake_is_complete() -> Result {
+    for is_complete in [false, true] {
+        let mut bench = crate::Bench::new()?;
+        let (listener, address) = support::listen("127.0.0.1:0")?;
+        let options = ConnectionOptions::new();
+        let make = |stream| Ok(Toy::new(stream));
+        let connecting =
+            Connection::connect_as(&mut bench.reactor, [address], &options, make, sink());
+        let (mut far, _) = listener.accept()?;
+        far.set_nonblocking(true)?;
+        let hello = record(HELLO, b"");
+        assert_eq!(bench.receive(&mut far, hello.len()), hello);
+        if is_complete {
+            far.write_all(&hello)?;
+            bench.until(|world| world.has("open"));
+        }
+        for _ in 0..2 {
+            connecting.cancel(&mut bench.reactor);
+            bench.run_until_idle();
+        }
+        let expected: &[_] = if is_complete {
+            &["open"]
+        } else {
+            &["close Closed"]
+        };
+        assert_eq!(bench.world.log, expected);
+    }
     Ok(())
 }

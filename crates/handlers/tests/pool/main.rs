@@ -6,7 +6,7 @@ mod state;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use handlers::Cancellation::{InTime, TooLate};
@@ -541,5 +541,30 @@ fn keeping_a_job_handle_keeps_nothing_that_the_job_captured() -> Result {
     assert_eq!(Arc::strong_count(&captured), 2, "its pool is gone");
     drop(reactor);
     assert_eq!(Arc::strong_count(&captured), 1, "its loop is gone");
+    Ok(())
+}
+
+/// A thread that waits for itself would wait for ever.
+#[test]
+fn a_pool_may_be_ended_by_a_job_of_its_own() -> Result {
+    for drains in [true, false] {
+        let mut reactor = Reactor::<Vec<bool>>::new()?;
+        let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+        let (handle, own) = (pool.handle(), Arc::new(Mutex::new(Some(pool))));
+        handle.submit(
+            move || {
+                let pool = own.lock().unwrap().take().unwrap();
+                if drains {
+                    pool.drain();
+                } else {
+                    pool.shutdown_now();
+                }
+            },
+            |ended, cx| cx.state.push(ended.is_ok()),
+        )?;
+        let mut ended = Vec::new();
+        reactor.run(&mut ended)?;
+        assert_eq!(ended, [true], "drains: {drains}");
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How many handshakes a loop works on: at once, and in a turn.
+//! Limits on the handshakes of a loop: on those at once, and on the steps in a turn.
 //!
 //! A handshake costs a processor up to a thousand times as much as a message. So a loop takes a
 //! limited number of steps in a turn, and connections that talk are served between them. A
@@ -22,9 +22,9 @@ use super::stream::Stream;
 struct Handshakes {
     /// The turn that `steps` belongs to.
     turn: u64,
-    /// How many steps were taken in the turn.
+    /// The number of steps taken in the turn.
     steps: usize,
-    /// How many handshakes have begun and not ended.
+    /// The number of handshakes that have begun and not ended.
     running: usize,
     waiting: VecDeque<Key>,
     /// The connections whose handshake ends if their connect is cancelled.

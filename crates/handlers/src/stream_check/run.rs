@@ -23,9 +23,9 @@ const TURNS_MAX: usize = 50_000;
 const MOMENTS_MAX: usize = 5000;
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// How many turns a run at rest is watched for, and the time of each. Together they are shorter
-/// than any timeout. Several rests in a row take fewer turns than a simulation accepts without an
-/// event.
+/// The number of turns in which a run at rest is watched, and the time of each. Together they are
+/// shorter than any timeout. Several rests in a row take fewer turns than a simulation accepts
+/// without an event.
 const TURNS_AT_REST: usize = 50;
 const TIME_AT_REST: Duration = Duration::from_millis(100);
 

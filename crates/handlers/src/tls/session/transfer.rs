@@ -251,7 +251,7 @@ struct Source<'a> {
     bufs: &'a [IoSlice<'a>],
     /// How much of the first slice is taken.
     offset: usize,
-    /// How many bytes are taken.
+    /// The number of bytes taken.
     taken: usize,
 }
 

@@ -38,9 +38,9 @@ struct Wire {
 struct End {
     incoming: Rc<RefCell<Wire>>,
     outgoing: Rc<RefCell<Wire>>,
-    /// How many bytes a read returns at most.
+    /// The most bytes that a read returns.
     read_max: usize,
-    /// How many bytes can be written before a write would block.
+    /// The number of bytes that can be written before a write would block.
     room: usize,
     reads: usize,
     writes: usize,

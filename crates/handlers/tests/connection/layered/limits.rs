@@ -1,4 +1,4 @@
-//! How many handshakes a loop works on.
+//! The limits on the handshakes of a loop.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

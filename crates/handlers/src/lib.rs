@@ -7,6 +7,7 @@
 //! | learn the addresses of clients that connect through a proxy | [`proxy_protocol`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
+//! | try again after growing delays | [`Backoff`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
 //! | run blocking or long work without holding up the loop | [`WorkerPool`] |
@@ -91,6 +92,7 @@
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backoff;
 #[cfg(feature = "child")]
 pub mod child;
 mod connection;
@@ -113,6 +115,7 @@ pub mod signal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sockets;
+mod splitmix;
 #[cfg(feature = "stream-check")]
 mod stream_check;
 #[cfg(feature = "tls")]
@@ -120,6 +123,7 @@ pub mod tls;
 #[cfg(feature = "udp")]
 pub mod udp;
 
+pub use crate::backoff::{Backoff, Jitter};
 pub use crate::connection::{
     BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey,
     ConnectionMetrics, ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream, Taken,

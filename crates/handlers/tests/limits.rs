@@ -17,9 +17,9 @@ use std::time::Duration;
 use handlers::child::{self, RestartPolicy};
 use handlers::udp::{self, Datagram, DatagramHandler, Sending, Udp, UdpSocket};
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
-    Console, Delimited, Framing, LengthPrefix, LengthPrefixed, Lines, ListenOptions, RateLimit,
-    Refusal, WorkerPool, files, on_data,
+    Address, Backoff, CloseReason, Connection, ConnectionHandler, ConnectionLimit,
+    ConnectionOptions, Console, Delimited, Framing, Jitter, LengthPrefix, LengthPrefixed, Lines,
+    ListenOptions, RateLimit, Refusal, WorkerPool, files, on_data,
 };
 use reactor::{Context, ManualClock, Next, Reactor};
 use support::Result;
@@ -242,8 +242,7 @@ fn pools_files_and_children_hold_their_limits() -> Result {
             .clock(ManualClock::jumping())
             .build()?;
         let policy = RestartPolicy::always()
-            .initial_delay(delay)
-            .max_delay(most)
+            .backoff(Backoff::new(delay, most).jitter(Jitter::None))
             .steady_after(Duration::MAX)
             .max_restarts(1);
         let key = child::supervise(

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use handlers::child::{self, RestartPolicy};
 use handlers::signal::{self, Signal};
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions,
-    ListenOptions, WorkerPool, files, on_data,
+    Address, Backoff, CloseReason, Connection, ConnectionHandler, ConnectionLimit,
+    ConnectionOptions, ListenOptions, WorkerPool, files, on_data,
 };
 use reactor::{Context, Reactor, Registry, Then};
 use support::{PATIENCE, Result, silent_listener};
@@ -165,7 +165,10 @@ fn attempts_and_their_timers_are_listed_with_the_line_of_connect() -> Result {
 fn children_and_abandoned_ones_are_listed_with_the_line_of_the_user() -> Result {
     let (mut reactor, mut seen) = (watched()?, Seen::default());
     let policy = RestartPolicy::always()
-        .initial_delay(Duration::from_millis(20))
+        .backoff(Backoff::new(
+            Duration::from_millis(20),
+            Duration::from_secs(1),
+        ))
         .max_restarts(2);
     let supervised = line!() + 1;
     child::supervise(

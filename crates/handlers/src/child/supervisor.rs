@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use reactor::{Context, Error, Io, Key, Registry, Then, TimerKey};
 
 use super::process::ChildProcess;
-use super::restart::{Backoff, RestartPolicy};
+use super::restart::{RestartPolicy, Restarts};
 use super::watch::{ChildWatch, OnExit, kill_now, spawn_watched};
 use super::{ChildKey, Exit, Spawned};
 
@@ -66,13 +66,15 @@ pub enum SupervisorEvent {
 /// ```
 /// use std::process::Command;
 /// use std::time::Duration;
+/// use handlers::{Backoff, Jitter};
 /// use handlers::child::{self, SupervisorEvent, RestartPolicy};
 /// use reactor::{ManualClock, Reactor};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// // With this clock a test does not wait for the delays.
 /// let mut reactor = Reactor::<u32>::builder().clock(ManualClock::jumping()).build()?;
-/// let policy = RestartPolicy::on_failure().initial_delay(Duration::from_secs(1)).max_restarts(3);
+/// let delays = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
+/// let policy = RestartPolicy::on_failure().backoff(delays).max_restarts(3);
 /// child::supervise(&mut reactor, policy, || Ok(Command::new("false")), |event, cx| {
 ///     match event {
 ///         SupervisorEvent::Started(child) => println!("started: {}", child.pid),
@@ -118,10 +120,10 @@ where
         },
     );
     // The first start is deferred, so that no callback runs before the caller knows the key.
-    let (backoff, origin) = (Backoff::new(policy), Location::caller());
+    let (restarts, origin) = (Restarts::new(policy), Location::caller());
     let supervisor = Supervisor {
         key,
-        backoff,
+        restarts,
         command,
         on_event,
         started: registry.now(),
@@ -264,7 +266,7 @@ enum SupervisorState {
 
 struct Supervisor<C, F> {
     key: SupervisorKey,
-    backoff: Backoff,
+    restarts: Restarts,
     command: C,
     on_event: F,
     /// The time at which the present child was started.
@@ -334,7 +336,7 @@ where
         F: FnMut(SupervisorEvent, &mut Context<'_, S>) -> io::Result<()> + 'static,
     {
         let delay = self
-            .backoff
+            .restarts
             .next(succeeded, ran)
             .filter(|_| !self.is_stopping(cx.registry));
         let Some(delay) = delay else {

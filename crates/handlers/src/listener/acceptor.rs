@@ -20,14 +20,15 @@ use super::options::ListenOptions;
 use super::preamble::Preambles;
 use super::reports::Reports;
 use super::{on_end, stopping};
+use crate::backoff::{Backoff, Jitter};
 use crate::error::errno;
 use crate::limit::{ConnectionLimit, Permit};
 use crate::server::Server;
 use crate::sockets::{has_input, listen};
 
-/// The first and the longest pause while resources for another connection are missing. The pause
-/// doubles from the first to the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The first and the longest pause while resources for another connection are missing. Pauses have
+/// no jitter, because an attempt costs nobody else anything.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The interest of a listener that has backed off by itself.
 ///
@@ -67,7 +68,8 @@ where
         preambles: options
             .proxy_protocol
             .map(|options| Preambles::new(options, Rc::clone(&own_key))),
-        pause: BACK_OFF.0,
+        pauses: Backoff::new(PAUSES.0, PAUSES.1).jitter(Jitter::None),
+        pause: PAUSES.0,
         is_stopping: false,
         reports: Reports::default(),
     };
@@ -127,7 +129,8 @@ struct Acceptor<F> {
     /// The connections whose PROXY header has not been passed on, if it is expected.
     #[cfg(feature = "proxy-protocol")]
     preambles: Option<Rc<Preambles>>,
-    /// The length of the next pause.
+    pauses: Backoff,
+    /// The length of the last pause for lack of resources.
     pause: Duration,
     /// `true` while the server stops: connections that are already queued are accepted, then the
     /// listener ends.
@@ -238,7 +241,7 @@ impl<F> Acceptor<F> {
             };
             match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
-                    self.pause = BACK_OFF.0;
+                    self.pauses.reset();
                     let accepted = Accepted::new(accepted, permit, Arc::clone(&self.server));
                     if let Err(error) = self.pass_on(accepted, cx) {
                         self.reports.dropped(&error, cx.now());
@@ -256,10 +259,9 @@ impl<F> Acceptor<F> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) if is_out_of_resources(&error) => {
-                    let pause = self.pause;
-                    self.reports.out_of_resources(&error, pause, cx.now());
-                    self.pause = (pause * 2).min(BACK_OFF.1);
-                    return self.back_off(Some(pause), cx);
+                    self.pause = self.pauses.next_delay();
+                    self.reports.out_of_resources(&error, self.pause, cx.now());
+                    return self.back_off(Some(self.pause), cx);
                 }
                 Err(error) if listens_no_more(&error) => return Err(error),
                 // accept(2) also returns errors of one connection. The next connection may be fine.

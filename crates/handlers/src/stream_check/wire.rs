@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 
 use super::observed::Notes;
 use super::{SIDES, other};
-use crate::sockets;
+use crate::{sockets, splitmix};
 
 /// The most bytes that are passed on at once.
 const PIECE_MAX: usize = 64 * 1024;
@@ -143,7 +143,7 @@ impl Wire {
         let most = match &mut self.pace {
             Pace::Whole => PIECE_MAX,
             Pace::Single => 1,
-            Pace::Drawn(seed) => 1 + draw(seed, DRAWN_MAX) as usize,
+            Pace::Drawn(seed) => 1 + (splitmix::next(seed) % DRAWN_MAX) as usize,
         };
         let way = &mut self.ways[from];
         let broken = self.break_after.filter(|broken| broken.from == from);
@@ -249,15 +249,6 @@ impl Way {
         }
         Ok(true)
     }
-}
-
-/// Returns a number below `end`, and advances the state of splitmix64 (Steele, Lea, Flood: "Fast
-/// splittable pseudorandom number generators", 2014).
-pub(super) const fn draw(state: &mut u64, end: u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ (mixed >> 31)) % end
 }
 
 impl fmt::Display for Pace {

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use handlers::child::{self, RestartPolicy, SupervisorEvent};
+use handlers::{Backoff, Jitter};
 use reactor::{Error, ManualClock, PanicPolicy, Reactor};
 
 use crate::{Result, Seen, run, sh, turn_until, waiting};
@@ -41,12 +42,16 @@ fn supervise(
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Returns delays of 1 s, 2 s, 4 s and so on.
+const fn from_a_second() -> Backoff {
+    Backoff::new(SECOND, Duration::MAX).jitter(Jitter::None)
+}
+
 #[test]
 fn a_failing_child_is_restarted_after_doubling_delays_and_then_given_up() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::on_failure()
-        .initial_delay(SECOND)
-        .max_delay(3 * SECOND)
+        .backoff(Backoff::new(SECOND, 3 * SECOND).jitter(Jitter::None))
         .max_restarts(3);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
@@ -87,7 +92,7 @@ fn a_failing_child_is_restarted_after_doubling_delays_and_then_given_up() -> Res
 fn a_child_that_ran_long_enough_is_restarted_after_the_initial_delay() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::always()
-        .initial_delay(SECOND)
+        .backoff(from_a_second())
         .steady_after(10 * SECOND);
     supervise(&mut reactor, policy, || waiting("exec cat"));
     let mut seen = Seen::default();
@@ -138,7 +143,7 @@ fn a_child_that_succeeds_is_restarted_only_if_the_policy_says_so() -> Result {
 fn a_missing_program_is_a_failure_like_others() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::jumping()).build()?;
     let policy = RestartPolicy::on_failure()
-        .initial_delay(SECOND)
+        .backoff(from_a_second())
         .steady_after(SECOND)
         .max_restarts(2);
     supervise(&mut reactor, policy, || Command::new("no-such-program"));
@@ -155,7 +160,7 @@ fn a_missing_program_is_a_failure_like_others() -> Result {
 fn a_restart_delay_can_be_cut_short() -> Result {
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let policy = RestartPolicy::on_failure()
-        .initial_delay(SECOND)
+        .backoff(from_a_second())
         .max_restarts(2);
     let key = supervise(&mut reactor, policy, || sh("exit 3"));
     let mut seen = Seen::default();
@@ -230,7 +235,7 @@ fn a_stopped_supervisor_ends_its_child_or_starts_no_other() -> Result {
     let mut seen = Seen::default();
     let resting = supervise(
         &mut reactor,
-        RestartPolicy::always().initial_delay(SECOND),
+        RestartPolicy::always().backoff(from_a_second()),
         || sh("exit 0"),
     );
     turn_until(&mut reactor, &mut seen, |seen| seen.news.len() == 2)?;
@@ -276,7 +281,7 @@ fn a_supervisor_can_be_stopped_from_within_its_callback() -> Result {
         .build()?;
     let key = std::rc::Rc::new(std::cell::Cell::new(None));
     let own = std::rc::Rc::clone(&key);
-    let policy = RestartPolicy::always().initial_delay(SECOND);
+    let policy = RestartPolicy::always().backoff(from_a_second());
     let supervisor = child::supervise(
         &mut reactor,
         policy,

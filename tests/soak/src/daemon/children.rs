@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handlers::child::{self, Output, RestartPolicy, SupervisorEvent, SupervisorKey};
-use handlers::{CloseReason, Stream};
+use handlers::{Backoff, CloseReason, Jitter, Stream};
 use reactor::{Missed, Next, TimerKey};
 
 use super::Cx;
@@ -44,9 +44,9 @@ pub(super) fn register(cx: &mut Cx<'_>) {
         }
         Ok(Next::Keep)
     }));
-    let policy = RestartPolicy::always()
-        .initial_delay(Duration::from_millis(100))
-        .max_delay(Duration::from_millis(400));
+    let delays =
+        Backoff::new(Duration::from_millis(100), Duration::from_millis(400)).jitter(Jitter::None);
+    let policy = RestartPolicy::always().backoff(delays);
     let supervisor = child::supervise(
         cx.registry,
         policy,

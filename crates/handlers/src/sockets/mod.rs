@@ -8,6 +8,8 @@
 //! `listener/unix.rs`.
 
 mod keepalive;
+#[cfg(feature = "udp")]
+pub(crate) mod multicast;
 pub(crate) mod options;
 pub(crate) mod tcp;
 #[cfg(all(test, feature = "simulation"))]

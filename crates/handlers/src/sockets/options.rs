@@ -1,4 +1,4 @@
-//! The options of a stream socket that are set between `socket(2)` and `bind(2)` or `connect(2)`,
+//! The options of a socket that are set between `socket(2)` and `bind(2)` or `connect(2)`,
 //! or after `accept(2)`.
 //!
 //! Ground rule: the options by name come first, and the user's closure `prepare` last, so that it
@@ -50,10 +50,11 @@ impl SocketOptions {
     pub(crate) fn set_on_accepted(&self, fd: BorrowedFd<'_>, family: Family) -> io::Result<()> {
         #[cfg(feature = "simulation")]
         if simulation::owner(fd).is_some() {
-            return self.prepare_stand_in(match family {
+            let domain = match family {
                 Family::Internet => super::local_addr(fd).map_or(Domain::IPV4, Domain::for_address),
                 Family::Unix => Domain::UNIX,
-            });
+            };
+            return self.prepare_stand_in(domain, Type::STREAM);
         }
         match family {
             Family::Internet => self.set_on_tcp(fd)?,
@@ -107,11 +108,11 @@ impl SocketOptions {
     /// Calls `prepare` with a socket of the kernel in the place of a simulated one, whose fd is not
     /// a socket. So the calls of `prepare` succeed as they would without a simulation.
     #[cfg(feature = "simulation")]
-    pub(crate) fn prepare_stand_in(&self, domain: Domain) -> io::Result<()> {
+    pub(crate) fn prepare_stand_in(&self, domain: Domain, of_type: Type) -> io::Result<()> {
         if self.prepare.is_none() {
             return Ok(());
         }
-        self.prepare(Socket::new(domain, Type::STREAM, None)?.as_fd())
+        self.prepare(Socket::new(domain, of_type, None)?.as_fd())
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn bind(
 ) -> io::Result<TcpListener> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
-        before_bind.prepare_stand_in(Domain::for_address(address))?;
+        before_bind.prepare_stand_in(Domain::for_address(address), Type::STREAM)?;
         return sockets.bind_tcp(address, options.backlog).map(Into::into);
     }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -73,7 +73,7 @@ pub(crate) fn start_connect(
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
         options.map_or(Ok(()), |options| {
-            options.prepare_stand_in(Domain::for_address(to))
+            options.prepare_stand_in(Domain::for_address(to), Type::STREAM)
         })?;
         return sockets.connect_tcp(to, from).map(Into::into);
     }

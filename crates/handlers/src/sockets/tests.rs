@@ -483,7 +483,8 @@ mod datagrams {
     use quinn_udp::{RecvMeta, Transmit};
 
     use super::*;
-    use crate::sockets::udp::{self, Batches};
+    use crate::sockets::udp::{self, Batches, BindOptions};
+    use crate::udp::{MulticastInterface, UdpOptions};
 
     fn transmit(to: SocketAddr) -> Transmit<'static> {
         Transmit {
@@ -511,7 +512,7 @@ mod datagrams {
     #[test]
     fn datagrams_of_a_simulated_socket_go_through_the_simulation() {
         let (fake, _installed) = installed_fake();
-        let socket = udp::bind(loopback()).unwrap();
+        let socket = udp::bind(loopback(), &BindOptions::default()).unwrap();
         let batches = Batches::of(&socket).unwrap();
         assert_eq!(batches.segments_max(), 1);
         batches.send(&socket, &transmit(peer())).unwrap();
@@ -522,6 +523,25 @@ mod datagrams {
         assert_eq!(receive(&batches, &socket).unwrap(), [1]);
         let error = receive(&batches, &socket).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn options_of_a_simulated_socket_succeed_without_the_kernel() {
+        let (fake, _installed) = installed_fake();
+        let socket = UdpOptions::new()
+            .receive_buffer(0)
+            .bind(loopback())
+            .unwrap();
+        let group = [239, 255, 77, 75].into();
+        let on = MulticastInterface::Name("nowhere".into());
+        socket.set_broadcast(true).unwrap();
+        socket.join_multicast(group, &on).unwrap();
+        socket.leave_multicast(group, &on).unwrap();
+        socket.set_multicast_interface(&on).unwrap();
+        socket.set_multicast_loop(false).unwrap();
+        socket.set_multicast_ttl(2).unwrap();
+        socket.set_ttl(2).unwrap();
+        assert_eq!(fake.take_calls()[0], "bind_udp");
     }
 
     #[test]

@@ -9,36 +9,62 @@ use std::rc::Rc;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 #[cfg(feature = "simulation")]
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{local_addr, not_a, peer_addr, unknown};
+use super::{SocketOptions, local_addr, not_a, peer_addr, unknown};
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};
 
+/// The options of a socket that are set before it is bound.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BindOptions {
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) before_bind: SocketOptions,
+}
+
 /// Returns a socket that is bound to `address`.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<UdpSocket> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
+        options
+            .before_bind
+            .prepare_stand_in(Domain::for_address(address), Type::DGRAM)?;
         return sockets.bind_udp(address).map(Into::into);
     }
-    UdpSocket::bind(address)
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(options.only_v6)?; // overrides /proc/sys/net/ipv6/bindv6only
+    }
+    options.before_bind.set_on_new(socket.as_fd())?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// Returns a socket that is connected to `peer`. Its local port is any free one other than the port
 /// of `peer`, since the socket would otherwise be its own peer.
-pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
-    let first = connect_from_any_port(peer)?;
+pub(crate) fn connect(peer: SocketAddr, options: &BindOptions) -> io::Result<UdpSocket> {
+    let first = connect_from_any_port(peer, options)?;
     if local_addr(first.as_fd())? == peer_addr(first.as_fd())? {
-        connect_from_any_port(peer) // gets another port, since this one is taken
+        connect_from_any_port(peer, options) // gets another port, since this one is taken
     } else {
         Ok(first)
     }
 }
 
 /// Returns a socket that is connected to `peer`, from a port that the kernel chooses.
-pub(crate) fn connect_from_any_port(peer: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn connect_from_any_port(
+    peer: SocketAddr,
+    options: &BindOptions,
+) -> io::Result<UdpSocket> {
     #[cfg(feature = "simulation")]
     if let Some(sockets) = simulation::installed() {
+        options
+            .before_bind
+            .prepare_stand_in(Domain::for_address(peer), Type::DGRAM)?;
         return sockets.connect_udp(peer).map(Into::into);
     }
     let any: IpAddr = if peer.is_ipv4() {
@@ -46,7 +72,7 @@ pub(crate) fn connect_from_any_port(peer: SocketAddr) -> io::Result<UdpSocket> {
     } else {
         Ipv6Addr::UNSPECIFIED.into()
     };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = bind((any, 0).into(), options)?;
     socket.connect(peer)?;
     Ok(socket)
 }

@@ -27,7 +27,7 @@ pub(crate) fn bind_simulated(
     before_bind: &SocketOptions,
 ) -> Option<io::Result<UnixListener>> {
     let sockets = simulation::installed()?;
-    let prepared = before_bind.prepare_stand_in(Domain::UNIX);
+    let prepared = before_bind.prepare_stand_in(Domain::UNIX, Type::STREAM);
     Some(prepared.and_then(|()| sockets.bind_unix(address, backlog).map(Into::into)))
 }
 

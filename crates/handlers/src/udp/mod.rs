@@ -8,6 +8,8 @@
 
 mod handler;
 mod key;
+mod multicast;
+mod options;
 mod receiving;
 mod send_queue;
 mod sending;
@@ -19,6 +21,8 @@ use reactor::{AddError, CloseReason, Context, Interest, Next, Registry};
 
 pub use self::handler::Udp;
 pub use self::key::UdpKey;
+pub use self::multicast::MulticastInterface;
+pub use self::options::UdpOptions;
 pub use self::sending::{Failure, Full, Sending, Sent, UdpMetrics};
 pub use self::socket::{Datagram, Ecn, Outgoing, UdpSocket};
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::send_queue::{Route, Run, SendQueue};
 use super::socket::{Datagram, Outgoing, UdpSocket};
 use crate::error::errno;
-use crate::sockets;
+use crate::sockets::udp::{self, BindOptions};
 
 /// The maximum number of calls that one turn makes to empty the queue. Each call sends at most 64
 /// KiB.
@@ -250,7 +250,7 @@ fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address.to_canonical() else {
         return false;
     };
-    sockets::udp::connect_from_any_port((address, 9).into())
+    udp::connect_from_any_port((address, 9).into(), &BindOptions::default())
         .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 

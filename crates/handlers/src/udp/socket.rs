@@ -2,31 +2,33 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit};
 
+use super::options::UdpOptions;
 use super::send_queue::Run;
-use crate::error::named;
 use crate::sockets::udp::Batches;
 use crate::sockets::{self, plain};
 
 /// A UDP socket. One system call can send or receive many datagrams.
 ///
 /// Datagrams are never fragmented on their way. A datagram that is too large for the route is
-/// refused with `EMSGSIZE`. Use [`as_std`](Self::as_std) to set socket options such as broadcast,
-/// multicast and time to live. Do not set the type of service (`IP_TOS`) in this way. The setting
-/// has no effect: this crate sets the same header field for each datagram, because the field also
-/// holds the congestion mark (ECN). Each received [`Datagram`] names the address that it was sent
-/// to, and the time at which the kernel received it.
+/// refused with `EMSGSIZE`. [`UdpOptions`](super::UdpOptions) sets the options that must be set
+/// before the socket is bound. Each received [`Datagram`] names the address that it was sent to,
+/// and the time at which the kernel received it.
+///
+/// To set an option that this type has no method for, use [`as_std`](Self::as_std). Do not set the
+/// type of service (`IP_TOS`) in this way. The setting has no effect: this crate sets the same
+/// header field for each datagram, because the field also holds the congestion mark (ECN).
 ///
 /// ```
 /// use handlers::udp::UdpSocket;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let socket = UdpSocket::bind("0.0.0.0:0".parse()?)?;
-/// socket.as_std().set_broadcast(true)?;
+/// socket.set_broadcast(true)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -43,8 +45,8 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Creates a socket bound to `address`. With port 0 the kernel chooses a free port. A socket on
-    /// `[::]` also sends and receives IPv4, unless `/proc/sys/net/ipv6/bindv6only` is set.
+    /// Creates a socket bound to `address`, with the default [`UdpOptions`](super::UdpOptions).
+    /// With port 0 the kernel chooses a free port. A socket on `[::]` also sends and receives IPv4.
     ///
     /// # Errors
     /// All errors name the address.
@@ -61,8 +63,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let bound = sockets::udp::bind(address).and_then(Self::from_std);
-        bound.map_err(|error| named(format_args!("bind {address}"), error))
+        UdpOptions::new().bind(address)
     }
 
     /// Creates a socket connected to `peer`. The kernel drops datagrams from other addresses, and
@@ -86,18 +87,32 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let connected = sockets::udp::connect(peer).and_then(Self::from_std);
-        connected.map_err(|error| named(format_args!("connect {peer}"), error))
+        UdpOptions::new().connect(peer)
     }
 
-    /// Takes over a bound socket that was created elsewhere, for example with `SO_REUSEPORT` or by
-    /// a service manager. The socket may be connected.
+    /// Takes over a bound socket that was created elsewhere, for example one of
+    /// [`InheritedSockets`](crate::InheritedSockets). The socket may be connected.
     ///
     /// # Errors
     /// - `InvalidInput` if the fd is not a datagram socket of IPv4 or IPv6. The error names the fd
     ///   and its type.
     /// - The errors of `setsockopt(2)`.
-    pub fn from_std(socket: std::net::UdpSocket) -> io::Result<Self> {
+    ///
+    /// ```
+    /// use handlers::udp::UdpSocket;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let made_elsewhere = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let socket = UdpSocket::adopt(made_elsewhere)?;
+    /// assert_eq!(socket.peer_addr(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn adopt(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        Self::of(socket.into().into())
+    }
+
+    pub(super) fn of(socket: std::net::UdpSocket) -> io::Result<Self> {
         let batches = Batches::of(&socket)?;
         let peer = sockets::peer_addr(socket.as_fd()).ok().map(plain);
         Ok(Self {

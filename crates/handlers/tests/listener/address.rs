@@ -315,7 +315,7 @@ fn an_adopted_socket_is_as_expected_or_is_refused_with_its_fd() -> Result {
         let listens = is.starts_with("a listening");
         // A duplicate has another number.
         assert_eq!(as_listener.is_ok(), listens, "{is}: {as_listener:?}");
-        let as_datagrams = handlers::udp::UdpSocket::from_std(fd.try_clone()?.into()).map(drop);
+        let as_datagrams = handlers::udp::UdpSocket::adopt(fd.try_clone()?).map(drop);
         assert_eq!(
             as_datagrams.is_ok(),
             is == "a datagram socket",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
+mod options;
 mod receiving;
 mod sending;
 

@@ -4,6 +4,7 @@
 //! | to | see |
 //! | --- | --- |
 //! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
+//! | use the sockets that a service manager passes | [`InheritedSockets`] |
 //! | learn the addresses of clients that connect through a proxy | [`proxy_protocol`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
@@ -54,7 +55,7 @@
 //! | `console` | [`Console`] | `framing` | |
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
-//! | `inherited` | [`ListenOptions::inherited`] | | listenfd, sd-notify |
+//! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `pool` | [`WorkerPool`] | | |
 //! | `proxy-protocol` | [`proxy_protocol`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
@@ -78,10 +79,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`Delimited`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
-#![cfg_attr(
-    not(feature = "inherited"),
-    doc = "[`ListenOptions::inherited`]: #features"
-)]
+#![cfg_attr(not(feature = "inherited"), doc = "[`InheritedSockets`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
@@ -103,6 +101,8 @@ mod error;
 pub mod files;
 #[cfg(feature = "framing")]
 mod framing;
+#[cfg(feature = "inherited")]
+mod inherited;
 mod limit;
 mod listener;
 #[cfg(feature = "pool")]
@@ -139,6 +139,8 @@ pub use crate::framing::{
     Delimited, Frame, FrameError, Frames, FramesFound, Framing, FramingFault, LengthPrefix,
     LengthPrefixed, Lines, check_framing,
 };
+#[cfg(feature = "inherited")]
+pub use crate::inherited::{InheritedSocket, InheritedSockets, SocketKind};
 pub use crate::limit::{ConnectionLimit, Permit};
 pub use crate::listener::{
     Accepted, AcceptedStream, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey,

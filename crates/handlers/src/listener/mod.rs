@@ -9,8 +9,6 @@ mod accepted;
 mod acceptor;
 mod address;
 mod bind;
-#[cfg(feature = "inherited")]
-mod inherited;
 mod on_end;
 mod options;
 #[cfg(feature = "proxy-protocol")]

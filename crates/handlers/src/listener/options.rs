@@ -6,8 +6,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::Listener;
 use super::address::{Address, BindOptions};
 use super::bind::{self, Socket};
-#[cfg(feature = "inherited")]
-use super::inherited;
 use super::unix;
 use crate::error::named;
 use crate::limit::ConnectionLimit;
@@ -299,35 +297,5 @@ impl ListenOptions {
             socket,
             options: self,
         })
-    }
-
-    /// Takes the sockets that a service manager has opened for this process, in the order of their
-    /// descriptors. The service manager sets the variable `LISTEN_FDS` to the number of sockets,
-    /// and `LISTEN_PID` to the id of the process that they are for. If `LISTEN_PID` is not the id
-    /// of this process, no socket is taken. Returns an empty vector if no socket was passed, and on
-    /// every further call.
-    ///
-    /// In every case this method removes `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` from the
-    /// environment, so that child processes do not inherit the variables. Call it before any thread
-    /// is started, because it is not safe to change the environment while another thread reads it.
-    ///
-    /// # Errors
-    /// - `InvalidInput` for the first descriptor that is not a listening stream socket: see
-    ///   [`adopt`](Self::adopt). The error names the fd.
-    /// - `InvalidInput` if `LISTEN_PID` or `LISTEN_FDS` is not a number, or if `LISTEN_FDS` is not
-    ///   in the range from 1 to 1048576.
-    /// - `InvalidInput` if the variable `LISTEN_FDS_FIRST_FD` is set. Some tools use it to pass
-    ///   descriptors that do not begin at 3, and this method does not support that. Service
-    ///   managers do not set this variable.
-    ///
-    /// # Source
-    /// `sd_listen_fds(3)`.
-    #[cfg(feature = "inherited")]
-    pub fn inherited(self) -> io::Result<Vec<Listener>> {
-        let mut listeners = Vec::new();
-        for fd in inherited::take()? {
-            listeners.push(self.clone().adopt(fd)?);
-        }
-        Ok(listeners)
     }
 }

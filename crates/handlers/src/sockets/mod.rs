@@ -18,6 +18,8 @@ mod tests;
 pub(crate) mod udp;
 pub(crate) mod unix;
 
+#[cfg(feature = "inherited")]
+use std::ffi::c_int;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -25,11 +27,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+#[cfg(feature = "inherited")]
+use socket2::Protocol;
 use socket2::{Domain, SockRef, Type};
 
 pub use self::keepalive::TcpKeepalive;
 pub(crate) use self::options::{Prepare, SocketOptions};
 use crate::error::{SystemError, errno, named};
+#[cfg(feature = "inherited")]
+use crate::inherited::SocketKind;
 #[cfg(feature = "simulation")]
 use crate::simulation::{self, Sockets};
 
@@ -67,6 +73,54 @@ fn listening_family(fd: BorrowedFd<'_>) -> io::Result<Option<Family>> {
         Domain::IPV4 | Domain::IPV6 if listens => Some(Family::Internet),
         Domain::UNIX if listens => Some(Family::Unix),
         _ => None,
+    })
+}
+
+/// Returns the kind of a socket.
+#[cfg(feature = "inherited")]
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {
+    socket_kind(&SockRef::from(&fd))
+        .map_err(|error| named(format_args!("getsockopt on fd {}", fd.as_raw_fd()), error))
+}
+
+/// Returns each family that a service manager passes sockets of, with each type of socket. IPv6 is
+/// left out.
+#[cfg(feature = "inherited")]
+pub(crate) fn families_and_types() -> impl Iterator<Item = (c_int, c_int)> {
+    const NETLINK: c_int = 16; // `AF_NETLINK` of netlink(7), which socket2 does not name
+    let families = [
+        Domain::IPV4,
+        Domain::UNIX,
+        NETLINK.into(),
+        Domain::VSOCK,
+        Domain::PACKET,
+    ];
+    let types = [Type::STREAM, Type::DGRAM, Type::SEQPACKET, Type::RAW];
+    families.into_iter().flat_map(move |family| {
+        types
+            .into_iter()
+            .map(move |of_type| (family.into(), of_type.into()))
+    })
+}
+
+#[cfg(feature = "inherited")]
+fn socket_kind(socket: &SockRef<'_>) -> io::Result<SocketKind> {
+    let (of_type, listens) = (socket.r#type()?, socket.is_listener()?);
+    Ok(match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => match (socket.protocol()?, listens) {
+            (Some(Protocol::TCP | Protocol::MPTCP), true) => SocketKind::TcpListener,
+            (Some(Protocol::TCP | Protocol::MPTCP), false) => SocketKind::TcpStream,
+            (Some(Protocol::UDP), _) => SocketKind::Udp,
+            _ => SocketKind::Other,
+        },
+        Domain::UNIX => match (of_type, listens) {
+            (Type::STREAM, true) => SocketKind::UnixListener,
+            (Type::STREAM, false) => SocketKind::UnixStream,
+            (Type::SEQPACKET, true) => SocketKind::SeqpacketListener,
+            (Type::DGRAM, _) => SocketKind::UnixDatagram,
+            _ => SocketKind::Other,
+        },
+        _ => SocketKind::Other,
     })
 }
 

@@ -91,7 +91,7 @@ impl UdpSocket {
     }
 
     /// Takes over a bound socket that was created elsewhere, for example one of
-    /// [`InheritedSockets`](crate::InheritedSockets). The socket may be connected.
+    /// `InheritedSockets`. The socket may be connected.
     ///
     /// # Errors
     /// - `InvalidInput` if the fd is not a datagram socket of IPv4 or IPv6. The error names the fd

@@ -7,6 +7,7 @@ mod echo_server;
 mod http_hello;
 mod kv_server;
 mod proxy;
+mod restarts;
 mod server;
 mod tls;
 mod tracer;

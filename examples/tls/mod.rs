@@ -50,7 +50,7 @@ pub(crate) fn serve<S: 'static, H: ConnectionHandler<S>>(
         let text = format!("{address}: TLS is served at IP:PORT only");
         return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
-    let protect = move |stream: handlers::AcceptedStream| tls.accept(stream.into_tcp()?);
+    let protect = move |stream: handlers::SocketStream| tls.accept(stream.into_tcp()?);
     listener.serve_as(registry, connections, protect, handler)
 }
 

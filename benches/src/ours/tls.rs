@@ -1,7 +1,7 @@
 //! Echo over TLS, by the connections of `handlers`.
 
 use handlers::tls::{TlsCertificate, TlsServerOptions};
-use handlers::{AcceptedStream, ConnectionOptions, ListenOptions, on_data};
+use handlers::{ConnectionOptions, ListenOptions, SocketStream, on_data};
 use reactor::Reactor;
 use workloads::Result;
 use workloads::echo::listen;
@@ -13,7 +13,7 @@ pub(crate) fn run() -> Result {
         .load()?;
     let mut reactor = Reactor::<()>::new()?;
     let listener = ListenOptions::new().adopt(listen()?)?;
-    let protect = move |stream: AcceptedStream| server.accept(stream.into_tcp()?);
+    let protect = move |stream: SocketStream| server.accept(stream.into_tcp()?);
     listener.serve_as(
         &mut reactor,
         &ConnectionOptions::new(),

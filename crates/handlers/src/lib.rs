@@ -8,6 +8,7 @@
 //! | learn the addresses of clients that connect through a proxy | [`proxy_protocol`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
+//! | connect to a Unix socket | [`Connection::connect_to`] |
 //! | try again after growing delays | [`Backoff`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
@@ -142,15 +143,12 @@ pub use crate::framing::{
 #[cfg(feature = "inherited")]
 pub use crate::inherited::{InheritedSocket, InheritedSockets, SocketKind};
 pub use crate::limit::{ConnectionLimit, Permit};
-pub use crate::listener::{
-    Accepted, AcceptedStream, Address, AddressParseError, ListenOptions, Listener, Peer, ServerKey,
-    on_listener_end,
-};
+pub use crate::listener::{Accepted, ListenOptions, Listener, Peer, ServerKey, on_listener_end};
 #[cfg(feature = "pool")]
 pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,
 };
-pub use crate::sockets::TcpKeepalive;
+pub use crate::sockets::{Address, AddressParseError, SocketStream, TcpKeepalive};
 #[cfg(feature = "stream-check")]
 pub use crate::stream_check::{StreamCheck, StreamFault, StreamRule};
 pub use reactor::errno;

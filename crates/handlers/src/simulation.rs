@@ -82,6 +82,13 @@ pub trait Sockets {
     /// progress, this method returns the socket.
     fn connect_tcp(&self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<OwnedFd>;
 
+    /// Returns a Unix socket that is connected to a path or an abstract name.
+    ///
+    /// # Errors
+    /// The errors of `connect(2)` on a non-blocking socket, for example `EAGAIN` while the queue of
+    /// the listener is full.
+    fn connect_unix(&self, to: &UnixAddr) -> io::Result<OwnedFd>;
+
     /// Returns a UDP socket that is bound to `address`. With port 0 the simulation chooses a free
     /// port.
     ///

@@ -70,6 +70,18 @@ impl Sockets for World {
         self.new_socket(|network| Ok(network.connect(to, from)))
     }
 
+    fn connect_unix(&self, to: &UnixAddr) -> io::Result<OwnedFd> {
+        let name = Name::of(to).ok_or(Errno::INVAL)?;
+        self.new_socket(|network| {
+            let client = network.unix_stream();
+            let connected = network.connect_to_name(client, &name);
+            if connected.is_err() {
+                network.close(client);
+            }
+            connected.map(|()| client)
+        })
+    }
+
     fn bind_udp(&self, address: SocketAddr) -> io::Result<OwnedFd> {
         self.new_socket(|network| network.bind_datagrams(address, None))
     }

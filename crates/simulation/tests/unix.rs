@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use handlers::{
-    Address, Connection, ConnectionHandler, ConnectionOptions, ListenOptions, Listener, on_data,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, ListenOptions,
+    Listener, Timeout, on_data,
 };
-use reactor::{Context, Then};
+use reactor::{Context, Reactor, Then};
 use rustix::io::Errno;
 use simulation::{Daemon, Faults, Peer, Seeds, Simulation};
 
@@ -227,6 +228,114 @@ fn a_connect_waits_while_the_queue_is_full() {
         });
         waiting.into_iter().for_each(|client| drop(client.join()));
         daemon.end(|(), cx| cx.registry.stop());
+    });
+}
+
+/// Notes what it has received, and how it was closed.
+struct Client(Rc<RefCell<Vec<String>>>);
+
+impl ConnectionHandler<()> for Client {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, ()>,
+        _cx: &mut Context<'_, ()>,
+    ) -> io::Result<()> {
+        connection.write(b"hello").map(drop)
+    }
+
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, ()>,
+        _cx: &mut Context<'_, ()>,
+    ) -> io::Result<usize> {
+        if data.len() < 5 {
+            return Ok(0);
+        }
+        self.0.borrow_mut().push(data.escape_ascii().to_string());
+        connection.close();
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, reason: CloseReason, _cx: &mut Context<'_, ()>) {
+        self.0.borrow_mut().push(reason.to_string());
+    }
+}
+
+/// Connects to each of `addresses` from one loop. Returns what the clients have noted.
+fn connect_all(addresses: &[Address], timeout: Duration) -> Vec<String> {
+    let noted = Rc::new(RefCell::new(Vec::new()));
+    let mut reactor = Reactor::new().unwrap();
+    let options = ConnectionOptions::new().connect_timeout(timeout);
+    for address in addresses {
+        let client = Client(Rc::clone(&noted));
+        Connection::connect_to(&mut reactor, address, &options, client);
+    }
+    reactor.run(&mut ()).unwrap();
+    drop(reactor);
+    noted.take()
+}
+
+#[test]
+fn a_daemon_connects_to_unix_sockets() {
+    Seeds::new(0..50).faults(Faults::slow()).check(|| {
+        let addresses: [Address; 2] =
+            ["unix:/run/app", "unix:@app"].map(|text| text.parse().unwrap());
+        let listeners = addresses.each_ref().map(listen);
+        let daemon = Daemon::start("daemon", |reactor| {
+            for listener in listeners {
+                listener.serve(reactor, &ConnectionOptions::new(), |_peer, _cx| {
+                    Ok(on_data(|data, connection, _cx| {
+                        connection.write(data).map(|_flow| data.len())
+                    }))
+                })?;
+            }
+            Ok(((), ()))
+        });
+        let noted = connect_all(&addresses, Duration::from_secs(60));
+        let count = |text: &str| noted.iter().filter(|note| *note == text).count();
+        let closed = CloseReason::Closed.to_string();
+        assert_eq!((noted.len(), count("hello"), count(&closed)), (4, 2, 2));
+        daemon.end(|(), cx| cx.registry.stop());
+        let refused = connect_all(&addresses, Duration::from_secs(60));
+        let errors = ["No such file", "Connection refused"];
+        for (note, error) in refused.iter().zip(errors) {
+            assert!(note.contains(error), "{refused:?}");
+        }
+    });
+}
+
+#[test]
+fn a_daemon_waits_for_room_in_the_queue_until_its_timeout() {
+    Seeds::new(0..50).check(|| {
+        let address: Address = "unix:/run/app".parse().unwrap();
+        let listener = ListenOptions::new().backlog(0).bind(&address).unwrap();
+        let waiting = Peer::connect_to(&address).unwrap();
+        let start = simulation::now();
+        let noted = connect_all(std::slice::from_ref(&address), Duration::from_secs(9));
+        let timed_out = CloseReason::TimedOut(Timeout::Connect).to_string();
+        assert_eq!(noted, [timed_out]);
+        assert!(simulation::now() - start >= Duration::from_secs(9));
+        let serve = simulation::process("server", move || {
+            simulation::sleep(Duration::from_secs(5)); // meanwhile the queue is full
+            let mut reactor = Reactor::new().unwrap();
+            let server = listener.serve(&mut reactor, &ConnectionOptions::new(), |_peer, _cx| {
+                Ok(on_data(|data, connection, _cx| {
+                    connection.write(data).map(|_flow| data.len())
+                }))
+            });
+            server.unwrap();
+            let stop = |cx: &mut Context<'_, ()>| {
+                cx.registry.stop();
+                Ok(Then::Done)
+            };
+            reactor.after(Duration::from_secs(60), stop);
+            reactor.run(&mut ()).unwrap();
+        });
+        let noted = connect_all(&[address], Duration::from_secs(60));
+        assert_eq!(noted, ["hello".to_owned(), CloseReason::Closed.to_string()]);
+        drop(waiting);
+        serve.join();
     });
 }
 

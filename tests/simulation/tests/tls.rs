@@ -20,8 +20,8 @@ use handlers::tls::{
     TlsCertificate, TlsClientConfig, TlsClientOptions, TlsRoots, TlsServerConfig, TlsServerOptions,
 };
 use handlers::{
-    AcceptedStream, CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow,
-    ListenOptions, ServerKey,
+    CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow, ListenOptions, ServerKey,
+    SocketStream,
 };
 use reactor::{Context, Reactor, Registry};
 use simulation::{Daemon, Faults, Peer, Seeds, Simulation};
@@ -206,7 +206,7 @@ fn serve(
         }
     };
     let (config, is_stopped) = (server_config(), Rc::clone(is_stopped));
-    let protect = move |stream: AcceptedStream| config.accept(stream.into_tcp()?);
+    let protect = move |stream: SocketStream| config.accept(stream.into_tcp()?);
     listener.serve_as(registry, &options(), protect, move |_peer, _cx| {
         Ok(Party::new(None, &is_stopped))
     })

@@ -27,14 +27,15 @@ use crate::sockets::SocketOptions;
 /// [`mark`](Self::mark), [`bind_device`](Self::bind_device), and every option that you set in
 /// [`prepare`](Self::prepare).
 ///
-/// - A socket of [`Connection::connect`](crate::Connection::connect) gets them after `socket(2)`
+/// - A socket of [`Connection::connect`](crate::Connection::connect) and
+///   [`connect_to`](crate::Connection::connect_to) gets them after `socket(2)`
 ///   and before `bind(2)` and `connect(2)`. If one of them cannot be set, the attempt fails.
 /// - An accepted socket gets them when it is opened, by
 ///   [`Listener::serve`](crate::Listener::serve) or [`Accepted::open`](crate::Accepted::open). If
 ///   one of them cannot be set, the connection is dropped, with the error that `Accepted::open`
 ///   returns and `Listener::serve` logs. An option that is not set has the value of the listening
 ///   socket, since the kernel copies the options of that socket.
-/// - An accepted Unix socket gets only `send_buffer`, and is passed to `prepare`.
+/// - A Unix socket gets only `send_buffer`, and is passed to `prepare`.
 /// - [`Connection::open`](crate::Connection::open) and
 ///   [`Connection::set_options`](crate::Connection::set_options) leave the socket as it is.
 ///
@@ -217,10 +218,11 @@ impl ConnectionOptions {
     }
 
     /// Sets the time limit for all attempts of one
-    /// [`Connection::connect`](crate::Connection::connect) together. The time runs from the call of
-    /// `connect`. If the kernel completes an attempt within the time, the attempt becomes a
-    /// connection, even if the loop is notified of it later. With `None` the time is not limited.
-    /// Default: 30 s.
+    /// [`Connection::connect`](crate::Connection::connect) or
+    /// [`connect_to`](crate::Connection::connect_to) together. The time runs from that
+    /// call. If the kernel completes an attempt within the time, the attempt becomes a connection,
+    /// even if the loop is notified of it later. With `None` the time is not limited. Default:
+    /// 30 s.
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
@@ -260,7 +262,8 @@ impl ConnectionOptions {
 
     /// Sets the local address that the sockets of
     /// [`Connection::connect`](crate::Connection::connect) are bound to. For a target of another
-    /// address family this option has no effect. By default the kernel chooses the address.
+    /// address family, or a Unix socket, this option has no effect. By default the kernel chooses
+    /// the address.
     #[must_use]
     pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_addr = address.into())

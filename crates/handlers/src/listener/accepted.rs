@@ -1,10 +1,9 @@
 //! Accepted connections that are not on any loop yet.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::limit::Permit;
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::{Addresses, Header};
 use crate::server::Server;
-use crate::sockets::{Family, plain, tcp, unix};
+use crate::sockets::{Family, SocketStream, plain, tcp, unix};
 
 /// The peer of an accepted connection.
 #[derive(Clone, Debug)]
@@ -38,54 +37,6 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
-        }
-    }
-}
-
-/// An accepted socket of either family. [`Accepted::map`] passes it to your function.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AcceptedStream {
-    /// A TCP socket.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
-}
-
-impl AcceptedStream {
-    /// Returns the TCP socket. Use it if your listener has a TCP address.
-    ///
-    /// # Errors
-    /// `InvalidInput` if this is a Unix socket.
-    pub fn into_tcp(self) -> io::Result<TcpStream> {
-        match self {
-            Self::Tcp(stream) => Ok(stream),
-            Self::Unix(_) => Err(other_family("a Unix socket", "TCP")),
-        }
-    }
-
-    /// Returns the Unix socket. Use it if your listener has a Unix address.
-    ///
-    /// # Errors
-    /// `InvalidInput` if this is a TCP socket.
-    pub fn into_unix(self) -> io::Result<UnixStream> {
-        match self {
-            Self::Tcp(_) => Err(other_family("a TCP socket", "Unix")),
-            Self::Unix(stream) => Ok(stream),
-        }
-    }
-}
-
-fn other_family(accepted: &str, wanted: &str) -> io::Error {
-    let text = format!("{accepted} was accepted, and a {wanted} socket is wanted");
-    io::Error::new(ErrorKind::InvalidInput, text)
-}
-
-impl AsFd for AcceptedStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -128,7 +79,7 @@ impl AsFd for AcceptedStream {
 /// If the server has stopped before `open` is called, the connection is closed gracefully in what
 /// is left of the grace period.
 #[derive(Debug)]
-pub struct Accepted<T = AcceptedStream> {
+pub struct Accepted<T = SocketStream> {
     stream: T,
     origin: Origin,
     permit: Option<Permit>,
@@ -173,7 +124,7 @@ impl Origin {
 
 impl Accepted {
     pub(super) fn new(
-        (stream, peer): (AcceptedStream, Peer),
+        (stream, peer): (SocketStream, Peer),
         permit: Option<Permit>,
         server: Arc<Server>,
     ) -> Self {
@@ -224,11 +175,11 @@ impl Accepted {
     {
         let (stream, accepted) = self.replace_stream(());
         match stream {
-            AcceptedStream::Tcp(stream) => accepted
+            SocketStream::Tcp(stream) => accepted
                 .replace_stream(stream)
                 .1
                 .open_from(line, registry, options, handler),
-            AcceptedStream::Unix(stream) => accepted
+            SocketStream::Unix(stream) => accepted
                 .replace_stream(stream)
                 .1
                 .open_from(line, registry, options, handler),
@@ -403,18 +354,17 @@ impl<T: Stream> Accepted<T> {
 
 /// A socket that connections are accepted from.
 pub(super) trait Listen: AsFd + 'static {
-    fn accept(&self) -> io::Result<(AcceptedStream, Peer)>;
+    fn accept(&self) -> io::Result<(SocketStream, Peer)>;
 }
 
 impl Listen for TcpListener {
-    fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        tcp::accept(self)
-            .map(|(stream, peer)| (AcceptedStream::Tcp(stream), Peer::Tcp(plain(peer))))
+    fn accept(&self) -> io::Result<(SocketStream, Peer)> {
+        tcp::accept(self).map(|(stream, peer)| (SocketStream::Tcp(stream), Peer::Tcp(plain(peer))))
     }
 }
 
 impl Listen for UnixSocket {
-    fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
-        unix::accept(&self.listener).map(|stream| (AcceptedStream::Unix(stream), Peer::Unix))
+    fn accept(&self) -> io::Result<(SocketStream, Peer)> {
+        unix::accept(&self.listener).map(|stream| (SocketStream::Unix(stream), Peer::Unix))
     }
 }

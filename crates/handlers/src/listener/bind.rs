@@ -1,14 +1,51 @@
 //! Binding: from an address to a listening socket.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::os::unix::net::UnixListener;
 
-use super::address::{Address, BindOptions};
 use super::unix::UnixSocket;
-use crate::sockets::{self, Family, SocketOptions, tcp};
+use crate::sockets::{self, Address, Family, SocketOptions, tcp};
+
+/// The part of [`ListenOptions`](super::ListenOptions) that is needed to make a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BindOptions {
+    pub(super) backlog: i32,
+    pub(super) reuse_port: bool,
+    pub(super) only_v6: bool,
+    /// The mode of a Unix socket's file.
+    pub(super) mode: Option<u32>,
+}
+
+/// The permission bits of a file that have a meaning for a socket.
+const MODE_MAX: u32 = 0o777;
+
+impl BindOptions {
+    /// Refuses options that are impossible at `address`, because a mistake would go unnoticed if
+    /// they were ignored.
+    pub(super) fn expect_possible(
+        self,
+        address: &Address,
+        before_bind: &SocketOptions,
+    ) -> io::Result<()> {
+        let is_tcp = matches!(address, Address::Tcp(_));
+        let text = match self.mode {
+            _ if self.reuse_port && !is_tcp => {
+                "reuse_port is only for TCP: sockets cannot share a Unix address"
+            }
+            _ if before_bind.device.is_some() && !is_tcp => {
+                "bind_device is only for TCP: a Unix socket has no network interface"
+            }
+            Some(_) if !matches!(address, Address::Unix(_)) => {
+                "mode is only for a Unix socket with a path: this address is not a file"
+            }
+            Some(mode) if mode > MODE_MAX => "mode is greater than 0o777",
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, text))
+    }
+}
 
 pub(super) fn bind_tcp(
     address: SocketAddr,
@@ -45,18 +82,6 @@ impl AsFd for Socket {
             Self::Unix(socket) => socket.as_fd(),
         }
     }
-}
-
-/// Returns the address of a Unix socket. Returns `None` if it has neither a path nor a name.
-pub(super) fn unix_address(address: &UnixAddr) -> Option<Address> {
-    let path = address
-        .as_pathname()
-        .map(|path| Address::Unix(path.to_owned()));
-    path.or_else(|| {
-        address
-            .as_abstract_name()
-            .map(|name| Address::Abstract(name.to_owned()))
-    })
 }
 
 /// Takes over a stream socket that listens already, of any family.

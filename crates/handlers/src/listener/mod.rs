@@ -7,7 +7,6 @@
 
 mod accepted;
 mod acceptor;
-mod address;
 mod bind;
 mod on_end;
 mod options;
@@ -24,13 +23,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use reactor::{Context, Registry};
 
-pub use self::accepted::{Accepted, AcceptedStream, Peer};
-pub use self::address::{Address, AddressParseError};
+pub use self::accepted::{Accepted, Peer};
 use self::bind::Socket;
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;
 pub use self::server_key::ServerKey;
-use crate::sockets;
+use crate::sockets::{self, Address};
 
 /// A listening socket that is not registered on a loop yet. [`ListenOptions::bind`] makes one. To
 /// register it on a loop, call [`serve`](Self::serve) or [`accept`](Self::accept).
@@ -76,10 +74,8 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Tcp(listener) => sockets::local_addr(listener.as_fd()).map(Address::Tcp),
-            Socket::Unix(socket) => {
-                bind::unix_address(&sockets::unix::local_addr(&socket.listener)?)
-                    .ok_or_else(|| ErrorKind::AddrNotAvailable.into())
-            }
+            Socket::Unix(socket) => Address::of_unix(&sockets::unix::local_addr(&socket.listener)?)
+                .ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
         }
     }
 

@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Listener;
-use super::address::{Address, BindOptions};
-use super::bind::{self, Socket};
+use super::bind::{self, BindOptions, Socket};
 use super::unix;
 use crate::error::named;
 use crate::limit::ConnectionLimit;
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::ProxyProtocol;
-use crate::sockets::{Prepare, SocketOptions};
+use crate::sockets::{Address, Prepare, SocketOptions};
 
 /// The default of `max_accepts_per_turn`.
 const ACCEPTS_PER_TURN: usize = 64;

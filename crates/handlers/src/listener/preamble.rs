@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, Registry};
 
-use super::accepted::{Accepted, AcceptedStream};
+use super::accepted::Accepted;
 use super::stopping;
 use crate::error::named;
 use crate::proxy_protocol::{Header, Progress, ProxyProtocol};
-use crate::sockets::reset_on_close;
+use crate::sockets::{SocketStream, reset_on_close};
 
 /// The connections of a listener whose header has not been passed on.
 pub(super) struct Preambles {
@@ -75,10 +75,10 @@ impl Preambles {
             of: Rc::clone(self),
         };
         let key = match stream {
-            AcceptedStream::Tcp(stream) => {
+            SocketStream::Tcp(stream) => {
                 registry.add_handler(stream, Interest::READABLE, preamble)?
             }
-            AcceptedStream::Unix(stream) => {
+            SocketStream::Unix(stream) => {
                 registry.add_handler(stream, Interest::READABLE, preamble)?
             }
         };
@@ -147,12 +147,12 @@ impl Preambles {
 }
 
 /// Takes a preamble and its stream back from the loop.
-fn take<S>(registry: &mut Registry<S>, key: Key) -> Option<(AcceptedStream, Preamble)> {
+fn take<S>(registry: &mut Registry<S>, key: Key) -> Option<(SocketStream, Preamble)> {
     if let Ok((stream, preamble)) = registry.take::<TcpStream, Preamble>(key) {
-        return Some((AcceptedStream::Tcp(stream), preamble));
+        return Some((SocketStream::Tcp(stream), preamble));
     }
     let (stream, preamble) = registry.take::<UnixStream, Preamble>(key).ok()?;
-    Some((AcceptedStream::Unix(stream), preamble))
+    Some((SocketStream::Unix(stream), preamble))
 }
 
 /// A connection that waits for its header.

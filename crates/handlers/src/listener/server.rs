@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use reactor::{Context, Registry};
 
-use super::{Accepted, AcceptedStream, Listener, Peer, ServerKey, acceptor};
+use super::{Accepted, Listener, Peer, ServerKey, acceptor};
 use crate::connection::{ConnectionHandler, ConnectionKey, ConnectionOptions, Stream};
 use crate::server::Server;
+use crate::sockets::SocketStream;
 
 impl Listener {
     /// Accepts connections, and opens each connection with the handler that the closure `handler`
@@ -105,7 +106,7 @@ impl Listener {
     ///     registry: &mut Registry<()>,
     ///     layer: impl Fn(std::net::TcpStream) -> io::Result<L> + 'static,
     /// ) -> io::Result<ServerKey<()>> {
-    ///     let make = move |stream: handlers::AcceptedStream| layer(stream.into_tcp()?);
+    ///     let make = move |stream: handlers::SocketStream| layer(stream.into_tcp()?);
     ///     listener.serve_as(registry, &ConnectionOptions::new(), make, |_peer, _cx| {
     ///         Ok(on_data(|data, connection, _cx| {
     ///             let _ = connection.write(data)?;
@@ -119,7 +120,7 @@ impl Listener {
         self,
         registry: &mut Registry<S>,
         options: &ConnectionOptions,
-        mut make: impl FnMut(AcceptedStream) -> io::Result<T> + 'static,
+        mut make: impl FnMut(SocketStream) -> io::Result<T> + 'static,
         handler: impl FnMut(&Peer, &mut Context<'_, S>) -> io::Result<H> + 'static,
     ) -> io::Result<ServerKey<S>>
     where

@@ -19,8 +19,9 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::address::BindOptions;
+use super::bind::BindOptions;
 use crate::error::named;
+use crate::sockets::address::of_path;
 use crate::sockets::{self, SocketOptions, unix};
 
 /// The maximum number of attempts to lock a path. A holder keeps the lock for about ten system
@@ -36,13 +37,9 @@ pub(super) fn bind(
     options: BindOptions,
     before_bind: &SocketOptions,
 ) -> io::Result<UnixSocket> {
-    UnixAddr::from_pathname(path)?; // fails if it is too long or has a NUL
+    let address = of_path(path)?;
     #[cfg(feature = "simulation")]
-    if let Some(bound) = unix::bind_simulated(
-        &UnixAddr::from_pathname(path)?,
-        options.backlog,
-        before_bind,
-    ) {
+    if let Some(bound) = unix::bind_simulated(&address, options.backlog, before_bind) {
         let listener = bound?;
         return Ok(UnixSocket {
             _simulated: Some(unix::SimulatedFile(path.to_owned())),
@@ -50,7 +47,7 @@ pub(super) fn bind(
         });
     }
     let lock = PathLock::take(path)?;
-    let listener = bind_locked(path, options, before_bind)?;
+    let listener = bind_locked(path, &address, options, before_bind)?;
     let socket = UnixSocket {
         _file: Some(SocketFile::of(path)?),
         ..listener.into()
@@ -62,15 +59,16 @@ pub(super) fn bind(
 
 fn bind_locked(
     path: &Path,
+    address: &UnixAddr,
     options: BindOptions,
     before_bind: &SocketOptions,
 ) -> io::Result<UnixListener> {
     let socket = unix::unbound(options.mode, before_bind)?;
-    match unix::bind(&socket, path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
+    match unix::bind(&socket, address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path, address) => {
             tracing::info!(path = %path.display(), "replacing a stale socket");
             fs::remove_file(path)?;
-            unix::bind(&socket, path)?;
+            unix::bind(&socket, address)?;
         }
         other => other?,
     }
@@ -88,10 +86,11 @@ fn listen(socket: &UnixSocket, path: &Path, options: BindOptions) -> io::Result<
 /// Returns `true` if `path` is a socket that refuses connections. Any other file of that name is
 /// the user's and is left alone. This does not block: an ordinary connect to a busy server with a
 /// full queue would.
-fn is_stale(path: &Path) -> bool {
+fn is_stale(path: &Path, address: &UnixAddr) -> bool {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && unix::probe(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    let refuses = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
+    is_socket && unix::connect(address, None).is_err_and(refuses)
 }
 
 /// A listening Unix socket, and its file if this process has to remove the file.

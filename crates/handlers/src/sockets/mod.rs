@@ -7,10 +7,12 @@
 //! kernel. Each function asks it first. The calls on the file of a Unix socket are in
 //! `listener/unix.rs`.
 
+pub(crate) mod address;
 mod keepalive;
 #[cfg(feature = "udp")]
 pub(crate) mod multicast;
 pub(crate) mod options;
+mod stream;
 pub(crate) mod tcp;
 #[cfg(all(test, feature = "simulation"))]
 mod tests;
@@ -31,8 +33,10 @@ use rustix::io::Errno;
 use socket2::Protocol;
 use socket2::{Domain, SockRef, Type};
 
+pub use self::address::{Address, AddressParseError};
 pub use self::keepalive::TcpKeepalive;
 pub(crate) use self::options::{Prepare, SocketOptions};
+pub use self::stream::SocketStream;
 use crate::error::{SystemError, errno, named};
 #[cfg(feature = "inherited")]
 use crate::inherited::SocketKind;

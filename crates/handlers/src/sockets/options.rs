@@ -45,8 +45,7 @@ impl SocketOptions {
         self.prepare(fd)
     }
 
-    /// Sets the options of an accepted socket. On a Unix socket, only the size of the send buffer
-    /// has an effect among the options by name: `unix(7)`.
+    /// Sets the options of an accepted socket.
     pub(crate) fn set_on_accepted(&self, fd: BorrowedFd<'_>, family: Family) -> io::Result<()> {
         #[cfg(feature = "simulation")]
         if simulation::owner(fd).is_some() {
@@ -57,9 +56,18 @@ impl SocketOptions {
             return self.prepare_stand_in(domain, Type::STREAM);
         }
         match family {
-            Family::Internet => self.set_on_tcp(fd)?,
-            Family::Unix => self.set_send_buffer(fd)?,
+            Family::Internet => {
+                self.set_on_tcp(fd)?;
+                self.prepare(fd)
+            }
+            Family::Unix => self.set_on_unix(fd),
         }
+    }
+
+    /// Sets the options of a Unix socket that is accepted or about to be connected. Among the
+    /// options by name, only the size of the send buffer has an effect: `unix(7)`.
+    pub(crate) fn set_on_unix(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.set_send_buffer(fd)?;
         self.prepare(fd)
     }
 

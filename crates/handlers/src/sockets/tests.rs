@@ -105,6 +105,11 @@ impl Sockets for Fake {
         self.socket(Kind::Stream)
     }
 
+    fn connect_unix(&self, _to: &UnixAddr) -> io::Result<OwnedFd> {
+        self.record("connect_unix");
+        self.socket(Kind::Stream)
+    }
+
     fn bind_udp(&self, _address: SocketAddr) -> io::Result<OwnedFd> {
         self.record("bind_udp");
         self.socket(Kind::Datagrams)
@@ -390,6 +395,9 @@ fn new_sockets_are_simulated_while_a_simulation_is_installed() {
     assert_eq!(listener.local_addr().unwrap(), address);
     drop(listener);
     assert_eq!(fake.take_calls(), ["bind_unix", "unix_addr", "unlink_unix"]);
+    let stream = unix::connect(&UnixAddr::from_pathname(UNIX_PATH).unwrap(), None).unwrap();
+    assert!(stream.is_some_and(|stream| fake.is(stream.as_fd(), Kind::Stream)));
+    assert_eq!(fake.take_calls(), ["connect_unix"]);
 
     drop(installed);
     let name = format!("handlers-simulation-{}", std::process::id());

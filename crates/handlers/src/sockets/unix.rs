@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
 #[cfg(feature = "simulation")]
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::SocketOptions;
-use crate::error::named;
+use super::{SocketOptions, address};
+use crate::error::{errno, named};
 #[cfg(feature = "simulation")]
 use crate::simulation;
 
@@ -58,9 +58,9 @@ pub(crate) fn unbound(mode: Option<u32>, before_bind: &SocketOptions) -> io::Res
     Ok(socket.into())
 }
 
-/// Binds a socket to a path, or to an abstract name, which begins with a NUL.
-pub(crate) fn bind(socket: &OwnedFd, path: &Path) -> io::Result<()> {
-    SockRef::from(socket).bind(&SockAddr::unix(path)?)
+/// Binds a socket to an address.
+pub(crate) fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+    SockRef::from(socket).bind(&raw(address)?)
 }
 
 /// Returns a socket that listens at a name of the abstract namespace.
@@ -69,25 +69,51 @@ pub(crate) fn bind_abstract(
     backlog: i32,
     before_bind: &SocketOptions,
 ) -> io::Result<UnixListener> {
-    SocketAddr::from_abstract_name(name)?; // fails if it is too long
+    let address = address::of_name(name)?;
     #[cfg(feature = "simulation")]
-    if let Some(bound) =
-        bind_simulated(&SocketAddr::from_abstract_name(name)?, backlog, before_bind)
-    {
+    if let Some(bound) = bind_simulated(&address, backlog, before_bind) {
         return bound;
     }
     let socket = unbound(None, before_bind)?;
-    let path = [&[0], name].concat();
-    bind(&socket, Path::new(OsStr::from_bytes(&path)))?;
+    bind(&socket, &address)?;
     super::listen(socket.as_fd(), backlog)?;
     Ok(socket.into())
 }
 
-/// Connects to a path and closes the connection. Does not block: a server with a full queue is
-/// `WouldBlock`.
-pub(crate) fn probe(path: &Path) -> io::Result<()> {
+/// Returns a non-blocking socket that is connected to `to`, with `options` if there are any.
+/// Returns `None` while the queue of the listener is full: the kernel reports neither when it has
+/// room nor that this attempt is over, so the caller must try again.
+pub(crate) fn connect(
+    to: &SocketAddr,
+    options: Option<&SocketOptions>,
+) -> io::Result<Option<UnixStream>> {
+    #[cfg(feature = "simulation")]
+    if let Some(sockets) = simulation::installed() {
+        options.map_or(Ok(()), |options| {
+            options.prepare_stand_in(Domain::UNIX, Type::STREAM)
+        })?;
+        return unless_full(sockets.connect_unix(to).map(Into::into));
+    }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.connect(&SockAddr::unix(path)?)
+    options.map_or(Ok(()), |options| options.set_on_unix(socket.as_fd()))?;
+    unless_full(socket.connect(&raw(to)?).map(|()| socket.into()))
+}
+
+/// connect(2): on a non-blocking Unix socket, `EAGAIN` means that the queue is full.
+fn unless_full(connected: io::Result<UnixStream>) -> io::Result<Option<UnixStream>> {
+    match connected {
+        Err(error) if errno(&error) == Some(Errno::AGAIN) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Returns the form of an address that socket2 takes. There, an abstract name begins with a NUL.
+fn raw(address: &SocketAddr) -> io::Result<SockAddr> {
+    if let Some(path) = address.as_pathname() {
+        return SockAddr::unix(path);
+    }
+    let name = address.as_abstract_name().unwrap_or_default();
+    SockAddr::unix(OsStr::from_bytes(&[&[0], name].concat()))
 }
 
 /// Accepts one connection.

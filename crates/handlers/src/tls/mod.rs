@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! use handlers::tls::{TlsCertificate, TlsClientOptions, TlsServerOptions};
-//! use handlers::{AcceptedStream, Connection, ConnectionOptions, ListenOptions, on_data};
+//! use handlers::{SocketStream, Connection, ConnectionOptions, ListenOptions, on_data};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut reactor = reactor::Reactor::<()>::new()?;
@@ -22,7 +22,7 @@
 //!     .certificate(TlsCertificate::files("chain.pem", "key.pem"))
 //!     .load()?;
 //! let listener = ListenOptions::new().bind(&"0.0.0.0:443".parse()?)?;
-//! let protect = move |stream: AcceptedStream| server.accept(stream.into_tcp()?);
+//! let protect = move |stream: SocketStream| server.accept(stream.into_tcp()?);
 //! listener.serve_as(&mut reactor, &options, protect, move |_peer, _cx| Ok(echo()))?;
 //!
 //! let client = TlsClientOptions::new().load()?;

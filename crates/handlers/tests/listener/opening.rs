@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use handlers::{
-    Accepted, AcceptedStream, CloseReason, ConnectionKey, ConnectionLimit, ConnectionOptions,
-    ListenOptions, ServerKey, Stream,
+    Accepted, CloseReason, ConnectionKey, ConnectionLimit, ConnectionOptions, ListenOptions,
+    ServerKey, SocketStream, Stream,
 };
 use reactor::{Error, Interest, IoState, Key, Next, Reactor};
 use support::{run_out, turn_until, turn_until_quiet};
@@ -42,7 +42,7 @@ impl Stream for Inverted {
 }
 
 /// Makes a stream of another type of an accepted socket.
-fn as_file(stream: AcceptedStream) -> io::Result<File> {
+fn as_file(stream: SocketStream) -> io::Result<File> {
     Ok(File::from(OwnedFd::from(stream.into_tcp()?)))
 }
 
@@ -169,7 +169,7 @@ fn a_function_that_fails_gives_the_permit_back_and_closes_the_socket() -> Result
         .bind(&any_port())?;
     let address = tcp(&listener)?;
     listener.accept(&mut reactor, |accepted, _cx| {
-        accepted.map(AcceptedStream::into_unix).map(drop)
+        accepted.map(SocketStream::into_unix).map(drop)
     })?;
     for _ in 0..2 {
         let mut client = client(address)?;

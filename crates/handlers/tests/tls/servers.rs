@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use handlers::{
-    AcceptedStream, Address, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions,
-    ServerKey,
+    Address, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, ServerKey,
+    SocketStream,
 };
 use support::{PATIENCE, Result};
 
@@ -27,7 +27,7 @@ fn serve<H: ConnectionHandler<Seen>>(
         return Err("no TCP".into());
     };
     let config = server_config();
-    let protect = move |stream: AcceptedStream| config.accept(stream.into_tcp()?);
+    let protect = move |stream: SocketStream| config.accept(stream.into_tcp()?);
     let options = ConnectionOptions::new();
     let key = listener.serve_as(&mut bench.reactor, &options, protect, move |_, _| {
         Ok(handler())

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 
 use reactor::{Context, Io};
 use rustix::io::Errno;
@@ -12,15 +13,11 @@ use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
 use crate::connection::stream::Stream;
-use crate::connection::times::Timeout;
 use crate::error::named_on;
-use crate::sockets::{self, reset_on_close, tcp};
+use crate::sockets::{self, Address, reset_on_close, tcp, unix};
 
-/// Returns a socket that has started to connect.
-pub(super) fn start_connect(
-    address: SocketAddr,
-    options: &ConnectionOptions,
-) -> io::Result<TcpStream> {
+/// Returns a TCP socket that has started to connect.
+pub(super) fn start_tcp(address: SocketAddr, options: &ConnectionOptions) -> io::Result<TcpStream> {
     let from = options
         .0
         .local_addr
@@ -29,10 +26,18 @@ pub(super) fn start_connect(
     tcp::start_connect(address, from, options.0.no_delay, socket)
 }
 
+/// Returns a Unix socket that is connected, or `None` while the queue of the listener is full.
+pub(super) fn connect_unix(
+    address: &UnixAddr,
+    options: &ConnectionOptions,
+) -> io::Result<Option<UnixStream>> {
+    unix::connect(address, options.0.socket.as_deref())
+}
+
 /// One attempt, held by its registration.
 pub(in crate::connection) struct Attempt<H> {
     pub(super) race: Race<H>,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
 }
 
 /// The outcome of an attempt.
@@ -54,13 +59,9 @@ impl<H> Attempt<H> {
         H: ConnectionHandler<S>,
     {
         let outcome = match sockets::take_error(io.as_fd()) {
-            Ok(None) => match sockets::peer_addr(io.as_fd()) {
+            Ok(None) => match self.expect_connected(io.as_fd()) {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Outcome::Pending,
-                Ok(peer) if is_itself(io.as_fd(), peer) => {
-                    reset_on_close(io.as_fd()); // so that the port is free for a listener
-                    Err(Errno::CONNREFUSED.into())
-                }
-                other => other.map(|_| None),
+                connected => connected.map(|()| None),
             },
             // The connection was made and then reset. The bytes of the peer can still be read.
             Ok(Some(failed)) if io.get_ref().has_unread() => {
@@ -80,16 +81,25 @@ impl<H> Attempt<H> {
         }
     }
 
+    /// Returns an error of kind `NotConnected` while the attempt is pending.
+    fn expect_connected(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if !matches!(self.address, Address::Tcp(_)) {
+            return Ok(()); // a Unix socket is connected at once, or not at all
+        }
+        if is_itself(fd, sockets::peer_addr(fd)?) {
+            reset_on_close(fd); // so that the port is free for a listener
+            return Err(Errno::CONNREFUSED.into());
+        }
+        Ok(())
+    }
+
     /// Ends an attempt that is still pending when the time for all attempts is over.
     pub(in crate::connection) fn timed_out<S>(&self, cx: &mut Context<'_, S>)
     where
         H: ConnectionHandler<S>,
     {
-        self.race.stop();
-        if !self.race.remove_attempt(cx.key()) {
-            self.race
-                .give_up(cx.registry, CloseReason::TimedOut(Timeout::Connect));
-        }
+        self.race.remove_attempt(cx.key());
+        self.race.time_is_over(cx.registry);
     }
 
     /// Handles the removal of the registration from outside.
@@ -111,7 +121,7 @@ impl<H> Attempt<H> {
     where
         H: ConnectionHandler<S>,
     {
-        self.race.record_failure(self.address, error);
+        self.race.record_failure(&self.address, error);
         self.race.remove_attempt(cx.key());
         self.race.next(cx.registry);
     }

@@ -7,13 +7,14 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use reactor::{Context, Key, Registry};
 
 use super::race::Race;
-use super::{Connecting, PendingRace, start_race};
+use super::{Connecting, PendingRace, gives_up_at, start_race};
 use crate::connection::connection::Connection;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::handshakes;
@@ -24,6 +25,7 @@ use crate::connection::reason::CloseReason;
 use crate::connection::registration::Registration;
 use crate::connection::stream::Stream;
 use crate::error::{copy_error, panic_message};
+use crate::sockets::{Address, SocketStream};
 
 impl<S> Connection<'_, S> {
     /// Connects by TCP to the first of `addresses` that answers, as [`connect`](Self::connect)
@@ -70,23 +72,78 @@ impl<S> Connection<'_, S> {
         H: ConnectionHandler<S>,
     {
         let line = Location::caller();
-        let waiting = Rc::new(Waiting {
-            maker: RefCell::new(Some((Box::new(make) as Make<T>, handler))),
-            key: Cell::new(Key::NULL),
-            opened: Cell::new(Key::NULL),
-            options: options.clone(),
-            line,
-        });
-        let passing = Passing(Rc::clone(&waiting));
-        let race = start_race(registry, addresses, options, passing, line);
-        Connecting {
-            race: Rc::new(RaceAs { race, waiting }),
-        }
+        let addresses = addresses.into_iter().map(Address::Tcp).collect();
+        let make = move |stream: SocketStream| make(stream.into_tcp()?);
+        connect_first_as(registry, addresses, options, Box::new(make), handler, line)
+    }
+
+    /// Connects to `address`, as [`connect_to`](Self::connect_to) does, and opens the connection on
+    /// the stream that `make` makes of the connected socket, as [`connect_as`](Self::connect_as)
+    /// does.
+    ///
+    /// ```no_run
+    /// use std::io;
+    /// use std::os::unix::net::UnixStream;
+    /// use handlers::{Address, Connecting, Connection, ConnectionOptions, Stream, on_data};
+    /// use reactor::Registry;
+    ///
+    /// /// Connects to a Unix socket through a layer of your own.
+    /// fn connect_layered<L: Stream>(
+    ///     registry: &mut Registry<()>,
+    ///     address: &Address,
+    ///     layer: impl FnOnce(UnixStream) -> io::Result<L> + 'static,
+    /// ) -> Connecting<()> {
+    ///     let options = ConnectionOptions::new();
+    ///     let make = |stream: handlers::SocketStream| layer(stream.into_unix()?);
+    ///     let discard = on_data(|data, _connection, _cx| Ok(data.len()));
+    ///     Connection::connect_to_as(registry, address, &options, make, discard)
+    /// }
+    /// ```
+    #[track_caller]
+    pub fn connect_to_as<T, H>(
+        registry: &mut Registry<S>,
+        address: &Address,
+        options: &ConnectionOptions,
+        make: impl FnOnce(SocketStream) -> io::Result<T> + 'static,
+        handler: H,
+    ) -> Connecting<S>
+    where
+        T: Stream,
+        H: ConnectionHandler<S>,
+    {
+        let line = Location::caller();
+        let addresses = vec![address.clone()];
+        connect_first_as(registry, addresses, options, Box::new(make), handler, line)
+    }
+}
+
+/// Connects to the first of `addresses` that answers, and opens the connection on the stream that
+/// `make` makes.
+fn connect_first_as<S, T: Stream, H: ConnectionHandler<S>>(
+    registry: &mut Registry<S>,
+    addresses: Vec<Address>,
+    options: &ConnectionOptions,
+    make: Make<T>,
+    handler: H,
+    line: &'static Location<'static>,
+) -> Connecting<S> {
+    let waiting = Rc::new(Waiting {
+        maker: RefCell::new(Some((make, handler))),
+        key: Cell::new(Key::NULL),
+        opened: Cell::new(Key::NULL),
+        options: options.clone(),
+        line,
+    });
+    let passing = Passing(Rc::clone(&waiting));
+    let gives_up_at = gives_up_at(registry, options);
+    let race = start_race(registry, addresses, options, gives_up_at, passing, line);
+    Connecting {
+        race: Rc::new(RaceAs { race, waiting }),
     }
 }
 
 /// The function that makes a stream of the connected socket.
-type Make<T> = Box<dyn FnOnce(TcpStream) -> io::Result<T>>;
+type Make<T> = Box<dyn FnOnce(SocketStream) -> io::Result<T>>;
 
 /// The handler that waits for its connection.
 struct Waiting<T, H> {
@@ -151,14 +208,12 @@ impl<T: Stream, H: 'static> Waiting<T, H> {
     where
         H: ConnectionHandler<S>,
     {
-        let key = ConnectionKey::<S>::of::<TcpStream, Passing<T, H>>(self.key.get());
-        let Ok(taken) = key.take::<TcpStream>(cx) else {
+        let Ok(stream) = self.take_socket(cx) else {
             return;
         };
         let Some((make, mut handler)) = self.maker.borrow_mut().take() else {
             return;
         };
-        let (stream, _) = taken.into_inner();
         let made = catch_unwind(AssertUnwindSafe(|| make(stream)));
         let (reason, panic) = match made.map(|made| made.and_then(|made| self.register(made, cx))) {
             Ok(Ok(key)) => {
@@ -173,6 +228,21 @@ impl<T: Stream, H: 'static> Waiting<T, H> {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Takes the socket of the winner. Fails if its connection has ended.
+    fn take_socket<S>(&self, cx: &mut Context<'_, S>) -> io::Result<SocketStream>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let key = self.key.get();
+        let tcp = ConnectionKey::<S>::of::<TcpStream, Passing<T, H>>(key);
+        if let Ok(taken) = tcp.take::<TcpStream>(cx) {
+            return Ok(SocketStream::Tcp(taken.into_inner().0));
+        }
+        let unix = ConnectionKey::<S>::of::<UnixStream, Passing<T, H>>(key);
+        let taken = unix.take::<UnixStream>(cx)?;
+        Ok(SocketStream::Unix(taken.into_inner().0))
     }
 
     /// Registers the new stream, without the handler: a refused registration would drop it.

@@ -5,35 +5,41 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use reactor::{Interest, Key, Registry, Then, TimerKey};
 
-use super::attempt::{Attempt, start_connect};
+use super::attempt::{Attempt, connect_unix, start_tcp};
+use super::full_queue::FullQueues;
+use super::order::alternate;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
 use crate::connection::registration::Registration;
+use crate::connection::stream::Stream;
+use crate::connection::times::Timeout;
 use crate::error::{named, panic_message};
+use crate::sockets::Address;
+use crate::sockets::address::{of_name, of_path};
 
 /// RFC 8305, section 5: "Connection Attempt Delay", recommended.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The state that the attempts of one connection share. It is borrowed only to read or change a
 /// field, never while a callback runs.
-pub(in crate::connection) struct Race<H>(Rc<RefCell<RaceState<H>>>);
+pub(in crate::connection) struct Race<H>(pub(super) Rc<RefCell<RaceState<H>>>);
 
-struct RaceState<H> {
+pub(in crate::connection) struct RaceState<H> {
     /// `None` when the race is over.
     handler: Option<H>,
     /// The addresses that are not tried yet.
-    addresses: VecDeque<SocketAddr>,
+    addresses: VecDeque<Address>,
     options: ConnectionOptions,
-    /// The attempts that are in progress.
+    /// The attempts that are in progress, without those at full queues.
     attempts: Vec<Key>,
+    pub(super) full: FullQueues,
     /// The time at which the attempts in progress fail. It is the timeout of each attempt, and not
     /// a timer of its own. So if the kernel has completed an attempt meanwhile, the loop reports
     /// the connection first.
@@ -42,13 +48,13 @@ struct RaceState<H> {
     next_attempt_timer: Option<TimerKey>,
     last_error: Option<io::Error>,
     /// The line that called `connect`.
-    origin: &'static Location<'static>,
+    pub(super) origin: &'static Location<'static>,
 }
 
 impl<H: 'static> Race<H> {
     pub(super) fn new(
         handler: H,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         options: &ConnectionOptions,
         gives_up_at: Option<Instant>,
         origin: &'static Location<'static>,
@@ -58,6 +64,7 @@ impl<H: 'static> Race<H> {
             addresses: alternate(addresses),
             options: options.clone(),
             attempts: Vec::new(),
+            full: FullQueues::default(),
             gives_up_at,
             next_attempt_timer: None,
             last_error: None,
@@ -72,19 +79,24 @@ impl<H: 'static> Race<H> {
 
     /// Returns how many attempts are in progress.
     pub(super) fn attempts(&self) -> usize {
-        self.0.borrow().attempts.len()
+        let race = self.0.borrow();
+        race.attempts.len() + race.full.addresses.len()
     }
 
-    /// Removes an attempt that has failed. Returns `true` if other attempts are in progress.
-    pub(super) fn remove_attempt(&self, key: Key) -> bool {
-        let attempts = &mut self.0.borrow_mut().attempts;
-        attempts.retain(|attempt| *attempt != key);
-        !attempts.is_empty()
+    /// Removes an attempt that has failed.
+    pub(super) fn remove_attempt(&self, key: Key) {
+        self.0.borrow_mut().attempts.retain(|other| *other != key);
     }
 
-    /// Drops the addresses that are not tried yet.
-    pub(super) fn stop(&self) {
+    /// Ends the race if the time for all attempts is over and none is in progress.
+    pub(super) fn time_is_over<S>(&self, registry: &mut Registry<S>)
+    where
+        H: ConnectionHandler<S>,
+    {
         self.0.borrow_mut().addresses.clear();
+        if self.attempts() == 0 {
+            self.give_up(registry, CloseReason::TimedOut(Timeout::Connect));
+        }
     }
 
     /// Ends the race without a winner. The handler is notified with the deferred callbacks.
@@ -101,13 +113,14 @@ impl<H: 'static> Race<H> {
 
     /// Ends all attempts except the winner. Returns the handler, or `None` if it was taken already.
     pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
-        let (handler, attempts, next_attempt_timer) = {
+        let (handler, attempts, timers) = {
             let mut race = self.0.borrow_mut();
             race.addresses.clear();
+            race.full.addresses.clear();
             (
                 race.handler.take(),
                 take(&mut race.attempts),
-                race.next_attempt_timer.take(),
+                [race.next_attempt_timer.take(), race.full.timer.take()],
             )
         };
         // An error means that the attempt has ended meanwhile.
@@ -115,7 +128,10 @@ impl<H: 'static> Race<H> {
             .into_iter()
             .filter(|attempt| *attempt != winner)
             .for_each(|attempt| drop(registry.remove(attempt)));
-        next_attempt_timer.map(|timer| registry.cancel(timer));
+        timers
+            .into_iter()
+            .flatten()
+            .for_each(|timer| drop(registry.cancel(timer)));
         handler
     }
 
@@ -124,40 +140,58 @@ impl<H: 'static> Race<H> {
     where
         H: ConnectionHandler<S>,
     {
-        loop {
-            // The borrow must end before `attempt` is called, which borrows the state again.
-            let (address, options, next_attempt_timer) = {
-                let race = &mut *self.0.borrow_mut();
-                (
-                    race.addresses.pop_front(),
-                    race.options.clone(),
-                    race.next_attempt_timer.take(),
-                )
-            };
-            next_attempt_timer.map(|timer| registry.cancel(timer));
-            let Some(address) = address else { break };
-            // The user's `prepare` may panic. The handler must learn that it gets no connection.
-            let attempt = catch_unwind(AssertUnwindSafe(|| {
-                self.attempt(registry, address, &options)
-            }));
-            match attempt {
-                Ok(Ok(key)) => return self.record_attempt(registry, key),
-                Ok(Err(error)) => self.record_failure(address, error),
-                Err(panic) => {
-                    self.give_up(registry, CloseReason::Panicked(panic_message(&*panic)));
-                    resume_unwind(panic);
-                }
+        while let Some(address) = self.next_address(registry) {
+            if self.start(registry, address) {
+                break;
             }
         }
-        // No address is left. An attempt that is in progress can still win.
-        let (is_lost, error) = {
-            let race = &mut *self.0.borrow_mut();
-            (
-                race.attempts.is_empty() && race.handler.is_some(),
-                race.last_error.take(),
-            )
+        self.end_if_lost(registry);
+        self.start_timer(registry);
+        self.retry_later(registry);
+    }
+
+    fn next_address<S>(&self, registry: &mut Registry<S>) -> Option<Address> {
+        let (address, timer) = {
+            let mut race = self.0.borrow_mut();
+            (race.addresses.pop_front(), race.next_attempt_timer.take())
         };
-        if is_lost {
+        timer.map(|timer| registry.cancel(timer));
+        address
+    }
+
+    /// Starts an attempt. Returns `true` if it is in progress then.
+    pub(super) fn start<S>(&self, registry: &mut Registry<S>, address: Address) -> bool
+    where
+        H: ConnectionHandler<S>,
+    {
+        // The borrow must end before `attempt` is called, which borrows the state again.
+        let options = self.0.borrow().options.clone();
+        // The user's `prepare` may panic. The handler must learn that it gets no connection.
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            self.attempt(registry, &address, &options)
+        }));
+        match attempt {
+            Ok(Ok(Some(key))) => self.0.borrow_mut().attempts.push(key),
+            Ok(Ok(None)) => self.0.borrow_mut().full.addresses.push(address),
+            Ok(Err(error)) => {
+                self.record_failure(&address, error);
+                return false;
+            }
+            Err(panic) => {
+                self.give_up(registry, CloseReason::Panicked(panic_message(&*panic)));
+                resume_unwind(panic);
+            }
+        }
+        true
+    }
+
+    /// Gives up if no attempt is in progress. There is no other address then.
+    fn end_if_lost<S>(&self, registry: &mut Registry<S>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        if self.is_pending() && self.attempts() == 0 {
+            let error = self.0.borrow_mut().last_error.take();
             let none = || {
                 io::Error::new(
                     ErrorKind::AddrNotAvailable,
@@ -168,13 +202,12 @@ impl<H: 'static> Race<H> {
         }
     }
 
-    /// Records an attempt that is in progress. Starts a timer for the next attempt.
-    fn record_attempt<S>(&self, registry: &mut Registry<S>, key: Key)
+    /// Starts a timer for the next attempt.
+    fn start_timer<S>(&self, registry: &mut Registry<S>)
     where
         H: ConnectionHandler<S>,
     {
         let mut race = self.0.borrow_mut();
-        race.attempts.push(key);
         if !race.addresses.is_empty() {
             let race_on = self.clone();
             let timer = registry.after(ATTEMPT_DELAY, move |cx| {
@@ -186,25 +219,49 @@ impl<H: 'static> Race<H> {
         }
     }
 
-    pub(super) fn record_failure(&self, address: SocketAddr, error: io::Error) {
+    pub(super) fn record_failure(&self, address: &Address, error: io::Error) {
         tracing::debug!(%address, %error, "connection attempt failed");
         self.0.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
     }
 
-    /// Registers an attempt to connect to `address`.
+    /// Registers an attempt to connect to `address`. Returns `None` if the queue there is full.
     fn attempt<S>(
         &self,
         registry: &mut Registry<S>,
-        address: SocketAddr,
+        address: &Address,
+        options: &ConnectionOptions,
+    ) -> io::Result<Option<Key>>
+    where
+        H: ConnectionHandler<S>,
+    {
+        let name = match address {
+            Address::Tcp(to) => {
+                let stream = start_tcp(*to, options)?;
+                return self.register(registry, stream, address, options).map(Some);
+            }
+            Address::Unix(path) => of_path(path)?,
+            Address::Abstract(name) => of_name(name)?,
+        };
+        let stream = connect_unix(&name, options)?;
+        stream
+            .map(|stream| self.register(registry, stream, address, options))
+            .transpose()
+    }
+
+    /// Registers the socket of an attempt.
+    fn register<S>(
+        &self,
+        registry: &mut Registry<S>,
+        stream: impl Stream,
+        address: &Address,
         options: &ConnectionOptions,
     ) -> io::Result<Key>
     where
         H: ConnectionHandler<S>,
     {
-        let stream = start_connect(address, options)?;
         let attempt = Attempt {
             race: self.clone(),
-            address,
+            address: address.clone(),
         };
         let key = registry.add_handler(
             stream,
@@ -213,63 +270,21 @@ impl<H: 'static> Race<H> {
         )?;
         let race = self.0.borrow();
         registry.set_origin(key, race.origin)?;
-        let left = race
-            .gives_up_at
-            .map(|at| at.saturating_duration_since(registry.now()));
-        registry.set_timeout(key, left)?;
+        registry.set_timeout(key, race.time_left(registry))?;
         Ok(key)
+    }
+}
+
+impl<H> RaceState<H> {
+    /// Returns the time that is left for all attempts. Returns `None` if it is not limited.
+    pub(super) fn time_left<S>(&self, registry: &Registry<S>) -> Option<Duration> {
+        self.gives_up_at
+            .map(|at| at.saturating_duration_since(registry.now()))
     }
 }
 
 impl<H> Clone for Race<H> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
-    }
-}
-
-/// Alternates between the address families, beginning with that of the first address.
-fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let Some(first) = addresses.first() else {
-        return VecDeque::new();
-    };
-    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) = addresses
-        .iter()
-        .copied()
-        .partition(|address| address.is_ipv4() == first.is_ipv4());
-    let mut alternating = VecDeque::with_capacity(addresses.len());
-    while !ours.is_empty() || !others.is_empty() {
-        alternating.extend(ours.pop_front());
-        alternating.extend(others.pop_front());
-    }
-    alternating
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_take_turns_beginning_with_the_first() {
-        let parse = |list: &[&str]| {
-            list.iter()
-                .map(|address| address.parse().unwrap())
-                .collect::<Vec<SocketAddr>>()
-        };
-        let addresses = parse(&[
-            "[::1]:1",
-            "[::2]:1",
-            "127.0.0.1:1",
-            "[::3]:1",
-            "127.0.0.2:1",
-        ]);
-        let expected = parse(&[
-            "[::1]:1",
-            "127.0.0.1:1",
-            "[::2]:1",
-            "127.0.0.2:1",
-            "[::3]:1",
-        ]);
-        assert_eq!(alternate(addresses), expected);
-        assert_eq!(alternate(Vec::new()), []);
     }
 }

@@ -1,20 +1,21 @@
-//! Addresses of listeners, and the options that a socket is made with.
+//! Addresses of stream sockets, as a user writes them.
 
 use std::fmt::{self, Write};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::sockets::SocketOptions;
-
-/// The address of a listener. It is parsed from a text in one of these forms:
+/// An address that a listener [is bound to](crate::ListenOptions::bind), or that a connection [is
+/// made to](crate::Connection::connect_to). It is parsed from a text in one of these forms:
 /// - `IP:PORT`, for example `127.0.0.1:80` or `[::1]:80`. With port 0 the kernel chooses a free
-///   port.
-/// - `unix:PATH`, a Unix socket at a path.
-/// - `unix:@NAME`, a Unix socket with a name in Linux's abstract namespace. Such a name is not a
-///   file.
+///   port for a listener.
+/// - `unix:PATH`, a Unix socket at a path of 1 to 107 bytes.
+/// - `unix:@NAME`, a Unix socket with a name of 1 to 107 bytes in Linux's abstract namespace. Such
+///   a name is not a file.
 ///
 /// Displays in this form too, on one line: control characters, and bytes that are not UTF-8, are
 /// escaped. Any other address is parsed back from its display.
@@ -32,8 +33,8 @@ use crate::sockets::SocketOptions;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// A TCP address. `[::]` accepts IPv4 and IPv6, unless
-    /// [`ListenOptions::only_v6`](super::ListenOptions::only_v6) is set.
+    /// A TCP address. A listener at `[::]` accepts IPv4 and IPv6, unless
+    /// [`ListenOptions::only_v6`](crate::ListenOptions::only_v6) is set.
     Tcp(SocketAddr),
     /// A Unix socket with a path.
     Unix(PathBuf),
@@ -57,6 +58,7 @@ impl FromStr for Address {
         };
         match name.strip_prefix('@') {
             _ if name.is_empty() => Err(refused("expected a path after unix:")),
+            Some("") => Err(refused("expected a name after unix:@")),
             Some(name) => Ok(Self::Abstract(name.as_bytes().to_owned())),
             None => Ok(Self::Unix(name.into())),
         }
@@ -106,6 +108,12 @@ impl From<AddressParseError> for io::Error {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,43 +146,49 @@ fn write_name(name: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// The part of [`ListenOptions`](super::ListenOptions) that is needed to make a socket.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BindOptions {
-    pub(super) backlog: i32,
-    pub(super) reuse_port: bool,
-    pub(super) only_v6: bool,
-    /// The mode of a Unix socket's file.
-    pub(super) mode: Option<u32>,
+impl Address {
+    /// Returns the address of a Unix socket. Returns `None` if it has neither a path nor a name.
+    pub(crate) fn of_unix(address: &UnixAddr) -> Option<Self> {
+        let path = address.as_pathname().map(|path| Self::Unix(path.into()));
+        path.or_else(|| Some(Self::Abstract(address.as_abstract_name()?.into())))
+    }
 }
 
-/// The permission bits of a file that have a meaning for a socket.
-const MODE_MAX: u32 = 0o777;
+/// The greatest length of the path or the abstract name of a Unix socket: `unix(7)`. Behind a path
+/// there is room for a NUL, and before a name there is one.
+const NAME_MAX: usize = 107;
 
-impl BindOptions {
-    /// Refuses options that are impossible at `address`, because a mistake would go unnoticed if
-    /// they were ignored.
-    pub(super) fn expect_possible(
-        self,
-        address: &Address,
-        before_bind: &SocketOptions,
-    ) -> io::Result<()> {
-        let is_tcp = matches!(address, Address::Tcp(_));
-        let text = match self.mode {
-            _ if self.reuse_port && !is_tcp => {
-                "reuse_port is only for TCP: sockets cannot share a Unix address"
-            }
-            _ if before_bind.device.is_some() && !is_tcp => {
-                "bind_device is only for TCP: a Unix socket has no network interface"
-            }
-            Some(_) if !matches!(address, Address::Unix(_)) => {
-                "mode is only for a Unix socket with a path: this address is not a file"
-            }
-            Some(mode) if mode > MODE_MAX => "mode is greater than 0o777",
-            _ => return Ok(()),
-        };
-        Err(io::Error::new(ErrorKind::InvalidInput, text))
+/// Returns the address of a Unix socket with this path.
+///
+/// # Errors
+/// `InvalidInput` if no socket can have the path.
+pub(crate) fn of_path(path: &Path) -> io::Result<UnixAddr> {
+    let bytes = path.as_os_str().as_bytes();
+    expect_length(bytes, "path")?;
+    if bytes.contains(&0) {
+        let text = "the path of a Unix socket has a NUL";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
+    UnixAddr::from_pathname(path)
+}
+
+/// Returns the address of a Unix socket with this abstract name.
+///
+/// # Errors
+/// `InvalidInput` if the name is too long. Also if it is empty: the kernel accepts such a name, but
+/// it is nearly always a mistake.
+pub(crate) fn of_name(name: &[u8]) -> io::Result<UnixAddr> {
+    expect_length(name, "abstract name")?;
+    UnixAddr::from_abstract_name(name)
+}
+
+fn expect_length(bytes: &[u8], what: &str) -> io::Result<()> {
+    let length = bytes.len();
+    if (1..=NAME_MAX).contains(&length) {
+        return Ok(());
+    }
+    let text = format!("the {what} of a Unix socket has {length} bytes: expected 1 to {NAME_MAX}");
+    Err(io::Error::new(ErrorKind::InvalidInput, text))
 }
 
 #[cfg(test)]
@@ -193,6 +207,20 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_unix_socket_has_1_to_107_bytes_in_its_path_or_name() {
+        let name = [b'x'; 108];
+        for (length, is_possible) in [(0, false), (1, true), (107, true), (108, false)] {
+            let path = Path::new(std::ffi::OsStr::from_bytes(&name[..length]));
+            assert_eq!(of_path(path).is_ok(), is_possible, "{length}");
+            assert_eq!(of_name(&name[..length]).is_ok(), is_possible, "{length}");
+        }
+        let (path, name) = (of_path(Path::new("x")).unwrap(), of_name(b"a\0b").unwrap());
+        let read = [path, name].map(|address| Address::of_unix(&address));
+        assert_eq!(read[0], Some(Address::Unix("x".into())));
+        assert_eq!(read[1], Some(Address::Abstract(b"a\0b".to_vec())));
     }
 
     #[test]
@@ -216,6 +244,7 @@ mod tests {
             "127.0.0.1",
             "127.0.0.1:65536",
             "unix:",
+            "unix:@",
             "/run/x.sock",
         ] {
             let error = bad.parse::<Address>().unwrap_err();

@@ -187,6 +187,11 @@ pub trait Sockets {
         fd: BorrowedFd<'_>,
         buf: &mut [u8],
     ) -> io::Result<(usize, SocketAddr, Option<IpAddr>)>;
+
+    /// Called when a [layered stream](crate::Stream#layered-streams) has returned input. The stream
+    /// may have held this input, and then no call of a socket belongs to it. So a simulation that
+    /// looks for loops that do nothing knows of the turns that deliver held input.
+    fn delivered(&self);
 }
 
 thread_local! {
@@ -206,6 +211,13 @@ pub(crate) fn installed() -> Option<Rc<dyn Sockets>> {
         .try_with(|sockets| sockets.borrow().clone())
         .ok()
         .flatten()
+}
+
+/// Tells the simulation that a layered stream has returned input.
+pub(crate) fn delivered() {
+    if let Some(sockets) = installed() {
+        sockets.delivered();
+    }
 }
 
 /// Returns the installed sockets if `fd` is one of them.

@@ -48,7 +48,8 @@
 //! - A thread panics, for example by an assertion of yours.
 //! - Threads wait, and nothing will ever happen again: a wake was lost, or there is a deadlock.
 //! - A loop spins: it has waited more than 200 times in a row without sleeping, and nothing has
-//!   happened in between: no report, no call of a socket, no [`note`].
+//!   happened in between: no report, no call of a socket, no input of a layered stream, no
+//!   [`note`].
 //! - A socket with a file descriptor is still open when all threads have ended. The sockets of
 //!   peers have no descriptor.
 //! - The run takes longer than its [greatest time](Simulation::time_max), a day by default.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::network::unix::Name;
 use crate::network::{Network, Socket, SocketId};
-use crate::world::World;
+use crate::world::{State, World};
 
 impl World {
     /// Makes a socket and its descriptor.
@@ -181,5 +181,9 @@ impl Sockets for World {
         });
         let to = self.local_addr(fd).ok().map(|address| address.ip());
         received.map(|(count, from)| (count, from, to))
+    }
+
+    fn delivered(&self) {
+        self.with(State::forget_idle_waits);
     }
 }

@@ -56,6 +56,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     ) -> io::Result<Next> {
         let before = self.progress();
         let next = self.reborrow().on_event_slow(input, cx)?;
+        #[cfg(feature = "simulation")]
+        if self.state.counters.read > before.counters.read {
+            crate::simulation::delivered();
+        }
         if matches!(next, Next::Keep) && before == self.progress() && self.is_ready() {
             self.io.parts_mut().1.forget_readiness();
         }

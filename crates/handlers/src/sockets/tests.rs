@@ -199,6 +199,10 @@ impl Sockets for Fake {
         buf[0] = left;
         Ok((1, peer(), Some(local().ip())))
     }
+
+    fn delivered(&self) {
+        self.record("delivered");
+    }
 }
 
 fn installed_fake() -> (Rc<Fake>, Installed) {

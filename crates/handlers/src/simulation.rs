@@ -89,6 +89,12 @@ pub trait Sockets {
     /// the listener is full.
     fn connect_unix(&self, to: &UnixAddr) -> io::Result<OwnedFd>;
 
+    /// Returns two TCP sockets that are connected with each other.
+    ///
+    /// # Errors
+    /// The errors of `socket(2)`.
+    fn pair(&self) -> io::Result<[OwnedFd; 2]>;
+
     /// Returns a UDP socket that is bound to `address`. With port 0 the simulation chooses a free
     /// port.
     ///

@@ -82,6 +82,11 @@ impl Sockets for World {
         })
     }
 
+    fn pair(&self) -> io::Result<[OwnedFd; 2]> {
+        let (near, far) = self.peer_call(Network::pair);
+        Ok([self.descriptor(near)?, self.descriptor(far)?])
+    }
+
     fn bind_udp(&self, address: SocketAddr) -> io::Result<OwnedFd> {
         self.new_socket(|network| network.bind_datagrams(address, None))
     }

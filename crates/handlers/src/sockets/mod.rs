@@ -12,6 +12,8 @@ mod keepalive;
 #[cfg(feature = "udp")]
 pub(crate) mod multicast;
 pub(crate) mod options;
+#[cfg(feature = "stream-check")]
+pub(crate) mod pair;
 mod stream;
 pub(crate) mod tcp;
 #[cfg(all(test, feature = "simulation"))]

@@ -1,11 +1,7 @@
 //! Calls on TCP sockets: binding, connecting, accepting.
 
 use std::io;
-#[cfg(feature = "stream-check")]
-use std::net::Ipv4Addr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-#[cfg(feature = "stream-check")]
-use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -105,21 +101,4 @@ pub(crate) fn set_nodelay(fd: BorrowedFd<'_>, no_delay: bool) -> io::Result<()> 
     SockRef::from(&fd)
         .set_tcp_nodelay(no_delay)
         .map_err(|error| failed("TCP_NODELAY", fd, error))
-}
-
-/// Returns two sockets of this machine that are connected with each other. They are those of the
-/// kernel, even if a simulation is installed.
-#[cfg(feature = "stream-check")]
-pub(crate) fn pair() -> io::Result<[OwnedFd; 2]> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let near = TcpStream::connect(listener.local_addr()?)?;
-    near.set_nodelay(true)?;
-    loop {
-        let (far, peer) = listener.accept()?;
-        // Another program may have connected first.
-        if peer == near.local_addr()? {
-            far.set_nodelay(true)?;
-            return Ok([near.into(), far.into()]);
-        }
-    }
 }

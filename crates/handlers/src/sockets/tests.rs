@@ -110,6 +110,11 @@ impl Sockets for Fake {
         self.socket(Kind::Stream)
     }
 
+    fn pair(&self) -> io::Result<[OwnedFd; 2]> {
+        self.record("pair");
+        Ok([self.socket(Kind::Stream)?, self.socket(Kind::Stream)?])
+    }
+
     fn bind_udp(&self, _address: SocketAddr) -> io::Result<OwnedFd> {
         self.record("bind_udp");
         self.socket(Kind::Datagrams)
@@ -273,6 +278,22 @@ fn a_simulated_fd_is_asked_of_the_simulation_and_no_other_fd_is() {
     tcp::set_nodelay(simulated.as_fd(), true).unwrap(); // of a pipe: ENOTSOCK
     tcp::set_nodelay(real.as_fd(), true).unwrap();
     assert!(real.nodelay().unwrap());
+}
+
+#[cfg(feature = "stream-check")]
+#[test]
+fn the_sockets_of_a_wire_are_those_of_the_simulation() {
+    use crate::sockets::pair;
+
+    for is_reset in [false, true] {
+        assert!(!pair::is_simulated());
+        let (fake, installed) = installed_fake();
+        assert!(pair::is_simulated());
+        let pair = pair::pair(is_reset).unwrap();
+        assert_eq!(fake.take_calls(), ["pair"]);
+        assert!(pair.iter().all(|end| fake.is(end.as_fd(), Kind::Stream)));
+        drop(installed);
+    }
 }
 
 #[test]

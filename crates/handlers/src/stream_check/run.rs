@@ -14,14 +14,39 @@ use super::setup::{Limits, Setup};
 use super::watchdog::Watchdog;
 use super::wire::{Break, Wire};
 use super::{SIDES, name, other};
+use crate::sockets::pair;
 use crate::{CloseReason, Connection, ConnectionKey, ConnectionOptions, Stream};
 
 /// A scenario takes far fewer turns.
 const TURNS_MAX: usize = 50_000;
 
-/// For how many turns of [`MOMENT`] a run waits for the bytes of TCP.
-const MOMENTS_MAX: usize = 5000;
-const MOMENT: Duration = Duration::from_millis(1);
+/// The wait of a run in which nothing happens.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// The number of turns in a row without a call or a byte.
+    turns: usize,
+    /// The time that each of them may sleep.
+    turn: Duration,
+}
+
+impl Patience {
+    /// Returns the wait for bytes that are on their way.
+    fn new(setup: &Setup) -> Self {
+        let is_reset = setup
+            .break_after
+            .is_some_and(|broken| broken.kind == Break::Reset);
+        let (turns, millis) = match (pair::is_simulated(), is_reset) {
+            // Longer than any packet takes.
+            (true, _) => (10, 1000),
+            (false, true) => (5000, 1),
+            (false, false) => (0, 0),
+        };
+        Self {
+            turns,
+            turn: Duration::from_millis(millis),
+        }
+    }
+}
 
 /// The number of turns in which a run at rest is watched, and the time of each. Together they are
 /// shorter than any timeout. Several rests in a row take fewer turns than a simulation accepts
@@ -63,8 +88,7 @@ pub(super) struct Run<'a> {
     keys: [ConnectionKey<Logs>; 2],
     pub(super) notes: [Rc<Notes>; 2],
     watchdog: &'a Watchdog,
-    /// The bytes of the wire may take some time.
-    is_slow: bool,
+    patience: Patience,
 }
 
 impl<'a> Run<'a> {
@@ -101,9 +125,7 @@ impl<'a> Run<'a> {
             keys: [keys[0], keys[1]],
             notes,
             watchdog,
-            is_slow: setup
-                .break_after
-                .is_some_and(|broken| broken.kind == Break::Reset),
+            patience: Patience::new(setup),
         })
     }
 
@@ -130,17 +152,17 @@ impl<'a> Run<'a> {
 
     /// Moves bytes and takes turns until nothing happens any more.
     pub(super) fn settle(&mut self) -> Result {
-        let mut moments = 0;
+        let mut quiet_turns = 0;
         for _ in 0..TURNS_MAX {
             let has_moved = self.wire.pump()?;
-            let calls = self.turn(Duration::ZERO)?;
-            if !has_moved && calls == 0 {
-                moments += 1;
-                if !self.is_slow || self.are_closed() || moments > MOMENTS_MAX {
+            let mut is_quiet = self.turn(Duration::ZERO)? == 0 && !has_moved;
+            if is_quiet {
+                if quiet_turns == self.patience.turns || self.are_closed() {
                     return Ok(());
                 }
-                self.turn(MOMENT)?;
+                is_quiet = self.turn(self.patience.turn)? == 0;
             }
+            quiet_turns = if is_quiet { quiet_turns + 1 } else { 0 };
         }
         broken(StreamRule::Rest, "bytes move without an end")
     }

@@ -2,11 +2,11 @@
 //! here, between two turns of the loop.
 //!
 //! The sockets of a pair pass their bytes on within the call that writes them, so a wire that moves
-//! nothing has nothing to move. Only a reset needs TCP, whose bytes may take some time.
+//! nothing has nothing to move. Only a reset needs TCP, whose bytes may take some time, as those of
+//! a simulation do.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -14,7 +14,8 @@ use std::sync::{Arc, Weak};
 
 use super::observed::Notes;
 use super::{SIDES, other};
-use crate::{sockets, splitmix};
+use crate::sockets::{self, pair};
+use crate::splitmix;
 
 /// The most bytes that are passed on at once.
 const PIECE_MAX: usize = 64 * 1024;
@@ -85,14 +86,7 @@ impl Wire {
         notes: [Rc<Notes>; 2],
     ) -> io::Result<(Self, [OwnedFd; 2])> {
         let is_reset = break_after.is_some_and(|broken| broken.kind == Break::Reset);
-        let pair = || -> io::Result<[OwnedFd; 2]> {
-            if is_reset {
-                sockets::tcp::pair()
-            } else {
-                UnixStream::pair().map(|(one, two)| [one.into(), two.into()])
-            }
-        };
-        let ([near, to_near], [far, to_far]) = (pair()?, pair()?);
+        let ([near, to_near], [far, to_far]) = (pair::pair(is_reset)?, pair::pair(is_reset)?);
         let end = |fd| -> io::Result<_> {
             let socket = UnixStream::from(fd); // reads and writes are the same for both families
             socket.set_nonblocking(true)?;
@@ -182,7 +176,7 @@ impl Wire {
     /// Ends a direction, and drops what comes on it from now on.
     fn end_way(&mut self, from: usize) {
         if let Some(sink) = &self.ends[other(from)] {
-            let _ = sink.shutdown(Shutdown::Write); // an error says that the side is gone
+            let _ = sockets::shutdown_write(sink.as_fd()); // an error says that the side is gone
         }
         (self.ways[from].drops, self.ways[from].is_over) = (true, true);
     }
@@ -201,13 +195,13 @@ impl Wire {
 
 impl Way {
     /// Reads once, if nothing is pending. Returns `true` if it has found anything.
-    fn read(&mut self, mut source: &UnixStream, most: usize) -> io::Result<bool> {
+    fn read(&mut self, source: &UnixStream, most: usize) -> io::Result<bool> {
         if self.has_ended || !self.pending.is_empty() || most == 0 && !self.drops {
             return Ok(false);
         }
         let most = if self.drops { PIECE_MAX } else { most };
         self.pending.resize(most, 0);
-        let read = source.read(&mut self.pending);
+        let read = pair::read(source, &mut self.pending);
         self.pending.truncate(*read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => self.has_ended = true,
@@ -220,7 +214,7 @@ impl Way {
     }
 
     /// Passes on the pending bytes, or the end after them. Returns `true` if it has.
-    fn write(&mut self, mut sink: &UnixStream, most: usize) -> io::Result<bool> {
+    fn write(&mut self, sink: &UnixStream, most: usize) -> io::Result<bool> {
         if self.drops {
             self.is_cut |= !self.pending.is_empty();
             self.pending.clear();
@@ -229,7 +223,7 @@ impl Way {
         if self.pending.is_empty() {
             let ends = self.has_ended && !self.is_over;
             if ends {
-                let _ = sink.shutdown(Shutdown::Write); // an error says that the side is gone
+                let _ = sockets::shutdown_write(sink.as_fd()); // an error says that the side is gone
                 self.is_over = true;
             }
             return Ok(ends);
@@ -238,7 +232,7 @@ impl Way {
         if piece.is_empty() {
             return Ok(false); // at its limit
         }
-        match sink.write(piece) {
+        match pair::write(sink, piece) {
             Ok(count) => {
                 self.passed += count as u64;
                 self.pending.drain(..count);

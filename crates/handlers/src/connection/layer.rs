@@ -47,6 +47,14 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         T::LAYERED && self.io.get_ref().has_buffered_input()
     }
 
+    /// Returns `true` if a stream that has nothing left to read has come to its end, and not only
+    /// its socket.
+    #[cold]
+    pub(super) fn is_layer_at_end(&mut self) -> bool {
+        let (stream, io) = self.io.parts_mut();
+        matches!(stream.try_read(io, &mut [0]), Ok(0))
+    }
+
     /// Handles an event of a layered stream. If the event has led to nothing and the source still
     /// counts as ready, the kernel is asked again, so that the loop can back off.
     pub(super) fn on_event_layered(

@@ -66,7 +66,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             return Ok(());
         }
         if is_drained {
-            if self.state.is_end_whole() && self.io.readiness().is_read_closed() {
+            if self.state.is_end_whole() && self.is_at_end() {
                 self.state.flags.insert(Flags::READ_ENDED);
                 self.end_of_input(cx)?;
             }
@@ -78,6 +78,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         // Handles later what the handler asks for in `on_failure`.
         run_later::<S, T, H>(cx.registry, self.key.key());
         self.notify(&Callback::Failure(error), cx)
+    }
+
+    /// Returns `true` if a stream that has nothing left to read has come to its end.
+    fn is_at_end(&mut self) -> bool {
+        self.io.readiness().is_read_closed() && (!T::LAYERED || self.is_layer_at_end())
     }
 
     /// Ends the connection if nothing is known to be left to read, and the kernel was asked since

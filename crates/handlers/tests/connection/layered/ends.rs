@@ -1,10 +1,13 @@
 //! The end of a layered stream: it may take several steps, and comes also after that of the peer.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionOptions, Relay};
+use handlers::{Connection, ConnectionOptions, Relay, Stream};
+use reactor::IoState;
 use support::{Result, ms, tcp_pair};
 
 use super::Pair;
@@ -115,6 +118,62 @@ fn a_reset_while_the_end_is_awaited_does_not_spin() -> Result {
     Ok(())
 }
 
+/// The socket has ended without the end of the stream, and a write finds that first.
+#[test]
+fn a_write_that_fails_while_paused_makes_no_end_of_a_cut_stream() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    pair.bench
+        .with(pair.key, |connection| connection.pause_reading());
+    drop(pair.peer);
+    pair.bench.run_until_idle();
+    pair.bench.with(pair.key, |connection| {
+        let _ = connection.write(b"for nobody");
+    });
+    assert_eq!(pair.bench.until_closed(), "close Failed(BrokenPipe)");
+    assert!(!pair.bench.world.has("end "), "{:?}", pair.bench.world.log);
+    Ok(())
+}
+
+/// The end of the socket is that of a stream which has no other.
+#[test]
+fn a_write_that_fails_while_paused_leaves_the_end_of_the_socket() -> Result {
+    let mut bench = Bench::new()?;
+    let (near, far) = UnixStream::pair()?;
+    let options = ConnectionOptions::new();
+    let key = Connection::open(&mut bench.reactor, Endless(near), &options, sink())?;
+    bench.run_until_idle();
+    bench.with(key, |connection| connection.pause_reading());
+    drop(far);
+    bench.run_until_idle();
+    bench.with(key, |connection| {
+        let _ = connection.write(b"for nobody");
+    });
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    assert!(bench.world.has("end "), "{:?}", bench.world.log);
+    Ok(())
+}
+
+/// A layered stream without an end of its own.
+struct Endless(UnixStream);
+
+impl AsFd for Endless {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stream for Endless {
+    const LAYERED: bool = true;
+
+    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(io, buf)
+    }
+
+    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write(io, bufs)
+    }
+}
+
 #[test]
 fn the_deadline_of_a_close_ends_a_shutdown_that_waits() -> Result {
     let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |toy| {
@@ -156,7 +215,7 @@ fn a_timeout_sends_the_end() -> Result {
     Ok(())
 }
 
-type Way = fn(&mut Connection<'_, crate::World>) -> std::io::Result<()>;
+type Way = fn(&mut Connection<'_, crate::World>) -> io::Result<()>;
 
 /// A stream that is cut must not look whole.
 #[test]
@@ -269,7 +328,7 @@ fn a_relay_passes_the_bytes_and_the_ends_of_layered_streams_on() -> Result {
     let (left, right) = Relay::pair();
     let mut peers = Vec::new();
     for side in [left, right] {
-        let (near, far) = std::os::unix::net::UnixStream::pair()?;
+        let (near, far) = UnixStream::pair()?;
         far.set_nonblocking(true)?;
         Connection::open(
             &mut bench.reactor,

@@ -70,9 +70,9 @@ fn in_front(proxies: &[IpAddr]) -> Option<ProxyProtocol> {
 /// The configurations of TLS, on the side of the clients and on the side of the target.
 #[derive(Default)]
 pub(crate) struct Tls {
-    server: Option<TlsServerConfig>,
+    pub(crate) server: Option<TlsServerConfig>,
     /// With the name that the certificate of the target must be for.
-    client: Option<(TlsClientConfig, String)>,
+    pub(crate) client: Option<(TlsClientConfig, String)>,
 }
 
 impl Tls {

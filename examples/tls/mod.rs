@@ -1,5 +1,7 @@
 //! TLS for the servers of several examples: their options, a listener with and without TLS, and
 //! new certificates without a restart.
+//!
+//! Simulated: tests/simulation/tests/daemons/streams/mod.rs
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use handlers::proxy_protocol::{Header, ProxyProtocol};
 use crate::http;
 use crate::laws::Book;
 use crate::peers::Script;
+use crate::streams::Stream;
 use crate::trial::{Assumptions, World, in_every_world, try_out};
 
 /// The time for a header, which no client exceeds.
@@ -38,9 +39,10 @@ in_every_world!(a_server_behind_a_proxy_keeps_the_laws, 60, |world| {
     let address: SocketAddr = ([127, 0, 0, 1], 8080).into();
     let trusting = ProxyProtocol::trusting(|_| true).timeout(TIMEOUT);
     let options = ListenOptions::new().proxy_protocol(trusting);
-    let daemon = http::start_with(&book, &options, address);
+    let daemon = http::start_with(&book, &options, address, Stream::Bare);
     let assumed = Assumptions {
         world,
+        stream: Stream::Bare,
         answers_at_stop: true,
         computes: Duration::ZERO,
     };

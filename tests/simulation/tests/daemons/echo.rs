@@ -10,7 +10,8 @@ use reactor::{Context, Then};
 
 use crate::laws::Book;
 use crate::peers::Script;
-use crate::trial::{Assumptions, Daemon, World, in_every_world, listen, stop_server, try_out};
+use crate::streams::Stream;
+use crate::trial::{Assumptions, Daemon, World, listen, over_every_stream, stop_server, try_out};
 
 #[path = "../../../../examples/echo_server.rs"]
 #[allow(dead_code, reason = "its `main` and what belongs to it")]
@@ -21,11 +22,18 @@ fn address() -> SocketAddr {
 }
 
 /// The example, with one loop.
-fn example(book: &Book) -> Daemon {
-    Daemon::start("echo_server", book, |registry| {
+fn example(book: &Book, stream: Stream) -> Daemon {
+    Daemon::start("echo_server", book, move |registry| {
         let options = echo_server::Options::parse_from(["echo_server"]);
         let listener = listen(&ListenOptions::new(), address());
-        let server = echo_server::serve(registry, 0, vec![listener], &options, None).unwrap();
+        let server = echo_server::serve(
+            registry,
+            0,
+            vec![listener],
+            &options,
+            stream.server().as_ref(),
+        )
+        .unwrap();
         let stop = |remote: &reactor::Remote<echo_server::Server>, grace| {
             let _ = remote.post(move |cx| echo_server::Server::stop(cx, grace));
         };
@@ -87,7 +95,7 @@ impl<S: 'static> ConnectionHandler<S> for Echo {
 /// The longest time that a handler computes.
 const COMPUTES: Duration = Duration::from_millis(100);
 
-fn watched(book: &Book, limit: Option<usize>) -> Daemon {
+fn watched(book: &Book, limit: Option<usize>, stream: Stream) -> Daemon {
     let written = book.clone();
     let high = 1 + simulation::random(300_000) as usize;
     let low = simulation::random(high as u64) as usize;
@@ -100,7 +108,7 @@ fn watched(book: &Book, limit: Option<usize>) -> Daemon {
         let options = ConnectionOptions::new()
             .watermarks(low, high)
             .max_bytes_per_turn(per_turn);
-        let server = listener.serve(registry, &options, move |peer, _cx| {
+        let server = stream.serve(listener, registry, &options, move |peer, _cx| {
             Ok(written.watch(peer, Echo { computes: COMPUTES }))
         });
         ((), stop_server(server.unwrap()))
@@ -111,26 +119,32 @@ fn script() -> Script {
     Script::echo(simulation::random(1 << simulation::random(17)) as usize)
 }
 
-in_every_world!(the_example_echo_server_keeps_the_laws, 60, |world| {
-    let book = Book::default();
-    let daemon = example(&book);
-    let assumed = Assumptions {
-        world,
-        answers_at_stop: true,
-        computes: Duration::ZERO,
-    };
-    try_out(daemon, address(), &book, script, assumed);
-});
-
-in_every_world!(
-    a_handler_of_an_echo_server_sees_only_lawful_calls,
+over_every_stream!(
+    the_example_echo_server_keeps_the_laws,
     60,
-    |world| {
-        let limit = (simulation::random(2) == 0).then(|| 1 + simulation::random(3) as usize);
-        let book = limit.map_or_else(Book::default, Book::with_limit);
-        let daemon = watched(&book, limit);
+    |world, stream| {
+        let book = Book::default();
+        let daemon = example(&book, stream);
         let assumed = Assumptions {
             world,
+            stream,
+            answers_at_stop: true,
+            computes: Duration::ZERO,
+        };
+        try_out(daemon, address(), &book, script, assumed);
+    }
+);
+
+over_every_stream!(
+    a_handler_of_an_echo_server_sees_only_lawful_calls,
+    60,
+    |world, stream| {
+        let limit = (simulation::random(2) == 0).then(|| 1 + simulation::random(3) as usize);
+        let book = limit.map_or_else(Book::default, Book::with_limit);
+        let daemon = watched(&book, limit, stream);
+        let assumed = Assumptions {
+            world,
+            stream,
             answers_at_stop: false,
             computes: 100 * COMPUTES,
         };

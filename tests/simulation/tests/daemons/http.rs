@@ -8,19 +8,25 @@ use handlers::ListenOptions;
 
 use crate::laws::Book;
 use crate::peers::Script;
-use crate::trial::{Assumptions, Daemon, World, in_every_world, listen, stop_server, try_out};
+use crate::streams::Stream;
+use crate::trial::{Assumptions, Daemon, World, listen, over_every_stream, stop_server, try_out};
 
 #[path = "../../../../examples/http_hello/main.rs"]
 #[allow(dead_code, reason = "its `main` and what belongs to it")]
 mod http_hello;
 
 /// Starts the example, with timeouts that no client reaches.
-pub(crate) fn start(book: &Book, address: SocketAddr) -> Daemon {
-    start_with(book, &ListenOptions::new(), address)
+pub(crate) fn start(book: &Book, address: SocketAddr, stream: Stream) -> Daemon {
+    start_with(book, &ListenOptions::new(), address, stream)
 }
 
 /// Starts the same with options of the listener.
-pub(crate) fn start_with(book: &Book, listens: &ListenOptions, address: SocketAddr) -> Daemon {
+pub(crate) fn start_with(
+    book: &Book,
+    listens: &ListenOptions,
+    address: SocketAddr,
+    stream: Stream,
+) -> Daemon {
     let listens = listens.clone();
     Daemon::start("http_hello", book, move |registry| {
         let arguments = [
@@ -32,7 +38,8 @@ pub(crate) fn start_with(book: &Book, listens: &ListenOptions, address: SocketAd
         ];
         let options = http_hello::Options::parse_from(arguments);
         let listener = listen(&listens, address);
-        let server = http_hello::serve(registry, listener, &options, None).unwrap();
+        let server =
+            http_hello::serve(registry, listener, &options, stream.server().as_ref()).unwrap();
         ((), stop_server(server))
     })
 }
@@ -65,14 +72,19 @@ pub(crate) fn script() -> Script {
     script
 }
 
-in_every_world!(the_example_http_hello_keeps_the_laws, 60, |world| {
-    let book = Book::default();
-    let address = ([127, 0, 0, 1], 8080).into();
-    let daemon = start(&book, address);
-    let assumed = Assumptions {
-        world,
-        answers_at_stop: true,
-        computes: Duration::ZERO,
-    };
-    try_out(daemon, address, &book, script, assumed);
-});
+over_every_stream!(
+    the_example_http_hello_keeps_the_laws,
+    60,
+    |world, stream| {
+        let book = Book::default();
+        let address = ([127, 0, 0, 1], 8080).into();
+        let daemon = start(&book, address, stream);
+        let assumed = Assumptions {
+            world,
+            stream,
+            answers_at_stop: true,
+            computes: Duration::ZERO,
+        };
+        try_out(daemon, address, &book, script, assumed);
+    }
+);

@@ -8,18 +8,20 @@ use handlers::{ConnectionLimit, ListenOptions};
 
 use crate::laws::Book;
 use crate::peers::Script;
-use crate::trial::{Assumptions, Daemon, World, in_every_world, listen, stop_server, try_out};
+use crate::streams::Stream;
+use crate::trial::{Assumptions, Daemon, World, listen, over_every_stream, stop_server, try_out};
 
 #[path = "../../../../examples/kv_server/main.rs"]
 #[allow(dead_code, reason = "its `main` and what belongs to it")]
 mod kv_server;
 
-fn start(book: &Book, address: SocketAddr) -> Daemon {
+fn start(book: &Book, address: SocketAddr, stream: Stream) -> Daemon {
     Daemon::start("kv_server", book, move |registry| {
         let options = kv_server::Options::parse_from(["kv_server"]);
         let clients = ConnectionLimit::new(options.max_connections);
         let listener = listen(&ListenOptions::new().limit(clients.clone()), address);
-        let served = kv_server::serve(registry, listener, &options, clients, None);
+        let tls = stream.server();
+        let served = kv_server::serve(registry, listener, &options, clients, tls.as_ref());
         let (state, server) = served.unwrap();
         (state, stop_server(server))
     })
@@ -74,12 +76,13 @@ fn script() -> Script {
     script
 }
 
-in_every_world!(the_example_kv_server_keeps_the_laws, 60, |world| {
+over_every_stream!(the_example_kv_server_keeps_the_laws, 60, |world, stream| {
     let book = Book::default();
     let address = ([127, 0, 0, 1], 6400).into();
-    let daemon = start(&book, address);
+    let daemon = start(&book, address, stream);
     let assumed = Assumptions {
         world,
+        stream,
         answers_at_stop: true,
         computes: Duration::ZERO,
     };

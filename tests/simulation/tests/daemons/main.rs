@@ -26,5 +26,7 @@ mod queues;
 mod recipe;
 mod relay;
 mod restarts;
+mod streams;
 mod timeouts;
+mod tls;
 mod upstream;

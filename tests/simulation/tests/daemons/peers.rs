@@ -4,9 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use simulation::Peer;
-
 use crate::laws::Book;
+use crate::streams::{ClientStream, Stream};
 
 /// The time after which a client that waits for an answer counts it as lost.
 const PATIENCE: Duration = Duration::from_secs(6 * 3600);
@@ -69,6 +68,10 @@ pub(crate) enum Habit {
     ClosesEarly,
     /// Sends a part, and resets.
     Resets,
+    /// Sends a part, and dies in the middle of a record: its kernel closes the connection.
+    Dies,
+    /// Stands still in the middle of a record, and then does the same as `Pipelines`.
+    StandsStill,
     /// Sends as much as it can, reads nothing, and closes after a while.
     ReadsNothing,
     /// Connects, and closes after a while.
@@ -77,13 +80,15 @@ pub(crate) enum Habit {
 
 impl Habit {
     pub(crate) fn draw() -> Self {
-        const ALL: [Habit; 8] = [
+        const ALL: [Habit; 10] = [
             Habit::Pipelines,
             Habit::HalfCloses,
             Habit::ReadsSlowly,
             Habit::Drips,
             Habit::ClosesEarly,
             Habit::Resets,
+            Habit::Dies,
+            Habit::StandsStill,
             Habit::ReadsNothing,
             Habit::SaysNothing,
         ];
@@ -94,7 +99,11 @@ impl Habit {
     const fn wants_all(self) -> bool {
         matches!(
             self,
-            Self::Pipelines | Self::HalfCloses | Self::ReadsSlowly | Self::Drips
+            Self::Pipelines
+                | Self::HalfCloses
+                | Self::ReadsSlowly
+                | Self::Drips
+                | Self::StandsStill
         )
     }
 }
@@ -105,8 +114,11 @@ pub(crate) struct Told {
     pub(crate) habit: Habit,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) received: Vec<u8>,
-    /// When how many bytes had been sent, for each write.
-    pub(crate) sent: Vec<(Instant, usize)>,
+    /// The end of the stream is not that of its socket.
+    has_own_end: bool,
+    /// When how many bytes had been sent, for each write. There is no time if the kernel had no
+    /// room for all of them.
+    pub(crate) sent: Vec<(Option<Instant>, usize)>,
     pub(crate) end: End,
 }
 
@@ -121,7 +133,7 @@ pub(crate) enum End {
 
 /// One client at work.
 struct Client<'a> {
-    peer: Peer,
+    peer: ClientStream,
     script: &'a Script,
     book: &'a Book,
     local: SocketAddr,
@@ -129,22 +141,29 @@ struct Client<'a> {
 }
 
 /// Plays a client, and returns what it got.
-pub(crate) fn talk(address: SocketAddr, habit: Habit, script: &Script, book: &Book) -> Told {
+pub(crate) fn talk(
+    stream: Stream,
+    address: SocketAddr,
+    habit: Habit,
+    script: &Script,
+    book: &Book,
+) -> Told {
     let mut told = Told {
         habit,
         local: None,
+        has_own_end: stream != Stream::Bare,
         received: Vec::new(),
         sent: Vec::new(),
         end: End::Left,
     };
-    let peer = match Peer::connect(address) {
+    let mut peer = match stream.connect(address) {
         Ok(peer) => peer,
         Err(error) => {
             told.end = End::Failed(error.kind());
             return told;
         }
     };
-    let local = peer.local_addr().expect("it is open");
+    let local = peer.local_addr();
     told.local = Some(local);
     let mut client = Client {
         peer,
@@ -157,12 +176,7 @@ pub(crate) fn talk(address: SocketAddr, habit: Habit, script: &Script, book: &Bo
         Ok(end) => client.told.end = end,
         Err(error) => client.told.end = End::Failed(error.kind()),
     }
-    if habit == Habit::Resets {
-        client.peer.reset();
-    } else {
-        book.shuts_down(local); // by closing
-    }
-    client.told
+    client.leave()
 }
 
 fn millis(end: u64) -> Duration {
@@ -170,9 +184,34 @@ fn millis(end: u64) -> Duration {
 }
 
 impl Client<'_> {
+    /// Closes the connection.
+    fn leave(mut self) -> Told {
+        let ends = match self.told.habit {
+            Habit::Resets => {
+                self.peer.reset();
+                return self.told;
+            }
+            // As clients of TLS do that are killed, or do not care.
+            Habit::Dies => self.peer.is_bare(),
+            _ => self.peer.is_bare() || simulation::random(4) > 0,
+        };
+        if ends {
+            self.book.shuts_down(self.local);
+        }
+        if ends && !self.peer.is_bare() {
+            self.peer.set_timeout(Some(Duration::from_secs(1)));
+            let _ = self.peer.shutdown_write(); // the server may be gone
+        }
+        self.told
+    }
+
     fn play(&mut self) -> io::Result<End> {
         let whole = self.script.request.len();
         let part = simulation::random(whole as u64 + 1) as usize;
+        self.peer.set_timeout(Some(PATIENCE));
+        if self.told.habit != Habit::SaysNothing || simulation::random(2) == 0 {
+            self.peer.handshake()?;
+        }
         match self.told.habit {
             Habit::Pipelines => self.exchange(whole, usize::MAX, Duration::ZERO),
             Habit::HalfCloses => {
@@ -200,6 +239,20 @@ impl Client<'_> {
                 simulation::sleep(millis(100));
                 Ok(end)
             }
+            Habit::Dies => {
+                let end = self.exchange_until_sent(part)?;
+                self.write_part()?;
+                simulation::sleep(millis(100));
+                Ok(end)
+            }
+            Habit::StandsStill => {
+                if let end @ End::Clean = self.exchange_until_sent(part)? {
+                    return Ok(end);
+                }
+                self.write_part()?;
+                simulation::sleep(millis(100_000));
+                self.exchange(whole, usize::MAX, Duration::ZERO)
+            }
             Habit::ReadsNothing => {
                 self.peer.set_timeout(Some(millis(2000)));
                 while self.sent() < whole {
@@ -225,17 +278,51 @@ impl Client<'_> {
 
     /// Writes a piece of the request, as much of it as there is room for.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_by(bytes, ClientStream::write)
+    }
+
+    /// Writes the next bytes of the request up to the middle of a record.
+    fn write_part(&mut self) -> io::Result<()> {
+        let from = self.sent();
+        let until = self.script.request.len().min(from + 1000);
+        if from == until {
+            return Ok(());
+        }
+        self.peer.set_timeout(Some(PATIENCE));
+        let script = self.script;
+        self.write_by(&script.request[from..until], ClientStream::write_part)
+    }
+
+    fn write_by(
+        &mut self,
+        bytes: &[u8],
+        write: impl FnOnce(&mut ClientStream, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
         let at = simulation::now();
         let known = self.sent();
-        let written = self.peer.write(bytes)?;
+        let written = write(&mut self.peer, bytes)?;
         self.book.sends(self.local, &bytes[..written]);
+        let at = self.peer.is_flushed().then_some(at);
         self.told.sent.push((at, known + written));
         Ok(())
     }
 
+    /// Ends the stream, and reads meanwhile: the server may take no more before it is read.
     fn shut_down(&mut self) -> io::Result<()> {
         self.book.shuts_down(self.local);
-        self.peer.shutdown_write()
+        self.peer.set_timeout(Some(Duration::ZERO));
+        let mut pause = Duration::from_micros(1);
+        loop {
+            match self.peer.shutdown_write() {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {}
+                shut => return shut,
+            }
+            if self.read(usize::MAX)? == Some(0) {
+                return Ok(());
+            }
+            simulation::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
 
     /// Reads what is there, at most `max` bytes. Returns `None` if nothing is, and 0 at the end.
@@ -254,14 +341,17 @@ impl Client<'_> {
     fn exchange_until_sent(&mut self, until: usize) -> io::Result<End> {
         self.peer.set_timeout(Some(Duration::ZERO));
         let mut pause = Duration::from_micros(1);
-        while self.sent() < until {
+        while self.sent() < until || !self.peer.is_flushed() {
             let read = self.read(usize::MAX)?;
             if read == Some(0) {
                 return Ok(End::Clean);
             }
             let from = self.sent();
             let piece = 1 + simulation::random(20_000) as usize;
-            let wrote = self.write(&self.script.request[from..until.min(from + piece)]);
+            let wrote = match from {
+                sent if sent >= until => self.peer.flush(),
+                _ => self.write(&self.script.request[from..until.min(from + piece)]),
+            };
             match wrote {
                 Err(error) if error.kind() == ErrorKind::TimedOut => {}
                 other => other?,
@@ -330,7 +420,7 @@ impl Told {
         book.expect(script.answer.starts_with(received), || {
             format!("{}: {got} bytes, which are not its answer", who())
         });
-        if matches!(end, End::Clean) && !promise.was_killed {
+        if matches!(end, End::Clean) && (!promise.was_killed || self.has_own_end) {
             let is_end = script.ends_at(got);
             book.expect(is_end, || {
                 format!("{}: a clean end after {got} bytes of {whole}", who())
@@ -343,7 +433,7 @@ impl Told {
                     | ErrorKind::ConnectionRefused
                     | ErrorKind::ConnectionReset
                     | ErrorKind::TimedOut
-            );
+            ) || self.has_own_end && *error == ErrorKind::UnexpectedEof;
             book.expect(is_of_a_network, || format!("{}: {error}", who()));
         }
         if habit.wants_all() && promise.is_unharmed {
@@ -353,8 +443,9 @@ impl Told {
             });
         }
         if let (true, Some(until)) = (habit.wants_all(), promise.answered_until) {
-            let in_time = self.sent.iter().take_while(|(at, _)| *at <= until);
-            let asked = in_time.last().map_or(0, |(_, sent)| *sent);
+            let in_time = |at: Option<Instant>| at.is_some_and(|at| at <= until);
+            let asked = self.sent.iter().rfind(|(at, _)| in_time(*at));
+            let asked = asked.map_or(0, |(_, sent)| *sent);
             let due = script.answered(asked);
             book.expect(got >= due, || {
                 format!(

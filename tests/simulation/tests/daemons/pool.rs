@@ -11,8 +11,9 @@ use reactor::Context;
 
 use crate::laws::Book;
 use crate::peers::Script;
+use crate::streams::Stream;
 use crate::trial::{
-    Assumptions, Daemon, World, in_every_world, listen, patiently, stop_server, try_out,
+    Assumptions, Daemon, World, listen, over_every_stream, patiently, stop_server, try_out,
 };
 
 /// The state of the loop, which owns the pool.
@@ -54,7 +55,7 @@ impl ConnectionHandler<Server> for Slow {
     }
 }
 
-fn start(book: &Book, address: SocketAddr) -> Daemon {
+fn start(book: &Book, address: SocketAddr, stream: Stream) -> Daemon {
     let watched = book.clone();
     let (workers, jobs) = (1 + simulation::random(3), simulation::random(4));
     Daemon::start("pool", book, move |registry| {
@@ -62,7 +63,8 @@ fn start(book: &Book, address: SocketAddr) -> Daemon {
         let pool = patiently(|| builder().max_queued_jobs(jobs as usize).build(registry));
         let handle = pool.handle();
         let listener = listen(&ListenOptions::new(), address);
-        let server = listener.serve(registry, &ConnectionOptions::new(), move |peer, _cx| {
+        let options = ConnectionOptions::new();
+        let server = stream.serve(listener, registry, &options, move |peer, _cx| {
             let pool = handle.clone();
             Ok(watched.watch(peer, Slow { pool }))
         });
@@ -70,15 +72,16 @@ fn start(book: &Book, address: SocketAddr) -> Daemon {
     })
 }
 
-in_every_world!(
+over_every_stream!(
     a_server_whose_answers_take_long_keeps_the_laws,
     60,
-    |world| {
+    |world, stream| {
         let book = Book::default();
         let address = ([127, 0, 0, 1], 7000).into();
-        let daemon = start(&book, address);
+        let daemon = start(&book, address, stream);
         let assumed = Assumptions {
             world,
+            stream,
             answers_at_stop: true,
             computes: Duration::ZERO,
         };

@@ -10,6 +10,7 @@ use simulation::{Peer, PeerListener};
 
 use crate::laws::Book;
 use crate::proxy;
+use crate::streams::Stream;
 use crate::trial::{SLACK, World, in_every_world, patiently};
 
 /// The behaviour of one party.
@@ -156,7 +157,7 @@ fn trial(world: World) {
     let (near, far) = (draw(), draw());
     simulation::note(&format!("client {near:?}, upstream {far:?}"));
     let listener = patiently(|| PeerListener::bind(upstream));
-    let daemon = proxy::start(&book, address, &[upstream]);
+    let daemon = proxy::start(&book, address, &[upstream], Stream::Bare);
     let logs = [Rc::new(RefCell::new(Log::default())), Rc::default()];
     let log = Rc::clone(&logs[1]);
     // It may never be connected to.

@@ -12,6 +12,7 @@ use simulation::Handle;
 use crate::laws::Book;
 use crate::peers::{End, Habit, Promise, Script, Told, talk};
 use crate::proxy;
+use crate::streams::Stream;
 use crate::trial::{Daemon, World, draw_time, in_every_world, listen, stop_server};
 
 /// Answers each byte by another one.
@@ -100,7 +101,7 @@ fn visit(address: SocketAddr, book: &Book) -> Vec<Visit> {
                 ..request
             };
             let began = simulation::now();
-            let told = talk(address, Habit::draw(), &script, book);
+            let told = talk(Stream::Bare, address, Habit::draw(), &script, book);
             simulation::note(&format!("{:?}: {:?}", told.habit, told.end));
             Visit {
                 began,
@@ -154,7 +155,7 @@ in_every_world!(
         let to = ([127, 0, 0, 1], 8000).into();
         let upstream = start_upstream(to);
         let daemon = match simulation::random(3) {
-            0 => proxy::start(&near, address, &[to]),
+            0 => proxy::start(&near, address, &[to], Stream::Bare),
             _ => start_watched(&near, &far, address, to),
         };
         let clients: Vec<_> = (0..1 + simulation::random(4))

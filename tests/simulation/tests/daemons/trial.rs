@@ -13,6 +13,7 @@ use simulation::{Faults, Handle, Seeds};
 
 use crate::laws::Book;
 use crate::peers::{End, Habit, Promise, Script, Told, talk};
+use crate::streams::Stream;
 
 /// The network and the machine of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,20 @@ macro_rules! in_every_world {
     };
 }
 pub(crate) use in_every_world;
+
+/// Makes tests of a closure for each world and each stream, which returns what one seed does.
+macro_rules! over_every_stream {
+    ($name:ident, $seeds:expr, $trial:expr) => {
+        mod $name {
+            use super::*;
+            use crate::streams::Stream;
+
+            crate::trial::in_every_world!(over_tcp, $seeds, |world| $trial(world, Stream::Bare));
+            crate::trial::in_every_world!(over_tls, $seeds, |world| $trial(world, Stream::Tls));
+        }
+    };
+}
+pub(crate) use over_every_stream;
 
 /// The time by which a calm world is late.
 pub(crate) const SLACK: Duration = Duration::from_millis(5);
@@ -221,11 +236,23 @@ pub(crate) fn draw_time() -> Duration {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Assumptions {
     pub(crate) world: World,
+    pub(crate) stream: Stream,
     /// The daemon answers what has arrived before a stop, if the grace is long enough. With a limit
     /// on its connections it may have no room in time.
     pub(crate) answers_at_stop: bool,
     /// The longest time that the daemon computes in one callback.
     pub(crate) computes: Duration,
+}
+
+impl Assumptions {
+    /// Returns `true` if nothing ends a connection but its client.
+    fn is_unharmed(&self, fate: Fate) -> bool {
+        let fails = matches!(fate, Fate::Stops { .. } | Fate::Dies { .. });
+        // The time of a handshake passes while the daemon stands still.
+        let stands_still = self.world != World::Calm || matches!(fate, Fate::StandsStill { .. });
+        let times_out = self.stream == Stream::Tls && stands_still;
+        !fails && !times_out && self.world != World::Faulty
+    }
 }
 
 /// Plays some clients against a daemon at `address`, while its fate comes about. Checks the laws.
@@ -244,7 +271,7 @@ pub(crate) fn try_out(
             let delay = Duration::from_micros(simulation::random(30_000));
             simulation::process(&format!("client {number}"), move || {
                 simulation::sleep(delay);
-                let told = talk(address, Habit::draw(), &script, &book);
+                let told = talk(assumed.stream, address, Habit::draw(), &script, &book);
                 simulation::note(&format!("{:?}: {:?}", told.habit, told.end));
                 (script, told)
             })
@@ -280,14 +307,14 @@ pub(crate) fn try_out(
             daemon.join();
             ended.replace(Some(simulation::now()));
         });
-        finish(clients, book, assumed, stopped, was_killed);
+        finish(clients, book, assumed, stopped, fate);
         watcher.join();
         let took = ended_at.take().expect("it has ended") - at;
         book.expect(took <= bound, || {
             format!("the stop took {took:?} with a grace of {grace:?}")
         });
     } else {
-        finish(clients, book, assumed, stopped, was_killed);
+        finish(clients, book, assumed, stopped, fate);
         if let Some(daemon) = process {
             if stopped.is_none() {
                 daemon.stop(Duration::from_secs(1));
@@ -304,15 +331,16 @@ fn finish(
     book: &Book,
     assumed: Assumptions,
     stopped: Option<(Instant, Duration)>,
-    was_killed: bool,
+    fate: Fate,
 ) {
+    let was_killed = matches!(fate, Fate::Dies { .. });
     let answered_until = stopped.filter(|(_, grace)| {
         *grace >= LONG_GRACE && assumed.world == World::Calm && assumed.answers_at_stop
     });
     for client in clients {
         let (script, told) = client.join();
         let promise = Promise {
-            is_unharmed: stopped.is_none() && !was_killed && assumed.world != World::Faulty,
+            is_unharmed: assumed.is_unharmed(fate),
             was_killed,
             answered_until: answered_until.map(|(at, _)| at - SLACK),
         };

@@ -3,49 +3,26 @@
 //! The certificate is one of Ed25519, whose signatures have a fixed length. So the keys, which are
 //! not drawn from the seed, change no length and no order.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+mod ends;
+mod reload;
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use handlers::tls::rustls::crypto::ring;
-use handlers::tls::rustls::pki_types::CertificateDer;
-use handlers::tls::rustls::pki_types::pem::PemObject;
-use handlers::tls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
-use handlers::tls::{
-    TlsCertificate, TlsClientConfig, TlsClientOptions, TlsRoots, TlsServerConfig, TlsServerOptions,
-};
 use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionOptions, Flow, ListenOptions, ServerKey,
     SocketStream,
 };
 use reactor::{Context, Reactor, Registry};
-use simulation::{Daemon, Faults, Peer, Seeds, Simulation};
+use simulation::{Daemon, Faults, Seeds, Simulation};
 
-const NAME: &str = "a.example";
+use crate::streams::{CERTIFICATE, NAME, Stream, client_config, server_config};
+
 const ADDRESS: &str = "127.0.0.1:7777";
-
-static CERTIFICATE: LazyLock<[String; 2]> = LazyLock::new(|| {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let params = rcgen::CertificateParams::new([NAME.to_owned()]).unwrap();
-    [params.self_signed(&key).unwrap().pem(), key.serialize_pem()]
-});
-
-fn server_config() -> TlsServerConfig {
-    let [chain, key] = CERTIFICATE.each_ref().map(String::as_str);
-    let certificate = TlsCertificate::pem(chain, key);
-    let options = TlsServerOptions::new().certificate(certificate);
-    options.load().unwrap()
-}
-
-fn client_config() -> TlsClientConfig {
-    let roots = TlsRoots::pem(CERTIFICATE[0].as_str());
-    TlsClientOptions::new().roots(roots).load().unwrap()
-}
 
 /// Returns options that no slow network runs into.
 fn options() -> ConnectionOptions {
@@ -231,18 +208,8 @@ fn run_ours(number: usize, message: Vec<u8>, is_stopped: &Rc<Cell<bool>>) -> boo
 /// Runs a client of rustls' buffered interface, which cuts its stream at `cut`. Returns what comes
 /// back, if the stream has ended with close_notify.
 fn run_other(message: &[u8], cut: Option<usize>) -> io::Result<Vec<u8>> {
-    let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(CERTIFICATE[0].as_bytes()).unwrap();
-    roots.add(certificate).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = NAME.try_into().unwrap();
-    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut peer = Peer::connect_to(&ADDRESS.parse().unwrap())?;
-    let mut stream = Stream::new(&mut tls, &mut peer);
+    let mut stream = Stream::Tls.connect(ADDRESS.parse().unwrap())?;
+    stream.handshake()?;
     let sent = &message[..cut.unwrap_or(message.len())];
     for piece in sent.chunks(1 + simulation::random(5000) as usize) {
         stream.write_all(piece)?;
@@ -251,8 +218,7 @@ fn run_other(message: &[u8], cut: Option<usize>) -> io::Result<Vec<u8>> {
     if cut.is_some() {
         return Err(io::ErrorKind::Interrupted.into());
     }
-    stream.conn.send_close_notify();
-    stream.flush()?;
+    stream.shutdown_write()?;
     let mut received = Vec::new();
     let end = stream.read_to_end(&mut received);
     assert!(message.starts_with(&received), "{} bytes", received.len());

@@ -1,8 +1,6 @@
 //! TLS in the simulation: a server of ours, clients of ours, and clients of another implementation.
-//!
-//! The certificate is one of Ed25519, whose signatures have a fixed length. So the keys, which are
-//! not drawn from the seed, change no length and no order.
 
+mod check;
 mod ends;
 mod reload;
 

@@ -12,4 +12,7 @@
 mod connections;
 mod draw;
 mod ends;
+#[allow(dead_code, reason = "the tests of connections use more of it")]
+#[path = "../../../handlers/tests/connection/layered/toy.rs"]
+mod toy;
 mod turns;

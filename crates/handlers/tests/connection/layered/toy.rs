@@ -156,6 +156,7 @@ impl<T: Stream> Toy<T> {
             (HELLO, Stage::Greeted) => self.stage = Stage::Open,
             (DATA, Stage::Open | Stage::Ended) => self.input.extend_from_slice(payload),
             (QUESTION, Stage::Open) => encode(ANSWER, payload, &mut self.output),
+            (QUESTION, Stage::Ended) => {} // our end was sent, so nothing follows
             (END, Stage::Open | Stage::Ended) => self.has_peer_ended = true,
             _ => return Err(io::Error::new(ErrorKind::InvalidData, "no such record")),
         }
@@ -193,11 +194,10 @@ impl<T: Stream> Stream for Toy<T> {
         );
         if self.input.is_empty() && !self.has_peer_ended {
             let filled = self.fill(io, |toy| !toy.input.is_empty() || toy.has_peer_ended);
-            // The answers to questions. What the socket does not take is held.
-            match self.try_flush(io) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                _ => filled?,
-            }
+            // The answers to questions. What the socket does not take is held, and the next flush
+            // reports the error: input may wait in the socket.
+            let _ = self.try_flush(io);
+            filled?;
         }
         let count = self.input.len().min(buf.len()).min(self.max_read);
         buf[..count].copy_from_slice(&self.input[..count]);

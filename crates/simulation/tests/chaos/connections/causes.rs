@@ -5,21 +5,23 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{Interest, Next, Reactor, Registry};
-use simulation::{Faults, Peer, Seeds, now};
+use simulation::{Faults, Peer, Simulation, now};
 
-use super::{Client, Daemon, HEADER, record_turns, send};
+use super::clients::{Client, HEADER, send};
+use super::line::Line;
+use super::{Daemon, record_turns};
 
 /// Streams whose bytes leave no room for others in a wait.
 const BUSY: usize = 6;
 
 #[test]
 fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
-    Seeds::new(0..1).faults(Faults::none()).check(|| {
+    let run = Simulation::new(0).faults(Faults::none()).run(|| {
         let mut reactor = Reactor::builder().max_events_per_turn(1).build().unwrap();
         record_turns(&mut reactor);
         let mut busy: Vec<Peer> = (0..BUSY).map(|_| add_busy(&mut reactor)).collect();
         let client = Rc::new(Client::default());
-        let mut quiet = add_quiet(&mut reactor, &client);
+        let mut quiet = Line::Bare(add_quiet(&mut reactor, &client));
         let peers = simulation::thread("peers", move || {
             // One busy stream is read each second. The timeout falls due after the second one.
             let began = now();
@@ -34,6 +36,7 @@ fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
         drop(reactor);
         peers.join();
     });
+    assert_eq!(run.outcome, Ok(()));
 }
 
 fn add_busy(registry: &mut Registry<Rc<Daemon>>) -> Peer {

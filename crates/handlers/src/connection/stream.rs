@@ -119,7 +119,8 @@ pub trait Stream: AsFd + Sized + 'static {
     fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Takes the steps of the handshake that are possible now. Only called for a layered stream,
-    /// until it returns `Ok`. Default: no handshake.
+    /// until it returns `Ok`, and not again if the stream is [taken](crate::Taken) after that.
+    /// Default: no handshake.
     ///
     /// # Errors
     /// - `WouldBlock` if the handshake is not complete. `try_handshake` is called again when the

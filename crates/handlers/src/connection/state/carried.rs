@@ -16,6 +16,8 @@ pub(in crate::connection) struct Carried {
     pub(in crate::connection) unread: Vec<u8>,
     pub(in crate::connection) queue: Option<Box<WriteQueue>>,
     pub(in crate::connection) is_read_ended: bool,
+    /// `true` if the handshake of the stream is not complete.
+    pub(in crate::connection) is_handshaking: bool,
     pub(in crate::connection) writing: Writing,
     /// `true` if bytes or responses are missing in the stream, so that it must not end as if it
     /// were whole.
@@ -37,6 +39,7 @@ impl State {
             unread: std::mem::take(&mut self.unconsumed),
             queue: self.queue.take(),
             is_read_ended: self.flags.has(Flags::READ_ENDED),
+            is_handshaking: self.flags.has(Flags::HANDSHAKING),
             writing: self.writing,
             permit: self.permit.take(),
             server: self.accepted_by.take().filter(|_| is_own),
@@ -69,6 +72,7 @@ impl State {
             unread,
             queue,
             is_read_ended,
+            is_handshaking,
             writing,
             permit,
             server,
@@ -79,6 +83,9 @@ impl State {
         (self.unconsumed, self.queue) = (unread, queue);
         if self.writing == Writing::Open {
             self.set_writing(writing);
+        }
+        if self.flags.has(Flags::HANDSHAKING) && !is_handshaking {
+            self.end_handshake();
         }
         self.flags.insert(Flags::REDELIVER);
         if is_read_ended && !self.flags.has(Flags::WRITE_ONLY) {

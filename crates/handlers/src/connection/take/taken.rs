@@ -150,6 +150,10 @@ impl<T: Stream> Taken<T> {
             let text = "cannot upgrade the stream: it holds bytes from before the upgrade";
             return Err(io::Error::new(ErrorKind::InvalidData, text));
         }
+        let carried = Carried {
+            is_handshaking: true,
+            ..carried
+        };
         Ok(Taken::new(make(stream)?, carried))
     }
 

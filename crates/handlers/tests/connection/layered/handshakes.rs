@@ -1,13 +1,14 @@
 //! The handshake: before it is complete, nothing is read or written.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use handlers::{CloseReason, Connection, ConnectionOptions, Flow, Timeout};
 use support::{Result, ms};
 
 use super::Pair;
-use super::toy::{DATA, Fault, HELLO, Toy, record, records};
+use super::toy::{DATA, END, Fault, HELLO, Toy, record, records};
 use crate::{Event, default, pattern, probe, secs, sink};
 
 #[test]
@@ -18,6 +19,26 @@ fn on_open_is_called_once_the_handshake_is_complete() -> Result {
     pair.send(&record(HELLO, b""));
     pair.bench.run_until_idle();
     assert_eq!(pair.bench.world.log, ["open"]);
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_is_taken_and_opened_again_has_one_handshake() -> Result {
+    let mut pair = Pair::open(&ConnectionOptions::new(), sink(), |_| {})?;
+    let before = pair.calls.handshakes.get();
+    let key = pair.key;
+    pair.bench.reactor.defer(move |cx| {
+        let taken = key.take::<Toy<UnixStream>>(cx).unwrap();
+        let options = ConnectionOptions::new();
+        taken.open(cx.registry, &options, sink()).unwrap();
+    });
+    pair.bench.run_until_idle();
+    pair.send(&records(b"for the second connection"));
+    pair.bench.run_until_idle();
+    assert_eq!(pair.bench.world.received, b"for the second connection");
+    assert_eq!(pair.calls.handshakes.get(), before);
+    pair.send(&record(END, b""));
+    pair.bench.until(|world| world.has("close Finished"));
     Ok(())
 }
 

@@ -200,7 +200,7 @@ fn a_stream_that_waits_for_something_else_is_asked_after_an_access() -> Result {
     pair.expect_rest();
     assert_eq!(pair.read()?.0, "", "the stream has said nothing");
     pair.bench.with(pair.key, |connection| {
-        let toy = connection.stream_mut::<Toy<std::os::unix::net::UnixStream>>();
+        let toy = connection.stream_mut::<Toy<UnixStream>>();
         toy.unwrap().is_held_back = false;
     });
     pair.bench.with(pair.key, |_| {});
@@ -269,7 +269,7 @@ fn a_graceful_close_lets_a_handshake_end_and_answers_its_first_request() -> Resu
     bytes.extend(records(b"ping"));
     pair.send(&bytes);
     assert_eq!(pair.read()?, ("HDE.".to_owned(), b"ping".to_vec()));
-    pair.peer.socket.write_all(&record(super::toy::END, b""))?;
+    pair.peer.socket.write_all(&record(END, b""))?;
     assert_eq!(pair.bench.until_closed(), "close Finished");
     Ok(())
 }

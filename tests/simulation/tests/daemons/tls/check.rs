@@ -16,7 +16,9 @@ fn a_tls_server_and_its_client_pass_within_a_simulation() {
         let (server, client) = (server_config(), client_config());
         let accept = |socket: OwnedFd| server.accept(TcpStream::from(socket)).unwrap();
         let connect = |socket: OwnedFd| client.connect(TcpStream::from(socket), NAME).unwrap();
-        let check = StreamCheck::new().with_end().seed(simulation::random(u64::MAX));
+        let check = StreamCheck::new()
+            .with_end()
+            .seed(simulation::random(u64::MAX));
         check.run(accept, connect).unwrap();
     });
 }

@@ -247,10 +247,15 @@ impl<'a> Run<'a> {
 
     /// Expects that all bytes for a side, and the end after them, have arrived.
     pub(super) fn expect_received(&mut self, side: usize) -> Result {
-        if self.has_received(side) && self.logs[side].ends == 1 {
+        if self.is_received(side) {
             return Ok(());
         }
         self.incomplete(side)
+    }
+
+    /// Returns `true` if all bytes for a side, and the end after them, have arrived.
+    pub(super) fn is_received(&self, side: usize) -> bool {
+        self.has_received(side) && self.logs[side].ends == 1
     }
 
     /// Returns `true` if all bytes for a side have arrived.

@@ -254,16 +254,47 @@ impl Check<'_> {
     }
 
     fn broken(&mut self, broken: BreakAfter) -> std::result::Result<(), StreamFault> {
-        let setup = Setup {
-            break_after: Some(broken),
-            ..Setup::new(Pace::Whole, CONVERSATION)
-        };
+        match self.broken_after_end(broken, [false; 2]) {
+            Err(fault) if fault.rule() == Some(StreamRule::Cut) => {
+                let is_whole = self.whole_before(broken)?;
+                self.broken_after_end(broken, is_whole)
+            }
+            checked => checked,
+        }
+    }
+
+    /// The wire breaks. The sides of `is_whole` have got a whole stream before.
+    fn broken_after_end(
+        &mut self,
+        broken: BreakAfter,
+        is_whole: [bool; 2],
+    ) -> std::result::Result<(), StreamFault> {
         // The end of a socket is a reset, or it is the end of a stream that has no other one.
         let may_look_whole = !self.has_end && broken.kind != Break::Reset;
-        self.scenario(&setup, |run| {
+        self.scenario(&breaks(broken), |run| {
             run.settle()?;
-            run.expect_cut(|run, side| may_look_whole || run.wire.is_whole(other(side)))
+            run.expect_cut(|run, side| {
+                may_look_whole || is_whole[side] || run.wire.is_whole(other(side))
+            })
         })
+    }
+
+    /// Returns which sides get a whole stream from the bytes before a break, without the break. The
+    /// end of a stream can come before the last bytes of the wire: those of a stream below it.
+    fn whole_before(&mut self, broken: BreakAfter) -> std::result::Result<[bool; 2], StreamFault> {
+        let kind = Break::Stall;
+        self.scenario(&breaks(BreakAfter { kind, ..broken }), |run| {
+            run.settle()?;
+            Ok(SIDES.map(|side| run.is_received(side)))
+        })
+    }
+}
+
+/// The wire breaks during a conversation.
+fn breaks(broken: BreakAfter) -> Setup {
+    Setup {
+        break_after: Some(broken),
+        ..Setup::new(Pace::Whole, CONVERSATION)
     }
 }
 

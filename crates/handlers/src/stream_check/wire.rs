@@ -41,6 +41,8 @@ pub(super) enum Break {
     Reset,
     /// One direction ends.
     HalfClose,
+    /// Nothing more is passed on, and both sockets stay open.
+    Stall,
 }
 
 /// A break after some bytes of one side.
@@ -155,6 +157,13 @@ impl Wire {
         let Some(broken) = self.break_after.take_if(is_due) else {
             return Ok(false);
         };
+        if broken.kind == Break::Stall {
+            let passed = self.passed();
+            SIDES
+                .into_iter()
+                .for_each(|from| self.limit(from, Some(passed[from])));
+            return Ok(true);
+        }
         for from in SIDES {
             if broken.kind != Break::HalfClose || from == broken.from {
                 self.cut_way(from)?;
@@ -168,7 +177,7 @@ impl Wire {
                 }
                 self.ends = [None, None];
             }
-            Break::Cut => self.ends = [None, None],
+            Break::Cut | Break::Stall => self.ends = [None, None],
         }
         Ok(true)
     }
@@ -261,6 +270,7 @@ impl fmt::Display for BreakAfter {
             Break::Cut => "cut",
             Break::Reset => "reset",
             Break::HalfClose => "half-close",
+            Break::Stall => "stall",
         };
         let side = super::name(self.from);
         write!(f, "a {kind} after {} bytes of {side}", self.bytes)

@@ -78,7 +78,8 @@ use rustix::io::Errno;
 /// - If a stream stays ready for what it wants and makes no progress, the loop backs off: see
 ///   [`Handler::ready`](reactor::Handler::ready).
 ///
-/// A stream that is wrapped around an inner stream passes the same `io` on to it.
+/// A stream that is wrapped around an inner stream passes the same `io` on to it. If the inner
+/// stream is layered, these rules hold for the calls of its methods too.
 pub trait Stream: AsFd + Sized + 'static {
     /// `true` if the stream can be read. Default: `true`.
     const READS: bool = true;
@@ -119,8 +120,9 @@ pub trait Stream: AsFd + Sized + 'static {
     fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Takes the steps of the handshake that are possible now. Only called for a layered stream,
-    /// until it returns `Ok`, and not again if the stream is [taken](crate::Taken) after that.
-    /// Default: no handshake.
+    /// until it returns `Ok`, and not again if the stream is [taken](crate::Taken) after that. A
+    /// connection that is made of the parts of a `Taken` calls it again, because nothing tells it
+    /// of the first handshake. Default: no handshake.
     ///
     /// # Errors
     /// - `WouldBlock` if the handshake is not complete. `try_handshake` is called again when the
@@ -177,7 +179,8 @@ pub trait Stream: AsFd + Sized + 'static {
     ///
     /// `interest` is a union of `READABLE` and `WRITABLE`. During the handshake it is
     /// [`Interest::NONE`]. It contains `WRITABLE` while the stream has buffered output and while
-    /// its end is being sent. Return what the file descriptor must be ready for:
+    /// its end is being sent, unless a rate limit holds the connection back. Return what the file
+    /// descriptor must be ready for:
     ///
     /// - If a write can go on only after input has arrived, `READABLE` in place of `WRITABLE`.
     /// - If a read can go on only after output was sent, `WRITABLE` in place of `READABLE`.

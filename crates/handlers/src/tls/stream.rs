@@ -8,10 +8,11 @@ use reactor::{Interest, IoState};
 
 use super::info::TlsInfo;
 use super::session::{Below, Session};
+use crate::error::is_nothing_done;
 use crate::{Shutdown, Stream};
 
-/// The most reads of a turn that bring no plaintext. Records without plaintext do not count as
-/// bytes of the connection, so a peer could keep the loop busy with them.
+/// The most reads of the file descriptor in a turn that bring no plaintext. Records without
+/// plaintext do not count as bytes of the connection, so a peer could keep the loop busy with them.
 const FRUITLESS_READS_MAX: usize = 4;
 
 /// A TLS session over a stream: made by [`accept`](super::TlsServerConfig::accept) or
@@ -26,11 +27,17 @@ const FRUITLESS_READS_MAX: usize = 4;
 pub struct Tls<T> {
     stream: T,
     session: Session,
+    /// The handshake of the stream below is complete.
+    is_below_open: bool,
 }
 
 impl<T> Tls<T> {
     pub(super) const fn new(stream: T, session: Session) -> Self {
-        Self { stream, session }
+        Self {
+            stream,
+            session,
+            is_below_open: false,
+        }
     }
 
     /// Returns the facts of the session.
@@ -52,6 +59,21 @@ impl<T> Tls<T> {
     fn parts<'a>(&'a mut self, io: &'a mut IoState) -> (&'a mut Session, Inner<'a, T>) {
         let stream = &mut self.stream;
         (&mut self.session, Inner { stream, io })
+    }
+}
+
+impl<T: Stream> Tls<T> {
+    /// Takes the steps of the handshake of the stream below. After it, sends the output that this
+    /// stream holds.
+    fn open_below(&mut self, io: &mut IoState) -> io::Result<()> {
+        if !self.is_below_open {
+            self.stream.try_handshake(io)?;
+            self.is_below_open = true;
+        }
+        match self.stream.try_flush(io) {
+            Err(error) if !is_nothing_done(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -82,13 +104,18 @@ impl<T: Stream> Stream for Tls<T> {
 
     fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
         let (session, mut inner) = self.parts(io);
-        for _ in 0..FRUITLESS_READS_MAX {
+        let mut reads = 0;
+        loop {
+            // No event reports the input that the stream below holds, so all of it is read.
+            reads += usize::from(!inner.stream.has_buffered_input());
             match session.read(&mut inner, buf) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => return read,
             }
+            if reads >= FRUITLESS_READS_MAX && !inner.stream.has_buffered_input() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
         }
-        Err(ErrorKind::WouldBlock.into())
     }
 
     fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -97,7 +124,7 @@ impl<T: Stream> Stream for Tls<T> {
     }
 
     fn try_handshake(&mut self, io: &mut IoState) -> io::Result<()> {
-        self.stream.try_handshake(io)?;
+        self.open_below(io)?;
         let (session, mut inner) = self.parts(io);
         session.handshake(&mut inner)
     }
@@ -114,7 +141,16 @@ impl<T: Stream> Stream for Tls<T> {
     }
 
     fn wants(&self, interest: Interest) -> Interest {
-        self.stream.wants(self.session.wants(interest))
+        let wanted = if !self.is_below_open {
+            Interest::NONE
+        } else if self.session.is_established() {
+            interest
+        } else if self.stream.buffered_output() > 0 {
+            self.session.wants_of_handshake() | Interest::WRITABLE
+        } else {
+            self.session.wants_of_handshake()
+        };
+        self.stream.wants(wanted)
     }
 
     fn has_buffered_input(&self) -> bool {

@@ -3,10 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use handlers::StreamCheck;
 use handlers::tls::{
     TlsCertificate, TlsClientConfig, TlsClientOptions, TlsRoots, TlsServerConfig, TlsServerOptions,
 };
+use handlers::{Stream, StreamCheck};
+
+use crate::faulty::{Fault, Faulty};
+use crate::toy;
 
 const NAME: &str = "a.example";
 
@@ -19,12 +22,46 @@ fn configs() -> (TlsServerConfig, TlsClientConfig) {
     (server.load().unwrap(), client.load().unwrap())
 }
 
-#[test]
-fn a_tls_server_and_its_client_pass() {
+/// Checks both sides of TLS around the streams that `below` makes.
+fn check<T: Stream>(below: impl Fn(OwnedFd) -> T) {
+    check_around(&below, &below);
+}
+
+/// Checks both sides of TLS around streams of two kinds.
+fn check_around<A: Stream, B: Stream>(
+    below_server: impl Fn(OwnedFd) -> A,
+    below_client: impl Fn(OwnedFd) -> B,
+) {
     let (server, client) = configs();
-    let accept = |socket: OwnedFd| server.accept(UnixStream::from(socket)).unwrap();
-    let connect = |socket: OwnedFd| client.connect(UnixStream::from(socket), NAME).unwrap();
+    let accept = |socket: OwnedFd| server.accept(below_server(socket)).unwrap();
+    let connect = |socket: OwnedFd| client.connect(below_client(socket), NAME).unwrap();
     let check = StreamCheck::new().with_end();
     check.run(accept, connect).unwrap();
     check.run(connect, accept).unwrap();
+}
+
+#[test]
+fn a_tls_server_and_its_client_pass() {
+    check(UnixStream::from);
+}
+
+#[test]
+fn tls_around_another_layered_stream_passes() {
+    check(toy);
+    // With two such streams, each would wait for the other one.
+    check_around(|socket| Faulty::new(socket, Fault::WaitsToWrite), toy);
+}
+
+#[test]
+fn tls_around_tls_passes() {
+    let (server, client) = configs();
+    check_around(
+        |socket| server.accept(UnixStream::from(socket)).unwrap(),
+        |socket| client.connect(UnixStream::from(socket), NAME).unwrap(),
+    );
+    // The roles of the inner session are exchanged.
+    check_around(
+        |socket| client.connect(UnixStream::from(socket), NAME).unwrap(),
+        |socket| server.accept(UnixStream::from(socket)).unwrap(),
+    );
 }

@@ -10,12 +10,16 @@
 )]
 
 mod closing;
+mod layers;
 mod memory;
 mod moving;
 mod peer;
 mod relaying;
 mod servers;
 mod starttls;
+#[allow(dead_code, reason = "the tests of connections use more of it")]
+#[path = "../connection/layered/toy.rs"]
+mod toy;
 mod traffic;
 mod truncation;
 mod turns;

@@ -36,8 +36,9 @@ impl Session {
     /// Continues the handshake as far as the stream allows.
     ///
     /// # Errors
-    /// `WouldBlock` if the stream must become ready first: see [`wants`](Self::wants). Any other
-    /// error ends the session. The alert for the peer was sent before, if the stream took it.
+    /// `WouldBlock` if the stream must become ready first: see
+    /// [`wants_of_handshake`](Self::wants_of_handshake). Any other error ends the session. The
+    /// alert for the peer was sent before, if the stream took it.
     pub(in crate::tls) fn handshake(&mut self, below: &mut impl Below) -> io::Result<()> {
         loop {
             if self.is_established() && self.has_plaintext() && self.failure.is_none() {
@@ -157,13 +158,12 @@ impl Session {
         below.shutdown()
     }
 
-    /// Returns what the stream must be watched for.
-    pub(in crate::tls) fn wants(&self, interest: Interest) -> Interest {
-        match (self.is_established(), self.output.is_empty()) {
-            (true, true) => interest,
-            (true, false) => interest | Interest::WRITABLE,
-            (false, true) => Interest::READABLE,
-            (false, false) => Interest::WRITABLE,
+    /// Returns what the stream must be watched for while the handshake is not done.
+    pub(in crate::tls) const fn wants_of_handshake(&self) -> Interest {
+        if self.output.is_empty() {
+            Interest::READABLE
+        } else {
+            Interest::WRITABLE
         }
     }
 

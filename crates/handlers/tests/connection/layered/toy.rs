@@ -1,4 +1,5 @@
-//! A layered stream for the tests: records, a handshake, an end of its own. It protects nothing.
+//! A layered stream for the tests: records, a handshake, an end of its own. It protects nothing. It
+//! asserts that its caller keeps the contract of [`Stream`].
 //!
 //! A record is a kind, a length of two bytes, and its payload.
 
@@ -135,6 +136,10 @@ impl<T: Stream> Toy<T> {
         }
     }
 
+    fn is_handshaking(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Greeted)
+    }
+
     /// Reads from the inner stream until `WouldBlock`, or until `done`.
     fn fill(&mut self, io: &mut IoState, done: fn(&Self) -> bool) -> io::Result<()> {
         let mut buf = [0; 2 * RECORD_MAX];
@@ -175,6 +180,7 @@ impl<T: Stream> Stream for Toy<T> {
 
     fn try_handshake(&mut self, io: &mut IoState) -> io::Result<()> {
         count(&self.calls.handshakes);
+        assert!(self.is_handshaking(), "the handshake is complete");
         if self.is_held_back || self.fault == Some(Fault::Dozes) {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -251,14 +257,20 @@ impl<T: Stream> Stream for Toy<T> {
         if self.is_held_back {
             return Interest::NONE;
         }
-        let writes = !self.output.is_empty() || self.fault == Some(Fault::WantsToWrite);
-        let awaits_peer = self.stage == Stage::Greeted
-            || self.fault == Some(Fault::Dozes)
-            || self.awaits_end && self.stage == Stage::Ended;
-        match (writes, awaits_peer) {
-            (true, _) => interest | Interest::WRITABLE,
-            (false, true) => Interest::READABLE,
-            (false, false) => interest,
+        let holds_output = !self.output.is_empty();
+        if self.is_handshaking() {
+            assert_eq!(interest, Interest::NONE, "the handshake is not complete");
+            return if holds_output {
+                Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
+        }
+        let awaits_end = self.awaits_end && self.stage == Stage::Ended;
+        match self.fault {
+            Some(Fault::WantsToWrite) => interest | Interest::WRITABLE,
+            _ if awaits_end && !holds_output => Interest::READABLE,
+            _ => interest,
         }
     }
 

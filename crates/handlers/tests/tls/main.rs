@@ -17,6 +17,7 @@ mod peer;
 mod relaying;
 mod servers;
 mod starttls;
+mod taking;
 #[allow(dead_code, reason = "the tests of connections use more of it")]
 #[path = "../connection/layered/toy.rs"]
 mod toy;

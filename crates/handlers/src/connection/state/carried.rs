@@ -16,8 +16,10 @@ pub(in crate::connection) struct Carried {
     pub(in crate::connection) unread: Vec<u8>,
     pub(in crate::connection) queue: Option<Box<WriteQueue>>,
     pub(in crate::connection) is_read_ended: bool,
-    /// `true` if the handshake of the stream is not complete.
+    /// The handshake of a layered stream is not complete.
     pub(in crate::connection) is_handshaking: bool,
+    /// A layered stream holds output.
+    pub(in crate::connection) holds_output: bool,
     pub(in crate::connection) writing: Writing,
     /// `true` if bytes or responses are missing in the stream, so that it must not end as if it
     /// were whole.
@@ -40,6 +42,7 @@ impl State {
             queue: self.queue.take(),
             is_read_ended: self.flags.has(Flags::READ_ENDED),
             is_handshaking: self.flags.has(Flags::HANDSHAKING),
+            holds_output: self.flags.has(Flags::HOLDS_OUTPUT),
             writing: self.writing,
             permit: self.permit.take(),
             server: self.accepted_by.take().filter(|_| is_own),
@@ -73,6 +76,7 @@ impl State {
             queue,
             is_read_ended,
             is_handshaking,
+            holds_output,
             writing,
             permit,
             server,
@@ -84,6 +88,7 @@ impl State {
         if self.writing == Writing::Open {
             self.set_writing(writing);
         }
+        self.flags.set(Flags::HOLDS_OUTPUT, holds_output);
         if self.flags.has(Flags::HANDSHAKING) && !is_handshaking {
             self.end_handshake();
         }

@@ -145,15 +145,13 @@ impl<T: Stream> Taken<T> {
                 return Err(io::Error::new(ErrorKind::InvalidData, text));
             }
         }
-        let (stream, carried) = self.into_inner();
+        let (stream, mut carried) = self.into_inner();
+        // The new stream begins with its handshake, and the old one holds nothing.
+        (carried.is_handshaking, carried.holds_output) = (true, false);
         if stream.has_buffered_input() || stream.buffered_output() > 0 {
             let text = "cannot upgrade the stream: it holds bytes from before the upgrade";
             return Err(io::Error::new(ErrorKind::InvalidData, text));
         }
-        let carried = Carried {
-            is_handshaking: true,
-            ..carried
-        };
         Ok(Taken::new(make(stream)?, carried))
     }
 

@@ -5,6 +5,7 @@ mod handshakes;
 mod input;
 mod limits;
 mod output;
+mod taking;
 mod toy;
 
 use std::os::unix::net::UnixStream;

@@ -48,7 +48,7 @@ fn output_of_the_stream_is_sent_although_nothing_is_queued() -> Result {
 }
 
 /// Fills the socket, so that the stream holds output.
-fn filled(options: &ConnectionOptions) -> Result<(Pair, usize)> {
+pub(super) fn filled(options: &ConnectionOptions) -> Result<(Pair, usize)> {
     let mut pair = Pair::open(options, sink(), |_| {})?;
     let mut written = 0;
     loop {

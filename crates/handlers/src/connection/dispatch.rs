@@ -15,6 +15,7 @@ use reactor::{Context, Io, Next};
 use super::commands::{self, Command};
 use super::connection::Connection;
 use super::handler::ConnectionHandler;
+use super::handshakes;
 use super::key::ConnectionKey;
 use super::later::run_later;
 use super::reason::CloseReason;
@@ -230,6 +231,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
                 self.start_graceful_close(cx)?;
                 self.state.end(CloseReason::TimedOut(Timeout::Close));
             }
+            Some(Timeout::Handshake) if handshakes::hold_timeout(cx.registry, self.state) => {}
             Some(Timeout::Handshake) => {
                 self.state.end(CloseReason::TimedOut(Timeout::Handshake));
             }

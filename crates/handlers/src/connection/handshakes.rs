@@ -87,6 +87,18 @@ pub(super) fn may_step<S>(registry: &mut Registry<S>, key: Key, state: &mut Stat
     false
 }
 
+/// Holds the timeout of a handshake back until its next step, and returns `true`, if the step only
+/// waits for its turn: the answer of the peer may lie in the kernel.
+pub(super) fn hold_timeout<S>(registry: &mut Registry<S>, state: &mut State) -> bool {
+    let runs = state.flags.has(Flags::HANDSHAKE_RUNS);
+    let may_run = runs || registry.local::<Handshakes>().running < state.settings.max_handshakes;
+    let holds = state.flags.has(Flags::HANDSHAKE_WAITS) && may_run;
+    if let Some(times) = &mut state.times {
+        times.hold_handshake(holds);
+    }
+    holds
+}
+
 /// Lets [`cancel`] end the connection `key` while its handshake is not complete.
 pub(super) fn make_cancellable<S>(registry: &mut Registry<S>, key: Key) {
     registry.local::<Handshakes>().cancellable.insert(key);
@@ -159,6 +171,9 @@ impl<H> Registration<H> {
         request.obstacle = handshakes.obstacle(&self.state, turn);
         if request.obstacle.is_none() {
             self.state.flags.remove(Flags::HANDSHAKE_WAITS);
+            if let Some(times) = &mut self.state.times {
+                times.hold_handshake(false);
+            }
             self.run(io, cx);
         }
     }

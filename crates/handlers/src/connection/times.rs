@@ -84,6 +84,8 @@ pub(super) struct Times {
     /// The time within which the handshake must be complete. It runs from the next `set_now`.
     handshake_within: Option<Duration>,
     handshake_by: Option<Instant>,
+    /// The deadline of the handshake is held back, because the next step waits for its turn.
+    holds_handshake: bool,
     /// The connection is closed once the peer has taken no byte for this long.
     close_stall_timeout: Option<Duration>,
     read_limits: Vec<RateLimit>,
@@ -165,6 +167,11 @@ impl Times {
     /// Sets a deadline for the handshake.
     pub(super) const fn handshake_within(&mut self, timeout: Duration) {
         self.handshake_within = Some(timeout);
+    }
+
+    /// Holds the deadline of the handshake back, or lets it pass.
+    pub(super) const fn hold_handshake(&mut self, holds: bool) {
+        self.holds_handshake = holds;
     }
 
     /// Removes the deadline of the handshake. The timeouts of an open connection run from now.
@@ -290,7 +297,7 @@ impl Times {
         [
             self.close_by.map(|by| (Timeout::Close, by)),
             self.handshake_by
-                .filter(|_| waits.handshaking)
+                .filter(|_| waits.handshaking && !self.holds_handshake)
                 .map(|by| (Timeout::Handshake, by)),
             after(
                 Timeout::Close,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{CloseReason, Connection, ConnectionOptions, Flow, Timeout};
+use handlers::{Connection, ConnectionOptions, Flow};
 use support::{Result, ms};
 
 use super::Pair;
@@ -55,73 +55,6 @@ fn a_handshake_that_trickles_takes_one_call_for_each_byte() -> Result {
     }
     assert!(pair.bench.world.has("open"));
     pair.expect_rest();
-    Ok(())
-}
-
-#[test]
-fn a_handshake_that_stalls_takes_no_turn_until_its_timeout() -> Result {
-    let options = ConnectionOptions::new()
-        .idle_timeout(secs(1))
-        .read_timeout(secs(1))
-        .write_timeout(secs(1));
-    let mut pair = Pair::new(&options, sink(), |_| {})?;
-    pair.send(&record(HELLO, b"")[..2]);
-    pair.expect_rest();
-    let before = pair.bench.reactor.metrics().calls;
-    pair.bench.advance(ms(9_999));
-    assert_eq!(pair.bench.world.log, Vec::<String>::new());
-    assert_eq!(pair.bench.reactor.metrics().calls, before);
-    pair.expect_rest();
-    pair.bench.advance(ms(1));
-    let expected = CloseReason::TimedOut(Timeout::Handshake);
-    assert_eq!(pair.bench.until_closed(), format!("close {expected:?}"));
-    Ok(())
-}
-
-#[test]
-fn the_handshake_timeout_holds_for_0_for_1_and_for_none() -> Result {
-    for timeout in [Duration::ZERO, ms(1)] {
-        let options = ConnectionOptions::new().handshake_timeout(timeout);
-        let mut pair = Pair::new(&options, sink(), |_| {})?;
-        pair.bench.run_until_idle();
-        pair.bench.advance(timeout);
-        assert_eq!(pair.bench.until_closed(), "close TimedOut(Handshake)");
-    }
-    for timeout in [None, Some(Duration::MAX)] {
-        let options = ConnectionOptions::new().handshake_timeout(timeout);
-        let mut pair = Pair::new(&options, sink(), |_| {})?;
-        pair.bench.run_until_idle();
-        pair.bench.advance(secs(100_000));
-        assert!(!pair.bench.world.is_closed());
-    }
-    Ok(())
-}
-
-/// The time of the handshake is not that of the connection.
-#[test]
-fn timeouts_run_from_the_end_of_the_handshake() -> Result {
-    let options = ConnectionOptions::new().idle_timeout(secs(3));
-    let mut pair = Pair::new(&options, sink(), |_| {})?;
-    pair.bench.run_until_idle();
-    pair.bench.advance(secs(9));
-    pair.send(&record(HELLO, b""));
-    pair.bench.run_until_idle();
-    pair.bench.advance(ms(2_999));
-    assert_eq!(pair.bench.world.log, ["open"]);
-    pair.bench.advance(ms(1));
-    assert_eq!(pair.bench.until_closed(), "close TimedOut(Idle)");
-    Ok(())
-}
-
-#[test]
-fn no_timer_is_left_after_a_handshake() -> Result {
-    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
-    pair.bench.run_until_idle(); // the timer of the handshake is armed
-    pair.send(&record(HELLO, b""));
-    pair.bench.run_until_idle();
-    let before = pair.bench.reactor.metrics().calls;
-    pair.bench.advance(secs(100));
-    assert_eq!(pair.bench.reactor.metrics().calls, before);
     Ok(())
 }
 
@@ -284,19 +217,6 @@ fn the_deadline_of_a_graceful_close_ends_a_handshake() -> Result {
     assert!(!pair.bench.world.is_closed());
     pair.bench.advance(ms(1));
     assert_eq!(pair.bench.until_closed(), "close TimedOut(Close)");
-    Ok(())
-}
-
-#[test]
-fn options_that_are_replaced_keep_the_deadline_of_the_handshake() -> Result {
-    let mut pair = Pair::new(&ConnectionOptions::new(), sink(), |_| {})?;
-    pair.bench.run_until_idle();
-    pair.bench.advance(secs(9));
-    pair.bench.with(pair.key, |connection| {
-        connection.set_options(&ConnectionOptions::new().idle_timeout(secs(60)));
-    });
-    pair.bench.advance(secs(1));
-    assert_eq!(pair.bench.until_closed(), "close TimedOut(Handshake)");
     Ok(())
 }
 

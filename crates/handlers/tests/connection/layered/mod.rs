@@ -6,8 +6,10 @@ mod input;
 mod limits;
 mod output;
 mod taking;
+mod timeouts;
 mod toy;
 
+use std::cell::Cell;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
@@ -23,6 +25,8 @@ struct Pair {
     key: ConnectionKey<World>,
     peer: Peer<UnixStream>,
     calls: Rc<Calls>,
+    /// With `true`, the socket takes nothing.
+    stalls: Rc<Cell<bool>>,
 }
 
 impl Pair {
@@ -37,7 +41,7 @@ impl Pair {
         far.set_nonblocking(true)?;
         let mut toy = Toy::new(near);
         change(&mut toy);
-        let calls = Rc::clone(&toy.calls);
+        let (calls, stalls) = (Rc::clone(&toy.calls), Rc::clone(&toy.stalls));
         let key = Connection::open(&mut bench.reactor, toy, options, handler)?;
         let peer = Peer::new(far);
         Ok(Self {
@@ -45,6 +49,7 @@ impl Pair {
             key,
             peer,
             calls,
+            stalls,
         })
     }
 

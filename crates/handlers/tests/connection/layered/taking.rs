@@ -69,7 +69,7 @@ fn input_that_is_held_anywhere_reaches_the_next_handler_in_order() -> Result {
 #[test]
 fn the_parts_of_a_layered_stream_hold_its_input_and_output() -> Result {
     let mut pair = with_input()?;
-    stalls_of(&mut pair).set(true);
+    pair.stalls.set(true);
     pair.bench.with(pair.key, |connection| {
         let _ = connection.write(b"held.").unwrap();
         let _ = connection.flush();
@@ -83,12 +83,6 @@ fn the_parts_of_a_layered_stream_hold_its_input_and_output() -> Result {
     assert!(parts.stream.has_buffered_input());
     assert_eq!(parts.stream.buffered_output(), record(DATA, b"held.").len());
     Ok(())
-}
-
-fn stalls_of(pair: &mut Pair) -> Rc<std::cell::Cell<bool>> {
-    pair.bench.with(pair.key, |connection| {
-        Rc::clone(&connection.stream::<UnixToy>().unwrap().stalls)
-    })
 }
 
 #[test]
@@ -214,7 +208,7 @@ fn a_stream_that_holds_bytes_is_not_upgraded() -> Result {
     input.send(&records(b"0123456789"));
     input.bench.run_until_idle();
     let mut output = Pair::open(&options, sink(), |_| {})?;
-    stalls_of(&mut output).set(true);
+    output.stalls.set(true);
     output.send(&record(QUESTION, b"?"));
     output.bench.run_until_idle();
     for mut pair in [input, output] {

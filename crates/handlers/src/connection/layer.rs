@@ -212,7 +212,14 @@ pub(super) fn end_layer<T: Stream>(io: &mut Io<T>, state: &mut State) {
         state.reason,
         Some(CloseReason::Closed | CloseReason::TimedOut(_))
     );
-    if is_closed && !state.would_truncate() {
+    if !is_closed {
+        return;
+    }
+    // For example the tickets of a session whose handler has written nothing.
+    if state.flags.has(Flags::HOLDS_OUTPUT) && stream.try_flush(io).is_ok() {
+        state.set_holds_output(false);
+    }
+    if !state.would_truncate() {
         // An error needs no handling: without its end the stream does not look whole.
         let _ = stream.try_shutdown(io);
         state.set_writing(Writing::Ended);

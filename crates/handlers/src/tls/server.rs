@@ -109,7 +109,8 @@ impl TlsServerOptions {
     /// as a warning, because others may be.
     ///
     /// The session tickets of all clones of the configuration have the same keys, which change
-    /// every 6 hours. So a session can be resumed by every loop of a pool.
+    /// every 6 hours. So a session can be resumed by every loop of a pool. Tickets are sent after
+    /// the handshake, with the first bytes that the handler writes, or alone if it writes none.
     ///
     /// # Errors
     /// - An error of kind [`Configuration`](super::TlsErrorKind::Configuration) if a certificate,

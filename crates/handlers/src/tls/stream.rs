@@ -107,13 +107,15 @@ impl<T: Stream> Stream for Tls<T> {
         let mut reads = 0;
         loop {
             // No event reports the input that the stream below holds, so all of it is read.
-            reads += usize::from(!inner.stream.has_buffered_input());
+            if !inner.stream.has_buffered_input() {
+                if reads == FRUITLESS_READS_MAX {
+                    return Err(ErrorKind::WouldBlock.into());
+                }
+                reads += 1;
+            }
             match session.read(&mut inner, buf) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => return read,
-            }
-            if reads >= FRUITLESS_READS_MAX && !inner.stream.has_buffered_input() {
-                return Err(ErrorKind::WouldBlock.into());
             }
         }
     }
@@ -162,7 +164,7 @@ impl<T: Stream> Stream for Tls<T> {
     }
 
     fn has_unread(&self) -> bool {
-        self.session.has_input() || self.stream.has_unread()
+        self.stream.has_unread() // an incomplete record is never delivered
     }
 }
 

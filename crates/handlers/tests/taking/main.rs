@@ -5,6 +5,7 @@
 mod bytes;
 mod connecting;
 mod flushing;
+mod journey;
 mod loops;
 mod refusals;
 mod servers;

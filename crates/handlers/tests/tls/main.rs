@@ -10,7 +10,13 @@
 )]
 
 mod closing;
+mod configs;
+mod garbage;
+#[path = "../taking/journey.rs"]
+mod journey;
 mod layers;
+#[path = "../logged/mod.rs"]
+mod logged;
 mod memory;
 mod moving;
 mod peer;
@@ -18,6 +24,7 @@ mod relaying;
 mod servers;
 mod starttls;
 mod taking;
+mod tickets;
 #[allow(dead_code, reason = "the tests of connections use more of it")]
 #[path = "../connection/layered/toy.rs"]
 mod toy;

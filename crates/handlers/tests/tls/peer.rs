@@ -55,14 +55,13 @@ pub(crate) struct Peer<T> {
 
 impl<T: Socket> Peer<T> {
     pub(crate) fn client(socket: T) -> Self {
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate()).unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        Self::client_of(&client_config(), socket)
+    }
+
+    /// Makes a client that resumes the sessions of this configuration.
+    pub(crate) fn client_of(config: &Arc<ClientConfig>, socket: T) -> Self {
         let name = NAME.try_into().unwrap();
-        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let client = ClientConnection::new(Arc::clone(config), name).unwrap();
         Self::of(client.into(), socket)
     }
 
@@ -174,6 +173,26 @@ impl<T> fmt::Debug for Peer<T> {
             .field("end", &self.end)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns a configuration that trusts the certificate of the tests.
+pub(crate) fn client_config() -> Arc<ClientConfig> {
+    client_config_of([CERTIFICATE[0].as_str()])
+}
+
+/// Returns a configuration that trusts these certificates, in PEM.
+pub(crate) fn client_config_of<'a>(
+    certificates: impl IntoIterator<Item = &'a str>,
+) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        roots.add(certificate).unwrap();
+    }
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn certificate() -> CertificateDer<'static> {

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use handlers::tls::TlsServerConfig;
 use handlers::{
     Address, ConnectionHandler, ConnectionLimit, ConnectionOptions, ListenOptions, ServerKey,
     SocketStream,
@@ -20,13 +21,22 @@ fn serve<H: ConnectionHandler<Seen>>(
     limit: Option<ConnectionLimit>,
     handler: fn() -> H,
 ) -> Result<(SocketAddr, ServerKey<Seen>)> {
+    serve_with(bench, server_config(), limit, handler)
+}
+
+/// Serves TLS of this configuration.
+pub(crate) fn serve_with<H: ConnectionHandler<Seen>>(
+    bench: &mut Bench,
+    config: TlsServerConfig,
+    limit: Option<ConnectionLimit>,
+    handler: fn() -> H,
+) -> Result<(SocketAddr, ServerKey<Seen>)> {
     let listener = ListenOptions::new()
         .limit(limit)
         .bind(&"127.0.0.1:0".parse()?)?;
     let Address::Tcp(address) = listener.local_addr()? else {
         return Err("no TCP".into());
     };
-    let config = server_config();
     let protect = move |stream: SocketStream| config.accept(stream.into_tcp()?);
     let options = ConnectionOptions::new();
     let key = listener.serve_as(&mut bench.reactor, &options, protect, move |_, _| {
@@ -36,9 +46,14 @@ fn serve<H: ConnectionHandler<Seen>>(
 }
 
 fn client(address: SocketAddr) -> Result<Peer<TcpStream>> {
+    Ok(Peer::client(connect(address)?))
+}
+
+/// Connects a socket that does not block.
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_nonblocking(true)?;
-    Ok(Peer::client(socket))
+    Ok(socket)
 }
 
 fn stop(bench: &mut Bench, server: ServerKey<Seen>, grace: Duration) {

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionOptions, Timeout};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, Timeout};
 use support::{Result, reset, tcp_pair};
 
 use crate::peer::{End, Peer};
-use crate::{Bench, NAME, client_config, echo, pattern, server_config, sink};
+use crate::{Bench, NAME, Seen, client_config, echo, pattern, server_config, sink};
 
 #[test]
 fn a_stream_that_ends_without_close_notify_is_truncated() -> Result {
@@ -104,22 +104,25 @@ fn a_peer_that_speaks_another_protocol_gets_an_alert() -> Result {
 }
 
 /// Opens the server side on a TCP socket, whose handshake is done.
-fn open_tcp(bench: &mut Bench, options: &ConnectionOptions) -> Result<Peer<TcpStream>> {
+fn open_tcp(
+    bench: &mut Bench,
+    options: &ConnectionOptions,
+) -> Result<(ConnectionKey<Seen>, Peer<TcpStream>)> {
     let (near, far) = tcp_pair()?;
     far.set_nonblocking(true)?;
     let stream = server_config().accept(near)?;
-    Connection::open(&mut bench.reactor, stream, options, echo("server"))?;
+    let key = Connection::open(&mut bench.reactor, stream, options, echo("server"))?;
     let mut peer = Peer::client(far);
     bench.until(&mut peer, |seen, _| seen.has("server open"));
     bench.run_until_idle();
     peer.step(); // takes the tickets, so that the reset is the only thing that arrives
-    Ok(peer)
+    Ok((key, peer))
 }
 
 #[test]
 fn a_reset_ends_with_its_error() -> Result {
     let mut bench = Bench::new()?;
-    let peer = open_tcp(&mut bench, &ConnectionOptions::new())?;
+    let (_, peer) = open_tcp(&mut bench, &ConnectionOptions::new())?;
     reset(peer.socket)?;
     bench.turn_until(|seen| seen.end_of("server").is_some());
     assert_eq!(bench.seen.end_of("server"), Some("ConnectionReset"));
@@ -129,7 +132,7 @@ fn a_reset_ends_with_its_error() -> Result {
 #[test]
 fn a_cut_by_tcp_is_truncated() -> Result {
     let mut bench = Bench::new()?;
-    let mut peer = open_tcp(&mut bench, &ConnectionOptions::new())?;
+    let (_, mut peer) = open_tcp(&mut bench, &ConnectionOptions::new())?;
     peer.send(b"hello");
     peer.cut();
     bench.until(&mut peer, |_, peer| peer.end.is_some());
@@ -180,5 +183,40 @@ fn a_peer_that_takes_nothing_is_closed_by_the_write_timeout() -> Result {
     );
     bench.until(&mut peer, |_, peer| peer.end.is_some());
     assert_ne!(peer.end, Some(End::Whole));
+    Ok(())
+}
+
+/// No event follows the last bytes of the socket.
+#[test]
+fn an_error_that_comes_with_the_last_bytes_is_reported_after_them() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().max_bytes_per_turn(5);
+    let (_, mut peer) = bench.open_established(&options, sink("server"))?;
+    peer.tls.writer().write_all(b"hello")?;
+    let mut records = peer.ciphertext();
+    let first = records.len();
+    peer.tls.writer().write_all(b"changed")?;
+    records.extend(peer.ciphertext());
+    records[first + 8] ^= 1;
+    peer.send_raw(&records);
+    bench.turn_until(|seen| seen.end_of("server").is_some());
+    assert_eq!(bench.seen.received("server"), b"hello");
+    assert_eq!(bench.seen.end_of("server"), Some("Protocol"));
+    Ok(())
+}
+
+/// A part of a record is not input that the handler could still get.
+#[test]
+fn a_reset_within_a_record_ends_a_paused_connection() -> Result {
+    let mut bench = Bench::new()?;
+    let (key, mut peer) = open_tcp(&mut bench, &ConnectionOptions::new())?;
+    peer.tls.writer().write_all(b"hello")?;
+    let record = peer.ciphertext();
+    peer.send_raw(&record[..10]);
+    bench.run_until_idle();
+    bench.with(key, |connection, _| connection.pause_reading());
+    reset(peer.socket)?;
+    bench.turn_until(|seen| seen.end_of("server").is_some());
+    assert_eq!(bench.seen.end_of("server"), Some("ConnectionReset"));
     Ok(())
 }

@@ -116,11 +116,6 @@ impl Session {
         !self.plaintext.is_empty()
     }
 
-    /// Returns `true` if bytes of the peer wait in this session, complete or not.
-    pub(super) const fn has_input(&self) -> bool {
-        self.has_plaintext() || !self.undecrypted.is_empty()
-    }
-
     /// Returns how many bytes of ciphertext wait for the stream.
     pub(super) const fn output_len(&self) -> usize {
         self.output.len()

@@ -1,18 +1,18 @@
 //! The end of a layered stream: it may take several steps, and comes also after that of the peer.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use handlers::{Connection, ConnectionOptions, Relay, Stream};
+use handlers::{Connection, ConnectionKey, ConnectionOptions, Relay, Stream};
 use reactor::IoState;
 use support::{Result, ms, tcp_pair};
 
 use super::Pair;
 use super::toy::{END, HELLO, Peer, Toy, record, records};
-use crate::{Bench, Event, default, pattern, probe, secs, sink};
+use crate::{Bench, Event, World, default, pattern, probe, secs, sink};
 
 #[test]
 fn the_end_of_the_peer_is_answered_by_an_end() -> Result {
@@ -215,7 +215,7 @@ fn a_timeout_sends_the_end() -> Result {
     Ok(())
 }
 
-type Way = fn(&mut Connection<'_, crate::World>) -> io::Result<()>;
+type Way = fn(&mut Connection<'_, World>) -> io::Result<()>;
 
 /// A stream that is cut must not look whole.
 #[test]
@@ -251,74 +251,77 @@ fn no_end_is_sent_by_an_abort_or_an_error_or_with_a_pending_response() -> Result
     Ok(())
 }
 
+/// A connection whose stream holds output, over TCP, which has resets.
+struct Full {
+    bench: Bench,
+    key: ConnectionKey<World>,
+    peer: Peer<TcpStream>,
+    /// The number of bytes that were written.
+    written: usize,
+}
+
+impl Full {
+    fn open() -> Result<Self> {
+        let mut bench = Bench::new()?;
+        let (near, mut far) = tcp_pair()?;
+        far.set_nonblocking(true)?;
+        socket2::SockRef::from(&near).set_send_buffer_size(1)?;
+        let options = ConnectionOptions::new();
+        let key = Connection::open(&mut bench.reactor, Toy::new(near), &options, sink())?;
+        bench.send(&mut far, &record(HELLO, b""));
+        bench.run_until_idle();
+        let (mut written, mut is_full) = (0, false);
+        while !is_full {
+            written += 4000;
+            is_full = bench.with(key, |connection| {
+                let _ = connection.write(&pattern(4000)).unwrap();
+                let _ = connection.flush();
+                connection.queued() > 0
+            });
+        }
+        Ok(Self {
+            bench,
+            key,
+            peer: Peer::new(far),
+            written,
+        })
+    }
+
+    /// Reads on. Returns the error at the end of the stream.
+    fn end(&mut self) -> Option<ErrorKind> {
+        let end = (0..1000).find_map(|_| match self.peer.read() {
+            Ok((kinds, _)) => kinds.ends_with('.').then_some(None),
+            Err(error) => Some(Some(error.kind())),
+        });
+        end.flatten()
+    }
+}
+
 /// Output that is held belongs to the stream, so the stream is not whole without it.
 #[test]
 fn a_close_with_held_output_resets_the_connection() -> Result {
-    let mut bench = Bench::new()?;
-    let (near, mut far) = tcp_pair()?;
-    far.set_nonblocking(true)?;
-    socket2::SockRef::from(&near).set_send_buffer_size(1)?;
-    let key = Connection::open(
-        &mut bench.reactor,
-        Toy::new(near),
-        &ConnectionOptions::new(),
-        sink(),
-    )?;
-    bench.send(&mut far, &record(HELLO, b""));
-    bench.run_until_idle();
-    while bench.with(key, |connection| {
-        let _ = connection.write(&pattern(4000)).unwrap();
-        let _ = connection.flush();
-        connection.queued() == 0
-    }) {}
-    bench.with(key, |connection| connection.close());
-    assert_eq!(bench.until_closed(), "close Closed");
-    let mut peer = Peer::new(far);
-    let read = (0..1000).find_map(|_| match peer.read() {
-        Ok((kinds, _)) => kinds.ends_with('.').then_some(None),
-        Err(error) => Some(Some(error.kind())),
-    });
-    assert_eq!(read, Some(Some(ErrorKind::ConnectionReset)));
+    let mut full = Full::open()?;
+    full.bench.with(full.key, |connection| connection.close());
+    assert_eq!(full.bench.until_closed(), "close Closed");
+    assert_eq!(full.end(), Some(ErrorKind::ConnectionReset));
     Ok(())
 }
 
 #[test]
 fn an_abort_after_flush_sends_held_output_before_the_reset() -> Result {
-    let mut bench = Bench::new()?;
-    let (near, mut far) = tcp_pair()?;
-    far.set_nonblocking(true)?;
-    socket2::SockRef::from(&near).set_send_buffer_size(1)?;
-    let key = Connection::open(
-        &mut bench.reactor,
-        Toy::new(near),
-        &ConnectionOptions::new(),
-        sink(),
-    )?;
-    bench.send(&mut far, &record(HELLO, b""));
-    bench.run_until_idle();
-    let mut written = 0;
-    let mut is_held = false;
-    while !is_held {
-        written += 4000;
-        is_held = bench.with(key, |connection| {
-            let _ = connection.write(&pattern(4000)).unwrap();
-            let _ = connection.flush();
-            connection.queued() > 0
-        });
-    }
-    bench.with(key, |connection| connection.abort_after_flush(secs(60)));
-    let mut peer = Peer::new(far);
+    let mut full = Full::open()?;
+    full.bench.with(full.key, |connection| {
+        connection.abort_after_flush(secs(60));
+    });
     let mut read = 0;
-    while read < written {
-        bench.reactor.turn(&mut bench.world, Some(crate::MOMENT))?;
-        read += peer.read()?.1.len();
+    while read < full.written {
+        full.bench
+            .reactor
+            .turn(&mut full.bench.world, Some(crate::MOMENT))?;
+        read += full.peer.read()?.1.len();
     }
-    assert_eq!(bench.until_closed(), "close Aborted");
-    let reset = (0..1000).find_map(|_| peer.read().err());
-    assert_eq!(
-        reset.map(|error| error.kind()),
-        Some(ErrorKind::ConnectionReset)
-    );
+    assert_eq!(full.bench.until_closed(), "close Aborted");
+    assert_eq!(full.end(), Some(ErrorKind::ConnectionReset));
     Ok(())
 }
 

@@ -190,6 +190,22 @@ fn limits_of_0_are_raised_to_1() -> Result {
     Ok(())
 }
 
+/// The handshake that runs has no timeout, so the place of the other one never comes.
+#[test]
+fn a_handshake_that_may_not_begin_is_ended_by_its_timeout() -> Result {
+    let options = ConnectionOptions::new().max_handshakes(1);
+    let mut crowd = Crowd::new(1, &options.clone().handshake_timeout(None))?;
+    crowd.expect_rest();
+    let (near, _far) = UnixStream::pair()?;
+    let reactor = &mut crowd.bench.reactor;
+    Connection::open(reactor, Toy::new(near), &options, sink())?;
+    crowd.expect_rest();
+    crowd.bench.advance(secs(10));
+    crowd.expect_rest();
+    assert_eq!(crowd.bench.world.log, ["close TimedOut(Handshake)"]);
+    Ok(())
+}
+
 /// Writes and a close through the key do not depend on the limits.
 #[test]
 fn a_connection_that_waits_can_be_reached_and_closed() -> Result {

@@ -199,10 +199,13 @@ impl<T: Stream> Stream for Toy<T> {
             "a read outside of the stream"
         );
         if self.input.is_empty() && !self.has_peer_ended {
+            let held = self.output.len();
             let filled = self.fill(io, |toy| !toy.input.is_empty() || toy.has_peer_ended);
             // The answers to questions. What the socket does not take is held, and the next flush
             // reports the error: input may wait in the socket.
-            let _ = self.try_flush(io);
+            if self.output.len() > held {
+                let _ = self.try_flush(io);
+            }
             filled?;
         }
         let count = self.input.len().min(buf.len()).min(self.max_read);

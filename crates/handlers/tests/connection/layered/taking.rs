@@ -1,4 +1,4 @@
-//! Layered streams that are taken from their connections. What they hold goes with them.
+//! Layered streams that are taken from their connections. The bytes that they hold go with them.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;

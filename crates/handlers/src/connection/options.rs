@@ -254,7 +254,8 @@ impl ConnectionOptions {
     /// [`Stream::try_handshake`](crate::Stream::try_handshake). The other connections continue in
     /// the next turns, in order. So if many peers connect at once, connections that talk are still
     /// served after a few steps: with TLS a step of a server can take a millisecond, for example to
-    /// sign with a key of 2048 bits (RSA). The minimum is 1. Default: 16.
+    /// sign with a key of 2048 bits (RSA). The [timeout](Self::handshake_timeout) of a connection
+    /// does not expire while its step waits for its turn. The minimum is 1. Default: 16.
     #[must_use]
     pub fn max_handshakes_per_turn(self, count: usize) -> Self {
         self.with(|settings| settings.max_handshakes_per_turn = count.max(1))

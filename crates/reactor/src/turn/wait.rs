@@ -38,7 +38,15 @@ impl<S> Registry<S> {
                 self.metrics.sleeps += u64::from(timeout != Some(Duration::ZERO));
                 self.sys.wait(timeout)?;
             } else {
-                self.wait_for_all(timeout)?;
+                let waited = match timeout {
+                    Some(Duration::ZERO) => self.look(),
+                    timeout => self.wait_for_all(timeout),
+                };
+                // After the wait, which has recorded when the last turn ended.
+                self.time
+                    .pauses
+                    .begin(self.metrics.turns, self.timers.armings());
+                waited?;
             }
             self.metrics.events += self.sys.events.len() as u64;
         }
@@ -48,33 +56,33 @@ impl<S> Registry<S> {
     /// Waits if timers, other threads or both may end the wait too.
     #[inline(never)]
     fn wait_for_all(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        let waited = if self.turn.spin.is_some() && timeout != Some(Duration::ZERO) {
+        if self.turn.spin.is_some() {
             self.spin_and_sleep(timeout)
         } else {
             self.sleep(timeout)
-        };
-        // After the wait, which has recorded when the last turn ended.
-        self.time
-            .pauses
-            .begin(self.metrics.turns, self.timers.armings());
-        waited
+        }
     }
 
     /// Waits. If the wait may take time, other threads are asked to end it.
     #[inline]
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        let may_sleep = timeout != Some(Duration::ZERO) && self.may_sleep();
-        self.metrics.sleeps += u64::from(may_sleep);
-        if !may_sleep {
-            self.answer_wake();
+        if !self.may_sleep() {
+            return self.look();
         }
-        let waited = self.wait_for_timers(if may_sleep {
-            timeout
-        } else {
-            Some(Duration::ZERO)
-        });
+        self.metrics.sleeps += 1;
+        let waited = self.wait_for_timers(timeout);
         self.wake_up();
         waited
+    }
+
+    /// Collects what there is, without a wait.
+    #[inline(never)]
+    fn look(&mut self) -> Result<(), Error> {
+        self.answer_wake();
+        self.rearm_if_wall_was_set();
+        let asked = self.ask();
+        self.wake_up();
+        asked
     }
 
     /// Looks for work, and waits only if there is none.
@@ -83,6 +91,9 @@ impl<S> Registry<S> {
     fn spin_and_sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         match self.spin_for_work(timeout)? {
             Spun::Found => self.answer_wake(),
+            Spun::Nothing {
+                left: Some(Duration::ZERO),
+            } => self.look()?,
             Spun::Nothing { left } => self.sleep(left)?,
         }
         if let Some(spin) = &mut self.turn.spin {
@@ -154,9 +165,6 @@ impl<S> Registry<S> {
     #[inline]
     fn wait_for_timers(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.rearm_if_wall_was_set();
-        if timeout == Some(Duration::ZERO) {
-            return self.ask();
-        }
         let due = self.timers.next_deadline();
         if due.is_none() && timeout.is_none() {
             self.time.pauses.forget_open();

@@ -332,15 +332,19 @@ impl IoState {
     /// is known to hold.
     #[inline]
     fn expect_ready(&mut self, interest: Interest) -> io::Result<()> {
-        if self.readiness.intersects(interest.facts()) {
+        let is_known = self.readiness.intersects(interest.facts());
+        // Most connections are written to without ever having been watched for room.
+        let is_unwatched_write =
+            || interest == Interest::WRITABLE && !self.armed.contains(interest);
+        if is_known || is_unwatched_write() {
             Ok(())
         } else {
             self.expect_unwatched(interest)
         }
     }
 
-    /// Does the same if no fact is known to hold. It is a function of its own because most
-    /// operations need only the test of one word.
+    /// Does the same if no fact is known to hold. It is a function of its own because most reads
+    /// need only the test of one word.
     #[inline(never)]
     fn expect_unwatched(&mut self, interest: Interest) -> io::Result<()> {
         let watched = !interest.is_none() && self.armed.contains(interest);

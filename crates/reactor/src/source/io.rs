@@ -208,7 +208,9 @@ impl<T> Io<T> {
     where
         T: AsFd,
     {
-        if self.state.readiness.is_error() && self.kind().is_unread_by_error() {
+        let may_be_unread =
+            self.state.readiness.is_error() && !self.state.readiness.is_write_closed();
+        if may_be_unread && self.kind().is_unread_by_error() {
             // epoll_ctl(2): EPOLLERR "is also reported for the write end of a pipe when the read
             // end has been closed".
             self.state.readiness |= Readiness::WRITE_CLOSED;
@@ -336,6 +338,20 @@ mod tests {
         writer.write_all(b"four").unwrap();
         assert_eq!(io.read(&mut [0; 64]).unwrap(), 4);
         assert!(!io.readiness().is_readable(), "a short read is proof now");
+    }
+
+    #[test]
+    fn an_error_beside_a_hang_up_does_not_ask_for_the_kind() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut io = Io::new(File::from(OwnedFd::from(writer)), false);
+        let hang_up = Readiness::READ_CLOSED_BITS;
+        for (beside, is_asked) in [(Readiness::EMPTY, true), (hang_up, false)] {
+            io.begin(Readiness::ERROR | beside, Interest::WRITABLE);
+            let facts = io.apply_announcements();
+            assert!(facts.is_write_closed());
+            let is_inferred = facts.without_bits(hang_up).is_write_closed();
+            assert_eq!(is_inferred, is_asked, "a pipe is known to be unread");
+        }
     }
 
     #[test]

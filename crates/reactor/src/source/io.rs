@@ -341,6 +341,17 @@ mod tests {
     }
 
     #[test]
+    fn a_write_without_known_room_is_attempted_only_if_unwatched() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut io = Io::new(writer, false);
+        io.begin(Readiness::EMPTY, Interest::READABLE);
+        assert_eq!(io.write(b"room").unwrap(), 4);
+        io.begin(Readiness::EMPTY, Interest::READABLE | Interest::WRITABLE);
+        let refused = io.write(b"room").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn an_error_beside_a_hang_up_does_not_ask_for_the_kind() {
         let (_reader, writer) = io::pipe().unwrap();
         let mut io = Io::new(File::from(OwnedFd::from(writer)), false);

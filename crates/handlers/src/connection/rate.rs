@@ -1,16 +1,20 @@
 //! Rate limits: token buckets, of one connection or shared by many.
 //!
-//! A bucket holds up to `burst` bytes and fills by `rate` bytes a second. Time enters as an
-//! argument, so the arithmetic can be tested without waiting. The level is counted in parts of a
-//! byte. One part is the amount that a rate of one byte a second adds in a nanosecond. So the level
-//! is exact for every rate and every burst that fit in 64 bits.
+//! A bucket holds up to `burst` units and fills by `rate` units a second. A unit is a byte, a
+//! request or an accepted connection. Time enters as an argument, so the arithmetic can be tested
+//! without waiting. The level is counted in parts of a unit. One part is the amount that a rate of
+//! one unit a second adds in a nanosecond. So the level is exact for every rate and every burst
+//! that fit in 64 bits.
+//!
+//! Bytes and accepted connections are deducted after the fact, so the level can become negative.
+//! [`RateLimit::try_take`] asks first.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate limit in bytes a second, which allows bursts. It is a token bucket: the bucket fills at
-/// the rate, holds at most the bytes of a burst, and each byte that is read or written is taken
-/// out of it.
+/// A rate limit, which allows bursts. It is a token bucket: the bucket fills at the rate, and holds
+/// at most a burst. Each byte that a connection reads or writes is taken out of it. With
+/// [`try_take`](Self::try_take) you take the units yourself, for example requests or logins.
 ///
 /// Clones share one bucket. [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate) and
 /// [`shared_write_rate`](crate::ConnectionOptions::shared_write_rate) use this bucket: all
@@ -33,13 +37,43 @@ use std::time::{Duration, Instant};
 pub struct RateLimit(Arc<Mutex<Bucket>>);
 
 impl RateLimit {
-    /// Returns a limit of `bytes_per_second` on average, with bursts of up to `burst` bytes. If one
+    /// Returns a limit of `per_second` units on average, with bursts of up to `burst` units. If one
     /// of the two values is 0, it counts as 1. The bucket is full at first, so the first `burst`
-    /// bytes are not delayed.
+    /// units are not delayed.
     ///
     /// See the example of [`RateLimit`].
-    pub fn new(bytes_per_second: u64, burst: u64) -> Self {
-        Self(Arc::new(Mutex::new(Bucket::new(bytes_per_second, burst))))
+    pub fn new(per_second: u64, burst: u64) -> Self {
+        Self(Arc::new(Mutex::new(Bucket::new(per_second, burst))))
+    }
+
+    /// Takes `amount` units at the time `now`, or none of them. Use it for anything that has a
+    /// rate: requests of a client, logins of an account, messages to an upstream. Pass
+    /// [`Context::now`](reactor::Context::now) as `now`.
+    ///
+    /// For a rate below one a second, let each event take several units. With
+    /// `RateLimit::new(5, 300)` and 60 units for each login, five logins a minute are allowed.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use handlers::RateLimit;
+    ///
+    /// let logins = RateLimit::new(1, 3); // one a second, three at once
+    /// let now = Instant::now();
+    /// for _ in 0..3 {
+    ///     assert_eq!(logins.try_take(1, now), Ok(()));
+    /// }
+    /// assert_eq!(logins.try_take(1, now), Err(Duration::from_secs(1)));
+    /// ```
+    ///
+    /// # Errors
+    /// The time from `now` until the bucket holds `amount` units, if nobody takes any meanwhile.
+    /// Nothing was taken. The bucket never holds more than a burst, so for a greater amount the
+    /// error is [`Duration::MAX`].
+    ///
+    /// # Cost
+    /// O(1): one lock, which is held for a few instructions.
+    pub fn try_take(&self, amount: u64, now: Instant) -> Result<(), Duration> {
+        self.bucket().try_take(amount, now)
     }
 
     /// Returns a limit with the same rate and burst, and a bucket of its own.
@@ -48,19 +82,20 @@ impl RateLimit {
         Self::new(rate, burst)
     }
 
-    /// Returns how many bytes can be sent or read at `now`.
+    /// Returns how many units the bucket holds at `now`.
     pub(super) fn available(&self, now: Instant) -> usize {
         self.bucket().available(now)
     }
 
-    /// Deducts bytes that were sent or read. The level of a shared bucket can become negative,
-    /// because other loops may have taken bytes meanwhile.
-    pub(super) fn take(&self, bytes: usize, now: Instant) {
-        self.bucket().take(bytes, now);
+    /// Deducts units that were used: bytes that were sent or read, or accepted connections. The
+    /// level of a shared bucket can become negative, because other loops may have taken units
+    /// meanwhile.
+    pub(super) fn take(&self, units: usize, now: Instant) {
+        self.bucket().take(units as u64, now);
     }
 
     /// Returns the time from `now` until another try is worthwhile, so that small amounts are not
-    /// sent often. The time ends when the least of these is available: `wanted` bytes, an eighth of
+    /// used often. The time ends when the least of these is available: `wanted` bytes, an eighth of
     /// the burst, the bytes of a tenth of a second.
     pub(super) fn wait(&self, wanted: usize, now: Instant) -> Duration {
         self.bucket().wait(wanted, now)
@@ -71,7 +106,7 @@ impl RateLimit {
     }
 }
 
-/// The number of parts of a byte.
+/// The number of parts of a unit.
 const PARTS: i128 = 1_000_000_000;
 /// A wait lasts at most until the bytes of a tenth of a second are available, and at least until
 /// one byte is.
@@ -81,8 +116,8 @@ const LOOKS_PER_SECOND: u64 = 10;
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// The level in parts of a byte, and the time of that level. The level is negative if too many
-    /// bytes were taken. `None` until the first use.
+    /// The level in parts of a unit, and the time of that level. The level is negative if too many
+    /// units were taken. `None` until the first use.
     level: Option<(i128, Instant)>,
 }
 
@@ -97,7 +132,7 @@ impl Bucket {
         }
     }
 
-    /// Returns the level, in parts of a byte.
+    /// Returns the level, in parts of a unit.
     fn level(&self, now: Instant) -> i128 {
         let full = i128::from(self.burst) * PARTS;
         let Some((level, at)) = self.level else {
@@ -114,13 +149,23 @@ impl Bucket {
         usize::try_from((self.level(now) / PARTS).max(0)).unwrap_or(usize::MAX)
     }
 
-    fn take(&mut self, bytes: usize, now: Instant) {
+    fn take(&mut self, amount: u64, now: Instant) {
         // The turn of another loop may have begun later than this one.
         let now = self.level.map_or(now, |(_, at)| at.max(now));
-        let taken = i128::try_from(bytes)
-            .unwrap_or(i128::MAX)
-            .saturating_mul(PARTS);
+        let taken = i128::from(amount) * PARTS;
         self.level = Some((self.level(now).saturating_sub(taken), now));
+    }
+
+    fn try_take(&mut self, amount: u64, now: Instant) -> Result<(), Duration> {
+        if amount > self.burst {
+            return Err(Duration::MAX);
+        }
+        let wait = self.time_until(amount, now);
+        if amount > 0 && !wait.is_zero() {
+            return Err(wait);
+        }
+        self.take(amount, now);
+        Ok(())
     }
 
     fn wait(&self, wanted: usize, now: Instant) -> Duration {
@@ -128,13 +173,19 @@ impl Bucket {
             .min(self.rate / LOOKS_PER_SECOND)
             .min(wanted as u64)
             .max(1);
-        let missing = (i128::from(enough) * PARTS)
+        self.time_until(enough, now)
+    }
+
+    /// Returns the time from `now` until the bucket holds `amount` units.
+    fn time_until(&self, amount: u64, now: Instant) -> Duration {
+        let missing = (i128::from(amount) * PARTS)
             .saturating_sub(self.level(now))
             .max(0)
             .unsigned_abs();
-        let nanos = missing
-            .div_ceil(u128::from(self.rate))
-            .min(Duration::MAX.as_nanos());
+        // The level may be that of a later turn, of another loop.
+        let ahead = self.level.filter(|_| missing > 0);
+        let ahead = ahead.map_or(0, |(_, at)| at.saturating_duration_since(now).as_nanos());
+        let nanos = (missing.div_ceil(u128::from(self.rate)) + ahead).min(Duration::MAX.as_nanos());
         Duration::new(
             (nanos / NANOS_PER_SEC) as u64,
             (nanos % NANOS_PER_SEC) as u32,
@@ -229,7 +280,84 @@ mod tests {
         }
     }
 
+    #[test]
+    fn taking_more_than_there_is_takes_nothing_and_returns_the_wait() {
+        let now = Instant::now();
+        let limit = RateLimit::new(10, 5);
+        assert_eq!(limit.try_take(3, now), Ok(()));
+        assert_eq!(limit.try_take(3, now), Err(SECOND / 10));
+        assert_eq!(limit.try_take(2, now), Ok(()), "the refused take took none");
+        assert_eq!(limit.try_take(1, now), Err(SECOND / 10));
+        let last = SECOND / 10 - Duration::from_nanos(1);
+        assert_eq!(limit.try_take(1, now + last), Err(Duration::from_nanos(1)));
+        assert_eq!(limit.try_take(1, now + SECOND / 10), Ok(()));
+    }
+
+    #[test]
+    fn taking_nothing_succeeds_and_more_than_a_burst_never_does() {
+        let now = Instant::now();
+        for (rate, burst) in SIZES
+            .into_iter()
+            .flat_map(|rate| SIZES.map(|burst| (rate, burst)))
+        {
+            let limit = RateLimit::new(rate, burst);
+            let burst = burst.max(1);
+            if let Some(more) = burst.checked_add(1) {
+                assert_eq!(limit.try_take(more, now), Err(Duration::MAX), "{burst}");
+            }
+            assert_eq!(limit.try_take(burst, now), Ok(()), "{rate}, {burst}");
+            let wait = limit.try_take(burst, now).unwrap_err();
+            let exact = u128::from(burst) * 1_000_000_000;
+            assert_eq!(wait.as_nanos(), exact.div_ceil(u128::from(rate.max(1))));
+            assert_eq!(limit.try_take(0, now), Ok(()), "an empty bucket");
+            limit.take(usize::MAX, now);
+            assert_eq!(limit.try_take(0, now), Ok(()), "a bucket below empty");
+        }
+    }
+
+    #[test]
+    fn the_wait_counts_from_the_time_of_a_loop_that_lags_behind() {
+        let now = Instant::now();
+        let limit = RateLimit::new(10, 1);
+        limit.take(1, now + SECOND);
+        let wait = SECOND + SECOND / 10;
+        assert_eq!(limit.try_take(1, now), Err(wait));
+        assert_eq!(limit.try_take(1, now + wait), Ok(()));
+    }
+
+    #[test]
+    fn units_taken_first_hold_back_the_bytes_of_connections() {
+        let now = Instant::now();
+        let limit = RateLimit::new(10, 10);
+        assert_eq!(limit.try_take(8, now), Ok(()));
+        assert_eq!(limit.available(now), 2);
+        limit.take(12, now);
+        assert_eq!(limit.try_take(1, now), Err(SECOND + SECOND / 10));
+    }
+
     proptest! {
+        #[test]
+        fn a_taker_that_waits_as_told_succeeds_and_a_nanosecond_earlier_fails(
+            rate in 1..u64::MAX,
+            burst in 1..u64::MAX,
+            taken: usize,
+            amount: u64,
+        ) {
+            let now = Instant::now();
+            let mut bucket = Bucket::new(rate, burst);
+            bucket.take(taken as u64, now);
+            let amount = amount.clamp(1, burst);
+            if let Err(wait) = bucket.try_take(amount, now) {
+                let at = |wait| now.checked_add(wait);
+                if let Some(early) = at(wait - Duration::from_nanos(1)) {
+                    prop_assert!(bucket.try_take(amount, early).is_err());
+                }
+                if let Some(then) = at(wait) {
+                    prop_assert_eq!(bucket.try_take(amount, then), Ok(()));
+                }
+            }
+        }
+
         /// In any order of calls, never more is allowed than the burst and the rate, and a taker
         /// that waits gets all of it.
         #[test]
@@ -244,7 +372,7 @@ mod tests {
             for (micros, wanted) in steps {
                 now += Duration::from_micros(micros);
                 let bytes = wanted.min(bucket.available(now));
-                bucket.take(bytes, now);
+                bucket.take(bytes as u64, now);
                 taken += bytes as u64;
                 let allowed = u128::from(burst) + (now - start).as_nanos() * u128::from(rate) / 1_000_000_000;
                 prop_assert!(u128::from(taken) <= allowed, "{taken} of {allowed}");

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use handlers::{CloseReason, Connection, ConnectionHandler, ConnectionKey};
+use handlers::{Connection, ConnectionHandler, Timeout};
 use httparse::{EMPTY_HEADER, Request, Status};
-use reactor::{Context, Then, TimerKey};
+use reactor::Context;
 
 /// The time that connections have to end: to send their queued data, and for the client to read it.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -20,8 +20,6 @@ pub(crate) struct Http {
     /// The rest of the body of a request that was answered.
     body_left: u64,
     request_timeout: Duration,
-    /// The deadline of an incomplete request. A request that arrives complete needs none.
-    deadline: Option<TimerKey>,
 }
 
 /// The fate of a connection after a response, and the header that announces it.
@@ -161,7 +159,6 @@ impl Http {
         Self {
             body_left: 0,
             request_timeout,
-            deadline: None,
         }
     }
 
@@ -202,24 +199,13 @@ impl Http {
     }
 
     /// Sets the deadline of an incomplete request, so that it ends in time even if its bytes arrive
-    /// slowly.
-    fn watch<S: 'static>(
-        &mut self,
-        ended: usize,
-        is_partial: bool,
-        key: ConnectionKey<S>,
-        cx: &mut Context<'_, S>,
-    ) {
-        if let Some(deadline) = self.deadline.take_if(|_| ended > 0 || !is_partial) {
-            let _ = cx.registry.cancel(deadline); // a timer that has just run has ended
+    /// slowly. A request that arrives complete needs none.
+    fn watch<S>(&self, ended: usize, is_partial: bool, connection: &mut Connection<'_, S>) {
+        if ended > 0 || !is_partial {
+            connection.set_deadline(None);
         }
-        if is_partial && self.deadline.is_none() {
-            let is_answered = self.body_left > 0;
-            self.deadline = Some(cx.registry.after(self.request_timeout, move |cx| {
-                // The connection may have ended.
-                let _ = key.with(cx, |connection, _cx| give_up(connection, is_answered));
-                Ok(Then::Done)
-            }));
+        if is_partial && !connection.has_deadline() {
+            connection.set_deadline(self.request_timeout);
         }
     }
 }
@@ -233,24 +219,29 @@ fn give_up<S>(connection: &mut Connection<'_, S>, is_answered: bool) {
     }
 }
 
-impl<S: 'static> ConnectionHandler<S> for Http {
+impl<S> ConnectionHandler<S> for Http {
     fn on_data(
         &mut self,
         data: &[u8],
         connection: &mut Connection<'_, S>,
-        cx: &mut Context<'_, S>,
+        _cx: &mut Context<'_, S>,
     ) -> io::Result<usize> {
         let (rest, ended) = self.serve(data, connection)?;
         let is_partial = self.body_left > 0 || !rest.is_empty();
-        if is_partial || self.deadline.is_some() {
-            self.watch(ended, is_partial, connection.key(), cx);
-        }
+        self.watch(ended, is_partial, connection);
         Ok(data.len() - rest.len())
     }
 
-    fn on_close(&mut self, _reason: CloseReason, cx: &mut Context<'_, S>) {
-        if let Some(deadline) = self.deadline.take() {
-            let _ = cx.registry.cancel(deadline); // a timer that has run has ended
+    fn on_timeout(
+        &mut self,
+        timeout: Timeout,
+        connection: &mut Connection<'_, S>,
+        _cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        match timeout {
+            Timeout::Deadline => give_up(connection, self.body_left > 0),
+            _ => connection.close(),
         }
+        Ok(())
     }
 }

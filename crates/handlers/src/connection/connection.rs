@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::key::ConnectionKey;
 use super::options::ConnectionOptions;
@@ -113,9 +114,9 @@ impl<S> Connection<'_, S> {
         self.state.flags.has(Flags::READ_ENDED)
     }
 
-    /// Replaces the options of this connection. All timeouts start again, except the deadline of a
-    /// close. The rate limits that apply to this connection alone start again with full token
-    /// buckets. Shared rate limits keep their state.
+    /// Replaces the options of this connection. All timeouts start again, except the
+    /// [deadline](Self::set_deadline) of the handler and that of a close. Rate limits of this
+    /// connection alone start again with full token buckets. Shared rate limits keep their state.
     ///
     /// These options have no effect on an open connection:
     /// [`connect_timeout`](ConnectionOptions::connect_timeout),
@@ -139,6 +140,85 @@ impl<S> Connection<'_, S> {
     /// ```
     pub fn set_options(&mut self, options: &ConnectionOptions) {
         self.state.set_options(options);
+    }
+
+    /// Sets a deadline for the work of the handler, for example for the rest of a request or for a
+    /// response. It replaces the deadline that was set before. When the deadline has passed,
+    /// [`on_timeout`](crate::ConnectionHandler::on_timeout) is called once with
+    /// [`Timeout::Deadline`](crate::Timeout::Deadline), and by default closes the connection.
+    /// `None` clears the deadline. Default: none.
+    ///
+    /// The deadline runs from this turn. Bytes that come and go do not extend it, so a peer that
+    /// sends a byte now and then cannot keep its request open. It also runs while reading is
+    /// paused, while a response is [pending](Self::begin_response), and while a rate limit holds
+    /// bytes back. Input that has arrived in time is handled before the deadline is checked.
+    ///
+    /// During a handshake and during a close, the deadline is not checked. The deadline stays when
+    /// the options or the handler are replaced.
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::time::Duration;
+    /// use handlers::{Connection, ConnectionHandler, Timeout};
+    /// use reactor::Context;
+    ///
+    /// const REQUEST_TIME: Duration = Duration::from_secs(30);
+    ///
+    /// struct Http;
+    ///
+    /// impl ConnectionHandler<()> for Http {
+    ///     fn on_data(
+    ///         &mut self,
+    ///         data: &[u8],
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<usize> {
+    ///         let Some(end) = data.windows(4).position(|end| end == b"\r\n\r\n") else {
+    ///             if !connection.has_deadline() {
+    ///                 connection.set_deadline(REQUEST_TIME); // from its first byte
+    ///             }
+    ///             return Ok(0);
+    ///         };
+    ///         connection.set_deadline(None);
+    ///         let _ = connection.write(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+    ///         Ok(end + 4)
+    ///     }
+    ///
+    ///     fn on_timeout(
+    ///         &mut self,
+    ///         timeout: Timeout,
+    ///         connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<()> {
+    ///         if timeout == Timeout::Deadline {
+    ///             let _ = connection.write(b"HTTP/1.1 408 Request Timeout\r\n\r\n")?;
+    ///             connection.close_after_flush(Duration::from_secs(5));
+    ///         } else {
+    ///             connection.close();
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cost
+    /// The first deadline of a connection takes an allocation of about 300 bytes, which is kept.
+    /// A later deadline costs a store, and a timer is armed only if no earlier time is watched.
+    pub fn set_deadline(&mut self, deadline: impl Into<Option<Duration>>) {
+        let deadline = deadline.into();
+        if deadline.is_none() && self.state.times.is_none() {
+            return;
+        }
+        let times = self.state.times.get_or_insert_with(Box::default);
+        if times.set_deadline(deadline) {
+            self.state.flags.insert(Flags::NEEDS_UPDATE);
+        }
+    }
+
+    /// Returns `true` if a [deadline](Self::set_deadline) is set and has not passed.
+    pub fn has_deadline(&self) -> bool {
+        let times = self.state.times.as_ref();
+        times.is_some_and(|times| times.has_handler_deadline())
     }
 
     /// Returns the file descriptor. Use it to query or set socket options. Do not read from the

@@ -159,7 +159,8 @@ pub trait ConnectionHandler<S>: Any {
     }
 
     /// Called when a timeout of the connection expires. The default closes the connection. If the
-    /// callback does not close the connection, the timeout starts again.
+    /// callback does not close the connection, the timeout starts again. A
+    /// [deadline](Connection::set_deadline) does not start again.
     ///
     /// ```
     /// use std::io;

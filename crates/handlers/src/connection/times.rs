@@ -7,7 +7,8 @@
 //! Ground rule: bytes extend timeouts and never shorten one. So bytes that come and go are only
 //! recorded. The loop is given a new time only at the end of a call that has changed something
 //! else. The loop then calls too early, the call finds that no timeout has expired, and gives the
-//! loop a new time. A busy connection costs one such call for each length of the timeout.
+//! loop a new time. A busy connection costs one such call for each length of the timeout. The same
+//! holds for a deadline that the handler moves or clears.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -29,6 +30,9 @@ pub enum Timeout {
     /// Bytes were queued, and the peer has taken none of them for a time: see
     /// [`ConnectionOptions::write_timeout`](crate::ConnectionOptions::write_timeout).
     Write,
+    /// The deadline that the handler has set has passed: see
+    /// [`Connection::set_deadline`](crate::Connection::set_deadline).
+    Deadline,
     /// The deadline of [`Connection::close_after_flush`](crate::Connection::close_after_flush),
     /// [`Connection::abort_after_flush`](crate::Connection::abort_after_flush),
     /// [`Connection::take_after_flush`](crate::Connection::take_after_flush) or
@@ -52,6 +56,7 @@ impl fmt::Display for Timeout {
             Self::Idle => "idle timeout",
             Self::Read => "read timeout",
             Self::Write => "write timeout",
+            Self::Deadline => "deadline",
             Self::Close => "close deadline",
             Self::Handshake => "handshake timeout",
             Self::Connect => "connect timeout",
@@ -78,6 +83,11 @@ pub(super) struct Times {
     last_read: Option<Instant>,
     /// The time at which the peer last took bytes, or the start of the wait for that.
     last_written: Option<Instant>,
+    /// The length of the deadline of the handler, the time from which it runs, and the turn of that
+    /// time.
+    deadline: Option<Duration>,
+    deadline_since: Option<Instant>,
+    deadline_in: u64,
     /// The time within which the connection must be closed. It runs from the next `set_now`.
     close_within: Option<Duration>,
     close_by: Option<Instant>,
@@ -128,9 +138,10 @@ impl Times {
     pub(super) fn set_now(&mut self, now: Instant, turn: u64) {
         (self.now, self.turn) = (Some(now), turn);
         if self.last_byte.is_none() {
-            (self.read_in, self.written_in) = (turn, turn);
+            (self.read_in, self.written_in, self.deadline_in) = (turn, turn, turn);
         }
         for since in [
+            &mut self.deadline_since,
             &mut self.last_byte,
             &mut self.last_read,
             &mut self.last_written,
@@ -162,6 +173,24 @@ impl Times {
         if let Some(within) = self.handshake_within.take() {
             self.handshake_by = now.checked_add(within);
         }
+    }
+
+    /// Sets or clears the deadline of the handler. Returns `true` if the loop must be given an
+    /// earlier time. A busy connection moves its deadline with each request, and the loop calls too
+    /// early once for each length of the deadline.
+    pub(super) fn set_deadline(&mut self, length: Option<Duration>) -> bool {
+        (self.deadline, self.deadline_since, self.deadline_in) = (length, self.now, self.turn);
+        match (length, self.now, self.calls_at) {
+            (None, ..) => false,
+            (Some(length), Some(now), Some(calls_at)) => {
+                now.checked_add(length).is_some_and(|by| by < calls_at)
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) const fn has_handler_deadline(&self) -> bool {
+        self.deadline.is_some()
     }
 
     /// Sets a deadline for the handshake.
@@ -198,17 +227,22 @@ impl Times {
         self.last_written = None;
     }
 
-    /// Returns `true` if there is a deadline for the close of the connection, or for its handshake.
+    /// Returns `true` if there is a deadline of the handler, or for the close of the connection, or
+    /// for its handshake.
     pub(super) const fn has_deadline(&self) -> bool {
-        self.close_within.is_some()
+        self.deadline.is_some()
+            || self.close_within.is_some()
             || self.close_by.is_some()
             || self.close_stall_timeout.is_some()
             || self.handshake_within.is_some()
             || self.handshake_by.is_some()
     }
 
-    /// Takes over the deadlines for the close of the connection, and for its handshake.
+    /// Takes over the deadlines of the handler, for the close of the connection, and for its
+    /// handshake.
     pub(super) const fn take_over_deadlines(&mut self, other: &Self) {
+        (self.deadline, self.deadline_since) = (other.deadline, other.deadline_since);
+        self.deadline_in = other.deadline_in;
         (self.close_within, self.close_by) = (other.close_within, other.close_by);
         (self.handshake_within, self.handshake_by) = (other.handshake_within, other.handshake_by);
         self.close_stall_timeout = other.close_stall_timeout;
@@ -287,7 +321,7 @@ impl Times {
     }
 
     /// Returns the timeouts that are running, each with the time at which it expires.
-    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 6] {
+    fn deadlines(&self, settings: &Settings, waits: Waits) -> [Option<(Timeout, Instant)>; 7] {
         let after = |timeout, runs: bool, since: Option<Instant>, length: Option<Duration>| {
             let (since, length) = (since.filter(|_| runs)?, length?);
             Some((timeout, since.checked_add(length)?))
@@ -305,6 +339,7 @@ impl Times {
                 self.last_written,
                 self.close_stall_timeout,
             ),
+            after(Timeout::Deadline, open, self.deadline_since, self.deadline),
             after(
                 Timeout::Write,
                 open && waits.to_write && !self.holds_writing(),
@@ -327,7 +362,7 @@ impl Times {
     }
 
     /// Returns the first timeout that has expired, if the loop was asked to call. Restarts that
-    /// timeout and no other.
+    /// timeout and no other. The deadline of the handler is not restarted.
     pub(super) fn take_expired(
         &mut self,
         settings: &Settings,
@@ -336,6 +371,7 @@ impl Times {
     ) -> Option<Timeout> {
         let called_at = self.calls_at?;
         let (read, written) = (end_of_turn(self.read_in), end_of_turn(self.written_in));
+        self.deadline_since = self.deadline_since.max(end_of_turn(self.deadline_in));
         self.last_read = self.last_read.max(read);
         self.last_written = self.last_written.max(written);
         self.last_byte = self.last_byte.max(read).max(written);
@@ -344,6 +380,7 @@ impl Times {
         match timeout {
             Timeout::Write => self.last_written = self.now,
             Timeout::Read => self.last_read = self.now,
+            Timeout::Deadline => self.deadline = None,
             _ => self.last_byte = self.now,
         }
         Some(timeout)
@@ -395,4 +432,35 @@ fn allowed(
         *held_until = now.checked_add(wait);
     }
     allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ConnectionOptions;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_loop_is_given_a_time_only_if_a_deadline_is_the_earliest() {
+        let settings = ConnectionOptions::new().0;
+        let waits = Waits {
+            to_read: true,
+            to_write: false,
+            handshaking: false,
+            closing: false,
+        };
+        let (mut times, start) = (Times::default(), Instant::now());
+        assert!(!times.set_deadline(None));
+        assert!(times.set_deadline(Some(SECOND)), "the first deadline");
+        times.set_now(start, 1);
+        assert_eq!(times.next_timeout(&settings, waits), Some(SECOND));
+        times.set_now(start + SECOND / 2, 2);
+        assert!(!times.set_deadline(Some(SECOND)), "moved later");
+        assert!(!times.set_deadline(None), "cleared");
+        assert!(!times.set_deadline(Some(SECOND / 2)), "the same time");
+        assert!(!times.set_deadline(Some(Duration::MAX)), "never");
+        let less = SECOND / 2 - Duration::from_nanos(1);
+        assert!(times.set_deadline(Some(less)), "moved earlier");
+    }
 }

@@ -6,6 +6,7 @@ mod batches;
 mod closing;
 mod commands;
 mod cuts;
+mod deadlines;
 mod ends;
 mod failures;
 mod finishing;

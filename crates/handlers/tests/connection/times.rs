@@ -354,6 +354,8 @@ enum Step {
     Resume,
     /// The idle timeout and the read timeout, in milliseconds.
     Options(Option<u64>, Option<u64>),
+    /// The deadline, in milliseconds from now.
+    Deadline(Option<u64>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -366,6 +368,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
         1 => (timeout(), timeout()).prop_map(|(idle, read)| Step::Options(idle, read)),
+        3 => timeout().prop_map(Step::Deadline),
     ]
 }
 
@@ -375,6 +378,7 @@ struct Watch {
     now: u64,
     idle: Option<u64>,
     read: Option<u64>,
+    deadline: Option<u64>,
     last_byte: u64,
     last_read: u64,
     paused: bool,
@@ -395,6 +399,7 @@ impl Watch {
                 (self.idle, self.read, self.last_byte, self.last_read) =
                     (idle, read, self.now, self.now);
             }
+            Step::Deadline(length) => self.deadline = length.map(|length| self.now + length),
         }
         if self.unread && !self.paused {
             (self.unread, self.last_byte, self.last_read) = (false, self.now, self.now);
@@ -403,6 +408,9 @@ impl Watch {
 
     fn tick(&mut self) {
         self.now += 1;
+        if self.deadline.take_if(|by| *by == self.now).is_some() {
+            self.told.push((Timeout::Deadline, self.now));
+        }
         if !self.paused
             && self
                 .read
@@ -454,6 +462,9 @@ proptest! {
                 Step::Resume => bench.with(key, |connection| connection.resume_reading()),
                 Step::Options(idle, read) => {
                     bench.with(key, move |connection| connection.set_options(&options(idle, read)));
+                }
+                Step::Deadline(length) => {
+                    bench.with(key, move |connection| connection.set_deadline(length.map(ms)));
                 }
             }
             bench.run_until_idle();

@@ -42,7 +42,7 @@ impl<S> Connection<'_, S> {
 
     /// Returns how many bytes this connection has read and written.
     pub const fn metrics(&self) -> ConnectionMetrics {
-        self.state.counters
+        self.state.metrics()
     }
 
     /// Stops reading until [`resume_reading`](Self::resume_reading) is called. The peer can still

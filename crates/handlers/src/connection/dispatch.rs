@@ -39,6 +39,7 @@ pub(super) struct Dispatch<'a, S, T, H> {
 pub(super) enum Callback {
     Open,
     Drain,
+    Sent(u64),
     Timeout(Timeout),
     End(Vec<u8>),
     GracefulClose,
@@ -259,6 +260,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.call(cx, |handler, connection, cx| match callback {
             Callback::Open => handler.on_open(connection, cx),
             Callback::Drain => handler.on_drain(connection, cx),
+            Callback::Sent(position) => handler.on_sent(*position, connection, cx),
             Callback::Timeout(timeout) => handler.on_timeout(*timeout, connection, cx),
             Callback::End(rest) => handler.on_end(rest, connection, cx),
             Callback::GracefulClose => handler.on_graceful_close(connection, cx),

@@ -8,6 +8,7 @@ use reactor::Context;
 
 use super::connection::Connection;
 use super::reason::CloseReason;
+use super::state::ConnectionMetrics;
 use super::times::Timeout;
 
 /// Handles the events of a connection. Implement it to give a connection its behaviour.
@@ -90,6 +91,26 @@ pub trait ConnectionHandler<S>: Any {
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
         let _ = (connection, cx);
+        Ok(())
+    }
+
+    /// Called when the kernel has taken all bytes that were written before a
+    /// [mark](Connection::notify_sent). `position` is the position of the mark. If several marks
+    /// are reached in one turn, this is called once, with the position of the last of them. Does
+    /// nothing by default.
+    ///
+    /// Bytes that the kernel has taken can still be lost on their way. Only an answer of the peer
+    /// shows that it has read them.
+    ///
+    /// # Errors
+    /// Any error except `WouldBlock` and `Interrupted` ends the connection.
+    fn on_sent(
+        &mut self,
+        position: u64,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        let _ = (position, connection, cx);
         Ok(())
     }
 
@@ -197,6 +218,20 @@ pub trait ConnectionHandler<S>: Any {
         let _ = (timeout, cx);
         connection.close();
         Ok(())
+    }
+
+    /// Called just before [`on_close`](Self::on_close) with the final numbers of bytes. Use it to
+    /// learn which messages the peer may have got. A message that was written from position `start`
+    /// to position `end` (see [`Connection::write_position`]) has one of three fates:
+    ///
+    /// - If `start >= metrics.written`, the kernel has taken no byte of it. It can be sent again on
+    ///   another connection.
+    /// - If `end <= metrics.sent`, the kernel has taken all of it. The peer may have read it.
+    /// - Otherwise the kernel has, or may have, taken a part of it.
+    ///
+    /// Does nothing by default. Not called if no connection was made.
+    fn on_final_metrics(&mut self, metrics: ConnectionMetrics, cx: &mut Context<'_, S>) {
+        let _ = (metrics, cx);
     }
 
     /// Called exactly once, as the last callback, when the connection has ended or could not be

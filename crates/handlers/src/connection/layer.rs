@@ -129,8 +129,11 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     fn look_at_layer(&mut self) {
         let (stream, io) = self.io.parts_mut();
         let can_write = matches!(self.state.writing(), Writing::Open | Writing::Ending);
-        self.state
-            .set_holds_output(can_write && stream.buffered_output() > 0);
+        let holds_output = stream.buffered_output() > 0;
+        self.state.set_holds_output(can_write && holds_output);
+        if can_write && !holds_output {
+            self.state.count_all_sent();
+        }
         if stream.has_buffered_input() {
             io.mark_readable();
         }
@@ -192,7 +195,12 @@ impl<S> Connection<'_, S> {
             self.state.count_flushed();
         }
         match flushed {
-            Ok(()) => self.state.set_holds_output(left > 0),
+            Ok(()) => {
+                self.state.set_holds_output(left > 0);
+                if left == 0 {
+                    self.state.count_all_sent();
+                }
+            }
             Err(error) if is_nothing_done(&error) => {}
             Err(error) => self.write_failed(Err(error)),
         }
@@ -207,6 +215,9 @@ pub(super) fn end_layer<T: Stream>(io: &mut Io<T>, state: &mut State) {
     let can_write = matches!(state.writing(), Writing::Open | Writing::Ending);
     if !can_write || state.flags.has(Flags::HANDSHAKING) {
         return;
+    }
+    if stream.buffered_output() == 0 {
+        state.count_all_sent();
     }
     let is_closed = matches!(
         state.reason,

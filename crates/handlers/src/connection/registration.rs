@@ -320,7 +320,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
             (None, _) => CloseReason::Closed,
         };
         match &mut self.role {
-            Role::Handler(handler) => handler.on_close(reason, cx),
+            Role::Handler(handler) => {
+                handler.on_final_metrics(self.state.metrics(), cx);
+                handler.on_close(reason, cx);
+            }
             Role::Attempt(attempt) => attempt.removed(reason, cx),
             Role::Lost => {}
         }

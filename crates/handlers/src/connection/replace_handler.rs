@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::handler::ConnectionHandler;
 use super::reason::CloseReason;
-use super::state::{Flags, Phase};
+use super::state::{ConnectionMetrics, Flags, Phase};
 use super::stream::Stream;
 use super::times::Timeout;
 
@@ -54,6 +54,15 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
         (**self).on_drain(connection, cx)
     }
 
+    fn on_sent(
+        &mut self,
+        position: u64,
+        connection: &mut Connection<'_, S>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()> {
+        (**self).on_sent(position, connection, cx)
+    }
+
     fn on_end(
         &mut self,
         rest: &[u8],
@@ -89,6 +98,10 @@ impl<S: 'static> ConnectionHandler<S> for BoxedHandler<S> {
         (**self).on_timeout(timeout, connection, cx)
     }
 
+    fn on_final_metrics(&mut self, metrics: ConnectionMetrics, cx: &mut Context<'_, S>) {
+        (**self).on_final_metrics(metrics, cx);
+    }
+
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         (**self).on_close(reason, cx);
     }
@@ -117,7 +130,8 @@ impl<S: 'static> Connection<'_, S> {
     /// is called.
     ///
     /// The replacement does not change the key, the options, a pause of reading, the timeouts, the
-    /// write queue and the pending responses. If `replace_handler` is called several times before
+    /// write queue and the pending responses. [Marks](Connection::notify_sent) of the old handler
+    /// are removed. If `replace_handler` is called several times before
     /// the callback returns, the handler of the last call is used.
     ///
     /// ```

@@ -4,7 +4,7 @@ use std::io;
 
 use reactor::{Context, Next};
 
-use super::dispatch::Dispatch;
+use super::dispatch::{Callback, Dispatch};
 use super::handler::ConnectionHandler;
 use super::later::run_later;
 use super::reason::CloseReason;
@@ -27,6 +27,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn update_registration_slow(mut self, cx: &mut Context<'_, S>) -> io::Result<Next> {
+        if self.state.flags.has(Flags::AWAITS_MARK) {
+            self.report_sent(cx)?;
+        }
         self.start_graceful_close(cx)?;
         if self.is_graceful_close_due() {
             self.connection().begin_closing();
@@ -51,6 +54,24 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         self.update_interest(cx)?;
         self.update_timeout(cx)?;
         Ok(Next::Keep)
+    }
+
+    /// Notifies the handler of the marks that are reached. The notification is deferred if the call
+    /// comes from outside. It is also deferred for a mark that the handler sets in this callback: a
+    /// handler that writes and sets a mark each time does not hold up the loop.
+    fn report_sent(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if self.state.phase() != Phase::Open || !self.state.has_reached_mark() {
+            return Ok(());
+        }
+        if !self.from_outside
+            && let Some(position) = self.state.take_reached_marks()
+        {
+            self.notify(&Callback::Sent(position), cx)?;
+        }
+        if self.state.has_reached_mark() {
+            run_later::<S, T, H>(cx.registry, self.key.key());
+        }
+        Ok(())
     }
 
     /// Ends the registration. Returns the error if the connection has failed.

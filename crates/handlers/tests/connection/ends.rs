@@ -23,6 +23,7 @@ fn name(event: &Event<'_>) -> &'static str {
         Event::Timeout(_) => "timeout",
         Event::Finish => "finish",
         Event::Failure(_) => "failure",
+        Event::Sent(_) => "sent",
     }
 }
 

@@ -17,6 +17,7 @@ mod pauses;
 mod rates;
 mod reading;
 mod replacing;
+mod sent;
 mod streams;
 mod times;
 mod writing;
@@ -30,7 +31,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use handlers::{
-    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Stream, Timeout,
+    CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionMetrics,
+    ConnectionOptions, Stream, Timeout,
 };
 use reactor::{Context, IoState, ManualClock, Reactor};
 use support::{PATIENCE, Result, ms, tcp_pair};
@@ -45,6 +47,8 @@ struct World {
     received: Vec<u8>,
     /// Each timeout with the milliseconds until it.
     timeouts: Vec<(Timeout, u64)>,
+    /// The final metrics of the last connection that has ended.
+    metrics: Option<ConnectionMetrics>,
 }
 
 impl World {
@@ -69,6 +73,7 @@ enum Event<'a> {
     Open,
     Data(&'a [u8]),
     Drain,
+    Sent(u64),
     End(&'a [u8]),
     Timeout(Timeout),
     Finish,
@@ -106,7 +111,7 @@ fn default(
         }
         Event::End(_) => connection.shutdown_after_responses(),
         Event::Timeout(_) => connection.close(),
-        Event::Open | Event::Drain | Event::Finish | Event::Failure(_) => {}
+        Event::Open | Event::Drain | Event::Sent(_) | Event::Finish | Event::Failure(_) => {}
     }
     0
 }
@@ -135,6 +140,7 @@ where
             Event::Open => "open".to_owned(),
             Event::Data(data) => format!("data {}", shown(data)),
             Event::Drain => "drain".to_owned(),
+            Event::Sent(position) => format!("sent {position}"),
             Event::End(rest) => format!("end {}", shown(rest)),
             Event::Timeout(timeout) => format!("timeout {timeout:?}"),
             Event::Finish => "finish".to_owned(),
@@ -174,6 +180,15 @@ where
         self.note(Event::Drain, connection, cx).map(drop)
     }
 
+    fn on_sent(
+        &mut self,
+        position: u64,
+        connection: &mut Connection<'_, World>,
+        cx: &mut Context<'_, World>,
+    ) -> io::Result<()> {
+        self.note(Event::Sent(position), connection, cx).map(drop)
+    }
+
     fn on_end(
         &mut self,
         rest: &[u8],
@@ -208,6 +223,10 @@ where
     ) -> io::Result<()> {
         self.note(Event::Failure(error.kind()), connection, cx)
             .map(drop)
+    }
+
+    fn on_final_metrics(&mut self, metrics: ConnectionMetrics, cx: &mut Context<'_, World>) {
+        cx.state.metrics = Some(metrics);
     }
 
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, World>) {

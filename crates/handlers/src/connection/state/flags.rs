@@ -41,6 +41,9 @@ impl Flags {
     /// connection reads no more.
     pub(in crate::connection) const TAKEN_WHEN_FLUSHED: Self = Self(1 << 12);
 
+    /// The handler is notified once the kernel has taken the bytes before a mark.
+    pub(in crate::connection) const AWAITS_MARK: Self = Self(1 << 13);
+
     /// The connection cannot be read, so only an error shows that its peer is gone.
     pub(super) const WRITE_ONLY: Self = Self(1 << 16);
     /// The connection cannot be written to, so the peer need not be notified of its end.
@@ -91,7 +94,8 @@ impl Flags {
         .union(Self::NEEDS_UPDATE)
         .union(Self::HANDSHAKING)
         .union(Self::HOLDS_OUTPUT)
-        .union(Self::TAKEN_WHEN_FLUSHED);
+        .union(Self::TAKEN_WHEN_FLUSHED)
+        .union(Self::AWAITS_MARK);
 
     /// The flags that the user sets and that stop reading.
     pub(super) const STOPS_READING: Self = Self::PAUSED.union(Self::TAKEN_WHEN_FLUSHED);

@@ -4,6 +4,7 @@
 mod carried;
 mod flags;
 mod interest;
+mod marks;
 mod phase;
 
 use std::any::Any;
@@ -15,6 +16,7 @@ use reactor::{Context, Interest, TimerKey};
 
 pub(super) use self::carried::Carried;
 pub(super) use self::flags::Flags;
+use self::marks::Marks;
 pub(super) use self::phase::{Pending, Phase, Writing};
 use super::options::{ConnectionOptions, Settings};
 use super::reason::CloseReason;
@@ -32,6 +34,8 @@ pub(super) struct State {
     pub(super) unconsumed: Vec<u8>,
     /// `None` if neither a timeout nor a rate limit is set.
     pub(super) times: Option<Box<Times>>,
+    /// `None` while the handler has set no mark.
+    marks: Option<Box<Marks>>,
     /// The handler that replaces the present one when the callback returns.
     pub(super) replacement: Option<Box<dyn Any>>,
     /// The timer that takes the stream, once everything has been sent or the time is over.
@@ -55,15 +59,21 @@ pub(super) struct State {
 }
 
 /// The numbers of bytes that a connection has read and written. Returned by
-/// [`Connection::metrics`](crate::Connection::metrics).
+/// [`Connection::metrics`](crate::Connection::metrics), and passed to
+/// [`on_final_metrics`](crate::ConnectionHandler::on_final_metrics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionMetrics {
     /// The number of bytes read from the peer.
     pub read: u64,
-    /// The number of written bytes that the socket has taken. Bytes that are still queued are not
+    /// The number of written bytes that the stream has taken. Bytes that are still queued are not
     /// counted.
     pub written: u64,
+    /// The number of written bytes that the kernel has taken. It is equal to `written`, except on a
+    /// [layered stream](crate::Stream#layered-streams): there it is the value of `written` when the
+    /// stream last held no output, so the kernel may have taken a part of the bytes between the
+    /// two. Bytes that the kernel has taken may still be on their way to the peer.
+    pub sent: u64,
 }
 
 impl State {
@@ -78,6 +88,7 @@ impl State {
             queue: None,
             unconsumed: Vec::new(),
             times: Times::of(&options.0),
+            marks: None,
             replacement: None,
             take_timer: None,
             counters: ConnectionMetrics::default(),
@@ -292,10 +303,6 @@ impl State {
         self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
-    pub(super) fn queue(&mut self) -> Option<&mut WriteQueue> {
-        self.queue.as_deref_mut()
-    }
-
     /// Returns the queue. Creates it if there is none.
     pub(super) fn queue_or_new(&mut self) -> &mut WriteQueue {
         if self.queue.is_none()
@@ -359,6 +366,7 @@ impl State {
         self.set_phase(Phase::Opening);
         self.flags.insert(Flags::REDELIVER);
         self.flags.remove(Flags::FAILURE_NOTIFIED);
+        self.remove_marks(); // their handler is gone
         let has_ended = self.flags.has(Flags::READ_ENDED) && !self.flags.has(Flags::WRITE_ONLY);
         self.flags.set(Flags::END_AGAIN, has_ended);
         if self.graceful_close != Pending::No {

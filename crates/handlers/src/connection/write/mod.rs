@@ -256,6 +256,65 @@ impl<S> Connection<'_, S> {
         self.state.queued() + self.held_output() + self.buffer.len()
     }
 
+    /// Returns the number of bytes that were written on this connection so far, including the
+    /// queued ones. It is the position at which the next write begins. When the socket fails,
+    /// queued bytes are dropped and no longer counted.
+    pub fn write_position(&self) -> u64 {
+        self.state.write_position(self.buffer.len())
+    }
+
+    /// Sets a mark after all bytes that were written so far, and returns its
+    /// [position](Self::write_position). Once the kernel has taken all bytes before the mark,
+    /// [`on_sent`](crate::ConnectionHandler::on_sent) is called, after the running callback at the
+    /// earliest. If a [layered stream](crate::Stream#layered-streams) holds output, the mark is
+    /// reached when the stream holds none.
+    ///
+    /// The mark is not reported if the connection is closed or closing, fails or is
+    /// [taken](crate::ConnectionKey::take) before.
+    /// [`on_final_metrics`](crate::ConnectionHandler::on_final_metrics) then says how many bytes
+    /// the kernel has taken.
+    ///
+    /// ```
+    /// use std::io;
+    /// use handlers::{Connection, ConnectionHandler};
+    /// use reactor::Context;
+    ///
+    /// /// Notes which lines the kernel has taken.
+    /// #[derive(Default)]
+    /// struct Journal {
+    ///     unsent: Vec<(u64, String)>,
+    /// }
+    ///
+    /// impl Journal {
+    ///     fn send(&mut self, line: &str, connection: &mut Connection<'_, ()>) -> io::Result<()> {
+    ///         let _ = connection.write(line.as_bytes())?;
+    ///         self.unsent.push((connection.notify_sent(), line.to_owned()));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl ConnectionHandler<()> for Journal {
+    ///     fn on_sent(
+    ///         &mut self,
+    ///         position: u64,
+    ///         _connection: &mut Connection<'_, ()>,
+    ///         _cx: &mut Context<'_, ()>,
+    ///     ) -> io::Result<()> {
+    ///         self.unsent.retain(|(end, _line)| *end > position);
+    ///         Ok(())
+    ///     }
+    /// #   fn on_data(&mut self, data: &[u8], _: &mut Connection<'_, ()>, _: &mut Context<'_, ()>)
+    /// #       -> io::Result<usize> { Ok(data.len()) }
+    /// }
+    /// ```
+    ///
+    /// # Cost
+    /// O(1). Eight bytes for each mark that is not reached. Marks at one position are one mark.
+    /// While a mark is not reached, each call of the connection takes a few steps more.
+    pub fn notify_sent(&mut self) -> u64 {
+        self.state.add_mark(self.buffer.len())
+    }
+
     /// Returns the result of a write on a socket that has failed, or `None` if the socket has not
     /// failed. If the connection is not reading, the result is an error. If it is reading, the
     /// write is dropped: the handler is notified after it has been called with the rest of the

@@ -94,18 +94,15 @@ impl<S> Connection<'_, S> {
         let mut budget = self.state.settings.max_bytes_per_turn;
         while budget > 0 && self.state.is_queued() {
             let allowed = self.state.write_allowance(budget);
-            let Some(queue) = self.state.queue().filter(|_| allowed > 0) else {
+            if allowed == 0 {
                 break;
-            };
+            }
             let stream = &mut self.stream;
-            match queue.write_to(allowed, |slices| stream.write(slices)) {
-                Ok(sent @ 1..) => {
-                    budget -= sent;
-                    if queue.len() == 0 {
-                        self.state.remove_queue();
-                    }
-                    self.state.count_written(sent);
-                }
+            let written = self
+                .state
+                .write_queue_to(allowed, |slices| stream.write(slices));
+            match written {
+                Ok(sent @ 1..) => budget -= sent,
                 Err(error) if is_nothing_done(&error) => break,
                 failed => self.write_failed(failed),
             }

@@ -207,3 +207,25 @@ fn a_stream_that_wants_to_write_and_never_does_backs_off() -> Result {
     assert_eq!(pair.bench.world.received, b"some");
     Ok(())
 }
+
+/// The stream has taken the bytes, and the kernel has not.
+#[test]
+fn a_mark_waits_for_the_output_that_the_stream_holds() -> Result {
+    let (mut pair, written) = filled(&ConnectionOptions::new())?;
+    let mark = format!("sent {written}");
+    let position = pair
+        .bench
+        .with(pair.key, |connection| connection.notify_sent());
+    assert_eq!(position, written as u64);
+    pair.expect_rest();
+    let metrics = |pair: &mut Pair| pair.bench.with(pair.key, |connection| connection.metrics());
+    let before = metrics(&mut pair);
+    assert!(before.sent < position, "{before:?}");
+    assert!(!pair.bench.world.has(&mark), "{:?}", pair.bench.world.log);
+    assert_eq!(pair.read_data(written)?.len(), written);
+    pair.expect_rest();
+    assert_eq!(pair.bench.world.count(&mark), 1);
+    let after = metrics(&mut pair);
+    assert_eq!((after.sent, after.written), (position, position));
+    Ok(())
+}

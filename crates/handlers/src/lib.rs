@@ -143,7 +143,9 @@ pub use crate::framing::{
 #[cfg(feature = "inherited")]
 pub use crate::inherited::{InheritedSocket, InheritedSockets, SocketKind};
 pub use crate::limit::{ConnectionLimit, Permit};
-pub use crate::listener::{Accepted, ListenOptions, Listener, Peer, ServerKey, on_listener_end};
+pub use crate::listener::{
+    Accepted, ListenOptions, Listener, Peer, ServerKey, WhenFull, on_listener_end,
+};
 #[cfg(feature = "pool")]
 pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,

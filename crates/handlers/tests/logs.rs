@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use handlers::{
     Address, CloseReason, Connection, ConnectionHandler, ConnectionLimit, ConnectionOptions, Lines,
-    ListenOptions, Listener, on_data, on_frames,
+    ListenOptions, Listener, WhenFull, on_data, on_frames,
 };
 use reactor::{Context, ManualClock, Reactor};
 use support::{PATIENCE, Result, reset, turn_until};
@@ -100,6 +100,31 @@ fn clients_that_come_and_go_at_the_limit_are_one_line_a_minute() -> Result {
         second.contains(&format!("suppressed={}", CLIENTS - 1)),
         "{second}"
     );
+    Ok(())
+}
+
+#[test]
+fn refused_clients_are_one_line_a_minute_and_none_at_debug() -> Result {
+    let log = Log::default();
+    let _guard = subscriber::set_default(log.clone());
+    let (mut reactor, mut seen) = (reactor()?, Seen::default());
+    let listener = ListenOptions::new()
+        .limit(ConnectionLimit::new(0))
+        .when_full(WhenFull::Refuse(b"busy".as_slice().into()))
+        .bind(&"127.0.0.1:0".parse()?)?;
+    let Address::Tcp(address) = listener.local_addr()? else {
+        return Err("not TCP".into());
+    };
+    listener.serve(&mut reactor, &ConnectionOptions::new(), |_, _| Ok(Counted))?;
+    for _ in 0..CLIENTS {
+        let mut client = connect(address)?;
+        while reactor.turn(&mut seen, Some(Duration::from_millis(50)))? > 0 {}
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer)?;
+        assert_eq!(answer, b"busy");
+    }
+    assert_eq!(log.count("refusing clients"), 1, "{log:?}");
+    assert_eq!(log.count("limit reached"), 1, "{log:?}");
     Ok(())
 }
 

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// A rate limit, which allows bursts. It is a token bucket: the bucket fills at the rate, and holds
 /// at most a burst. Each byte that a connection reads or writes is taken out of it. With
 /// [`try_take`](Self::try_take) you take the units yourself, for example requests or logins.
+/// [`ListenOptions::accept_rate`](crate::ListenOptions::accept_rate) takes a unit for each
+/// connection.
 ///
 /// Clones share one bucket. [`shared_read_rate`](crate::ConnectionOptions::shared_read_rate) and
 /// [`shared_write_rate`](crate::ConnectionOptions::shared_write_rate) use this bucket: all
@@ -90,8 +92,13 @@ impl RateLimit {
     /// Deducts units that were used: bytes that were sent or read, or accepted connections. The
     /// level of a shared bucket can become negative, because other loops may have taken units
     /// meanwhile.
-    pub(super) fn take(&self, units: usize, now: Instant) {
+    pub(crate) fn take(&self, units: usize, now: Instant) {
         self.bucket().take(units as u64, now);
+    }
+
+    /// Returns the time from `now` until the bucket holds `amount` units.
+    pub(crate) fn time_until(&self, amount: u64, now: Instant) -> Duration {
+        self.bucket().time_until(amount, now)
     }
 
     /// Returns the time from `now` until another try is worthwhile, so that small amounts are not

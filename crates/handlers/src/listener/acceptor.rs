@@ -5,15 +5,13 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reactor::{
-    Capacity, CloseReason, Context, Handler, Interest, Io, Key, Next, Registry, Sender,
-    notification_queue,
-};
+use reactor::{CloseReason, Context, Handler, Interest, Io, Key, Next, Registry};
 use rustix::io::Errno;
 
-use super::accepted::{Accepted, Listen};
+use super::accepted::{Accepted, Listen, Peer};
+use super::admission::{Admission, Entry};
 use super::bind::Socket;
 use super::options::ListenOptions;
 #[cfg(feature = "proxy-protocol")]
@@ -21,10 +19,10 @@ use super::preamble::Preambles;
 use super::reports::Reports;
 use super::{on_end, stopping};
 use crate::backoff::{Backoff, Jitter};
+use crate::connection::RateLimit;
 use crate::error::errno;
-use crate::limit::{ConnectionLimit, Permit};
 use crate::server::Server;
-use crate::sockets::{has_input, listen};
+use crate::sockets::{SocketStream, has_input, listen};
 
 /// The first and the longest pause while resources for another connection are missing. Pauses have
 /// no jitter, because an attempt costs nobody else anything.
@@ -53,7 +51,12 @@ where
     // them. So the key is filled in last.
     let own_key = Rc::new(Cell::new(Key::NULL));
     let admission = match options.limit {
-        Some(limit) => Some(Admission::new(limit, registry, Rc::clone(&own_key))?),
+        Some(limit) => Some(Admission::new(
+            limit,
+            options.when_full,
+            registry,
+            &own_key,
+        )?),
         None => None,
     };
     let room = admission
@@ -64,6 +67,7 @@ where
         server,
         accept,
         admission,
+        accept_rate: options.accept_rate,
         #[cfg(feature = "proxy-protocol")]
         preambles: options
             .proxy_protocol
@@ -88,44 +92,12 @@ where
     added
 }
 
-/// The part of a listener that keeps it below a connection limit.
-struct Admission {
-    limit: ConnectionLimit,
-    /// Notifies this listener when the limit has room again.
-    wake: Sender<()>,
-    /// The registration of the queue that receives these notifications.
-    room: Key,
-}
-
-impl Admission {
-    /// Creates the queue. The listener does not exist yet, and its key is filled in afterwards.
-    #[track_caller]
-    fn new<S>(
-        limit: ConnectionLimit,
-        registry: &mut Registry<S>,
-        listener: Rc<Cell<Key>>,
-    ) -> io::Result<Self> {
-        let (wake, receiver) = notification_queue(Capacity::Unbounded);
-        let room = registry.consume(receiver, move |room, cx| match room {
-            Some(()) if cx.registry.contains(listener.get()) => end_back_off(listener.get(), cx),
-            _ => Ok(Next::Remove),
-        })?;
-        registry.set_background(room)?;
-        Ok(Self { limit, wake, room })
-    }
-
-    /// Returns a permit for one more connection. At the limit, returns `None`, and this listener is
-    /// notified once there is room.
-    fn acquire(&self) -> Option<Permit> {
-        self.limit.acquire_or_wait(&self.wake)
-    }
-}
-
 struct Acceptor<F> {
     max_accepts_per_turn: usize,
     server: Arc<Server>,
     accept: F,
     admission: Option<Admission>,
+    accept_rate: Option<RateLimit>,
     /// The connections whose PROXY header has not been passed on, if it is expected.
     #[cfg(feature = "proxy-protocol")]
     preambles: Option<Rc<Preambles>>,
@@ -229,21 +201,14 @@ impl<F> Acceptor<F> {
             if self.is_stopping && !has_input(listener.as_fd()) {
                 return self.end_of_queue(cx);
             }
-            let permit = match &self.admission {
-                Some(admission) => match admission.acquire() {
-                    None => {
-                        self.reports.at_limit(&admission.limit, cx.now());
-                        return self.back_off(None, cx);
-                    }
-                    permit => permit,
-                },
-                None => None,
-            };
+            let entry = self.next_entry(cx.now());
+            if let Entry::Waits(pause) = entry {
+                return self.back_off(pause, cx);
+            }
             match listener.try_io(direction, |listener| Listen::accept(listener)) {
                 Ok(accepted) => {
                     self.pauses.reset();
-                    let accepted = Accepted::new(accepted, permit, Arc::clone(&self.server));
-                    if let Err(error) = self.pass_on(accepted, cx) {
+                    if let Err(error) = self.admit(entry, accepted, cx) {
                         self.reports.dropped(&error, cx.now());
                     }
                 }
@@ -269,6 +234,48 @@ impl<F> Acceptor<F> {
             }
         }
         self.end_turn(cx)
+    }
+
+    /// Returns how the next client is treated.
+    fn next_entry(&mut self, now: Instant) -> Entry {
+        if let Some(rate) = &self.accept_rate {
+            let wait = rate.time_until(1, now);
+            if !wait.is_zero() {
+                return Entry::Waits(Some(wait));
+            }
+        }
+        let Some(admission) = &self.admission else {
+            return Entry::Open(None);
+        };
+        let entry = admission.next_entry();
+        if matches!(entry, Entry::Waits(_)) {
+            self.reports.at_limit(&admission.limit, now);
+        }
+        entry
+    }
+
+    /// Serves or refuses a connection that was accepted.
+    fn admit<S>(
+        &mut self,
+        entry: Entry,
+        accepted: (SocketStream, Peer),
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<()>
+    where
+        F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        if let Some(rate) = &self.accept_rate {
+            rate.take(1, cx.now());
+        }
+        let server = Arc::clone(&self.server);
+        match (entry, &self.admission) {
+            (Entry::Open(permit), _) => self.pass_on(Accepted::new(accepted, permit, server), cx),
+            (_, Some(admission)) => {
+                self.reports.refused(&admission.limit, cx.now());
+                admission.refuse(Accepted::new(accepted, None, server), cx.registry)
+            }
+            (_, None) => Ok(()), // without a limit, each client is served
+        }
     }
 
     /// Passes a connection to the callback, or first waits for its PROXY header.
@@ -367,7 +374,7 @@ where
 
 /// Accepts again after backing off, for every cause. If the user has paused the listener through
 /// its key, the pause goes on.
-fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
+pub(super) fn end_back_off<S>(listener: Key, cx: &mut Context<'_, S>) -> io::Result<Next> {
     if cx.registry.interest(listener)? == BACKED_OFF {
         cx.registry.set_interest(listener, Interest::READABLE)?;
         if stopping::grace_left(cx.registry, listener).is_some() {

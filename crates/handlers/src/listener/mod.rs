@@ -7,6 +7,7 @@
 
 mod accepted;
 mod acceptor;
+mod admission;
 mod bind;
 mod on_end;
 mod options;
@@ -24,6 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use reactor::{Context, Registry};
 
 pub use self::accepted::{Accepted, Peer};
+pub use self::admission::WhenFull;
 use self::bind::Socket;
 pub use self::on_end::on_listener_end;
 pub use self::options::ListenOptions;

@@ -4,8 +4,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Listener;
+use super::admission::WhenFull;
 use super::bind::{self, BindOptions, Socket};
 use super::unix;
+use crate::connection::RateLimit;
 use crate::error::named;
 use crate::limit::ConnectionLimit;
 #[cfg(feature = "proxy-protocol")]
@@ -36,6 +38,8 @@ pub struct ListenOptions {
     before_bind: SocketOptions,
     pub(super) max_accepts_per_turn: usize,
     pub(super) limit: Option<ConnectionLimit>,
+    pub(super) when_full: WhenFull,
+    pub(super) accept_rate: Option<RateLimit>,
     #[cfg(feature = "proxy-protocol")]
     pub(super) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -53,6 +57,8 @@ impl Default for ListenOptions {
             before_bind: SocketOptions::default(),
             max_accepts_per_turn: ACCEPTS_PER_TURN,
             limit: None,
+            when_full: WhenFull::Pause,
+            accept_rate: None,
             #[cfg(feature = "proxy-protocol")]
             proxy_protocol: None,
         }
@@ -183,8 +189,8 @@ impl ListenOptions {
     }
 
     /// Sets the limit on open connections. While the limit is reached, further clients wait in the
-    /// kernel's accept queue. A reached limit is logged at INFO, at most once a minute. Default: no
-    /// limit.
+    /// kernel's accept queue, or are refused: see [`when_full`](Self::when_full). A reached limit
+    /// is logged at INFO, at most once a minute. Default: no limit.
     ///
     /// ```
     /// use handlers::{ConnectionLimit, ListenOptions};
@@ -197,6 +203,40 @@ impl ListenOptions {
     #[must_use]
     pub fn limit(mut self, limit: impl Into<Option<ConnectionLimit>>) -> Self {
         self.limit = limit.into();
+        self
+    }
+
+    /// Sets what happens to clients that connect while the [limit](Self::limit) is reached. Without
+    /// a limit, this option has no effect. Default: [`WhenFull::Pause`].
+    ///
+    /// ```
+    /// use handlers::{ConnectionLimit, ListenOptions, WhenFull};
+    ///
+    /// const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    /// let options = ListenOptions::new()
+    ///     .limit(ConnectionLimit::new(10_000))
+    ///     .when_full(WhenFull::Refuse(BUSY.into()));
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Limits the rate at which connections are accepted, refused ones included. Clients above the
+    /// rate wait in the kernel's accept queue. Listeners with a clone of the same `limit`, even on
+    /// different loops, keep to it together. Default: no limit.
+    ///
+    /// ```
+    /// use handlers::{ListenOptions, RateLimit};
+    ///
+    /// let options = ListenOptions::new().accept_rate(RateLimit::new(1000, 200)); // per second
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn accept_rate(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
+        self.accept_rate = limit.into();
         self
     }
 

@@ -15,6 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     at_limit: Throttle,
+    refused: Throttle,
     dropped: Throttle,
     out_of_resources: Throttle,
 }
@@ -26,6 +27,19 @@ impl Reports {
         match self.at_limit.due(now) {
             Some(suppressed) => tracing::info!(?limit, suppressed, "{TEXT}"),
             None => tracing::debug!(?limit, "{TEXT}"),
+        }
+    }
+
+    /// Unlike the other reports, nothing is logged between two reports: the listener does what it
+    /// was told, at any rate that clients choose.
+    #[cold]
+    pub(super) fn refused(&mut self, limit: &ConnectionLimit, now: Instant) {
+        if let Some(suppressed) = self.refused.due(now) {
+            tracing::info!(
+                ?limit,
+                suppressed,
+                "connection limit reached: refusing clients"
+            );
         }
     }
 

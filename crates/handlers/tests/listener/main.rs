@@ -6,6 +6,7 @@ mod accepting;
 mod address;
 mod backlog;
 mod ends;
+mod full;
 mod limit;
 mod opening;
 mod process;

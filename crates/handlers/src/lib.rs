@@ -5,8 +5,12 @@
 //! | --- | --- |
 //! | accept connections, with limits, from sockets of any family | [`ListenOptions`], [`Listener`] |
 //! | use the sockets that a service manager passes | [`InheritedSockets`] |
+//! | answer clients that connect while the limit is reached | [`WhenFull`] |
+//! | limit bytes, requests, logins or accepts a second | [`RateLimit`] |
 //! | learn the addresses of clients that connect through a proxy | [`proxy_protocol`] |
 //! | read and write a stream with buffers, back-pressure and timeouts | [`ConnectionHandler`], [`Connection::open`] |
+//! | set a deadline for each request | [`Connection::set_deadline`] |
+//! | know when the kernel has taken what was written | [`Connection::notify_sent`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
 //! | connect to a Unix socket | [`Connection::connect_to`] |
 //! | try again after growing delays | [`Backoff`] |

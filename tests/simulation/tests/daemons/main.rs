@@ -20,6 +20,7 @@ mod echo;
 mod http;
 mod kv;
 mod loops;
+mod overload;
 mod pool;
 mod proxy;
 mod queues;

@@ -12,7 +12,8 @@
 //! | set a deadline for each request | [`Connection::set_deadline`] |
 //! | know when the kernel has taken what was written | [`Connection::notify_sent`] |
 //! | connect to one of several addresses | [`Connection::connect`] |
-//! | connect to a Unix socket | [`Connection::connect_to`] |
+//! | connect to a name such as `db.example:5432`, or to a Unix socket | [`Connection::connect_to`], [`Target`] |
+//! | look up the addresses of a host | [`Resolver`] |
 //! | try again after growing delays | [`Backoff`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
@@ -61,6 +62,7 @@
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
+//! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |
 //! | `proxy-protocol` | [`proxy_protocol`] | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
@@ -85,6 +87,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`LengthPrefixed`]: #features")]
 #![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`InheritedSockets`]: #features")]
+#![cfg_attr(not(feature = "names"), doc = "[`Resolver`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
@@ -110,6 +113,7 @@ mod framing;
 mod inherited;
 mod limit;
 mod listener;
+mod names;
 #[cfg(feature = "pool")]
 mod pool;
 #[cfg(feature = "proxy-protocol")]
@@ -150,6 +154,9 @@ pub use crate::limit::{ConnectionLimit, Permit};
 pub use crate::listener::{
     Accepted, ListenOptions, Listener, Peer, ServerKey, WhenFull, on_listener_end,
 };
+pub use crate::names::Target;
+#[cfg(feature = "names")]
+pub use crate::names::{Lookup, Resolver, ResolverBuilder};
 #[cfg(feature = "pool")]
 pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,

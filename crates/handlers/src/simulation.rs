@@ -17,6 +17,8 @@
 //!   kernel in the place of the simulated one. This stand-in has the same family, is neither bound
 //!   nor connected, and is closed when the closure returns. So the options that a closure sets have
 //!   no effect, and its error has the usual effect.
+//! - A name is looked up by the simulation. A resolver with a lookup function of its own asks this
+//!   function, on a simulated thread. Network interfaces are those of the kernel.
 //! - If a program itself makes a socket call on the fd of a simulated socket, for example by
 //!   `TcpStream::peer_addr`, the call fails with `ENOTSOCK`. Use the methods of this crate instead,
 //!   for example [`Connection::peer_addr`](crate::Connection::peer_addr).
@@ -94,6 +96,13 @@ pub trait Sockets {
     /// # Errors
     /// The errors of `socket(2)`.
     fn pair(&self) -> io::Result<[OwnedFd; 2]>;
+
+    /// Looks up the addresses of a host, in the place of `getaddrinfo(3)`. `service` is a port or
+    /// the name of a service. This method is called on a simulated thread, and may block it.
+    ///
+    /// # Errors
+    /// `NotFound` if the name does not exist, `HostUnreachable` if that cannot be found out now.
+    fn lookup(&self, host: &str, service: &str) -> io::Result<Vec<SocketAddr>>;
 
     /// Returns a UDP socket that is bound to `address`. With port 0 the simulation chooses a free
     /// port.

@@ -60,6 +60,12 @@ pub struct Faults {
     pub doubled_datagrams: u32,
     /// The time that passes on a worker of a pool before it runs the closure of a job.
     pub job_time: Range<Duration>,
+    /// The time that a lookup of a name takes, until its answer or its error.
+    pub lookup_time: Range<Duration>,
+    /// The chance that a lookup of a name fails for now, with an error of kind `HostUnreachable`.
+    pub failed_lookups: u32,
+    /// The chance that no name server answers. The lookup then fails in the same way after 30 s.
+    pub hung_lookups: u32,
 }
 
 impl Faults {
@@ -82,6 +88,9 @@ impl Faults {
             lost_datagrams: 0,
             doubled_datagrams: 0,
             job_time: us(1)..us(100),
+            lookup_time: us(20)..us(2_000),
+            failed_lookups: 0,
+            hung_lookups: 0,
         }
     }
 
@@ -100,13 +109,14 @@ impl Faults {
             stops: 1_000,
             stop_time: us(100)..us(60_000_000),
             job_time: us(1)..us(5_000_000),
+            lookup_time: us(20)..us(5_000_000),
             ..Self::none()
         }
     }
 
     /// Returns the faults of [`slow`](Self::slow) and all others: connections are reset, attempts
-    /// to connect are refused or get no answer, descriptors are missing, and datagrams are lost or
-    /// arrive twice.
+    /// to connect are refused or get no answer, descriptors are missing, datagrams are lost or
+    /// arrive twice, and lookups of names fail or get no answer.
     pub fn all() -> Self {
         Self {
             resets: 500,
@@ -115,6 +125,8 @@ impl Faults {
             out_of_descriptors: 50,
             lost_datagrams: 20,
             doubled_datagrams: 20,
+            failed_lookups: 20,
+            hung_lookups: 50,
             ..Self::slow()
         }
     }

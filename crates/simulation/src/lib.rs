@@ -70,6 +70,9 @@
 //!   the closed socket had unread bytes, and otherwise an end. A path is an entry in a table of the
 //!   simulation, without a file, a mode or a lock. Paths are compared byte by byte. Both ends
 //!   of `UnixStream::pair` are real.
+//! - **Names** are those of [`set_name`]. A lookup takes a [drawn time](Faults::lookup_time) on a
+//!   thread of the resolver. Each simulated loop has a default resolver of its own. A port is known
+//!   by its number only, not by the name of a service.
 //! - **Options of sockets** do nothing, and setting one succeeds. The closures
 //!   [`ConnectionOptions::prepare`](handlers::ConnectionOptions::prepare) and
 //!   [`ListenOptions::prepare`](handlers::ListenOptions::prepare) are called with a real socket in
@@ -77,9 +80,10 @@
 //!   closure returns. The error of such a closure has the usual effect.
 //! - **Time** is simulated for the clocks of the loops and for [`now`]. A call on a socket takes at
 //!   least 100 ns. `Instant::now` returns the real time.
-//! - **Threads** that `reactor` and `handlers` start are simulated: the workers of a pool, and
-//!   [`LoopThread`](reactor::LoopThread). A worker begins a job after a drawn
-//!   [time](Faults::job_time). `std::thread::spawn` starts a thread outside of the simulation.
+//! - **Threads** that `reactor` and `handlers` start are simulated: the workers of a pool, the
+//!   threads of a resolver, and [`LoopThread`](reactor::LoopThread). A worker begins a job after a
+//!   drawn [time](Faults::job_time). `std::thread::spawn` starts a thread outside of the
+//!   simulation.
 //! - **Other descriptors** are real, for example pipes and socket pairs. Use them only if both ends
 //!   are within the simulation, because the simulation does not wait for anything outside of it.
 //! - **Signals**, child processes, files and the console are real.
@@ -95,6 +99,7 @@ mod descriptors;
 mod draw;
 mod epoll;
 mod faults;
+mod names;
 mod network;
 mod peer;
 mod peer_datagrams;
@@ -107,6 +112,7 @@ mod world;
 
 pub use crate::daemon::Daemon;
 pub use crate::faults::Faults;
+pub use crate::names::set_name;
 pub use crate::peer::{Peer, PeerListener};
 pub use crate::peer_datagrams::PeerDatagrams;
 pub use crate::seeds::Seeds;

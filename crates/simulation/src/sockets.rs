@@ -87,6 +87,10 @@ impl Sockets for World {
         Ok([self.descriptor(near)?, self.descriptor(far)?])
     }
 
+    fn lookup(&self, host: &str, service: &str) -> io::Result<Vec<SocketAddr>> {
+        self.look_up(host, service)
+    }
+
     fn bind_udp(&self, address: SocketAddr) -> io::Result<OwnedFd> {
         self.new_socket(|network| network.bind_datagrams(address, None))
     }

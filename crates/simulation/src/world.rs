@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::descriptors::Descriptors;
 use crate::draw::nanos;
 use crate::epoll::Epoll;
+use crate::names::Names;
 use crate::network::{Network, Socket, SocketId};
 use crate::threads::{Body, Condition, Thread, is_unwinding, suspend};
 
@@ -42,6 +43,7 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) network: Network,
+    pub(crate) names: Names,
     started: Instant,
     pub(crate) threads: Vec<Thread>,
     pub(crate) processes: Vec<Process>,
@@ -69,6 +71,7 @@ impl World {
         Ok(Rc::new(Self {
             state: RefCell::new(State {
                 network,
+                names: Names::default(),
                 started: Instant::now(),
                 threads: Vec::new(),
                 processes: Vec::new(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::rate::RateLimit;
 use super::write::buffer::BUFFER_MAX;
+#[cfg(feature = "names")]
+use crate::names::Resolver;
 use crate::sockets::SocketOptions;
 
 /// The options of connections: watermarks, limits, timeouts and rates. One value can be used for
@@ -66,6 +68,8 @@ pub(super) struct Settings {
     pub(super) write_rate: Option<RateLimit>,
     pub(super) shared_read_rate: Option<RateLimit>,
     pub(super) shared_write_rate: Option<RateLimit>,
+    #[cfg(feature = "names")]
+    pub(super) resolver: Resolver,
     pub(super) no_delay: bool,
     /// `None` until one of these options is set.
     pub(super) socket: Option<Box<SocketOptions>>,
@@ -94,6 +98,8 @@ impl Default for Settings {
             write_rate: None,
             shared_read_rate: None,
             shared_write_rate: None,
+            #[cfg(feature = "names")]
+            resolver: Resolver::default(),
             no_delay: true,
             socket: None,
             buffer_max: BUFFER_MAX,
@@ -219,10 +225,10 @@ impl ConnectionOptions {
 
     /// Sets the time limit for all attempts of one
     /// [`Connection::connect`](crate::Connection::connect) or
-    /// [`connect_to`](crate::Connection::connect_to) together. The time runs from that
-    /// call. If the kernel completes an attempt within the time, the attempt becomes a connection,
-    /// even if the loop is notified of it later. With `None` the time is not limited. Default:
-    /// 30 s.
+    /// [`connect_to`](crate::Connection::connect_to) together. The time runs from that call, and
+    /// includes the lookup of a name. If the kernel completes an attempt within the time, the
+    /// attempt becomes a connection, even if the loop is notified of it later. With `None` the time
+    /// is not limited. Default: 30 s.
     #[must_use]
     pub fn connect_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.connect_timeout = timeout.into())
@@ -268,6 +274,15 @@ impl ConnectionOptions {
     #[must_use]
     pub fn local_addr(self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.with(|settings| settings.local_addr = address.into())
+    }
+
+    /// Sets the resolver that looks up the names of
+    /// [`Connection::connect_to`](crate::Connection::connect_to). Default: the resolver of the
+    /// process, [`Resolver::default`].
+    #[cfg(feature = "names")]
+    #[must_use]
+    pub fn resolver(self, resolver: Resolver) -> Self {
+        self.with(|settings| settings.resolver = resolver)
     }
 
     /// Limits the rate at which each connection reads. Each connection gets a token bucket of its

@@ -93,11 +93,11 @@ impl Job {
     /// [`Cancellation::TooLate`] if the callback has already begun to run, or was already dropped.
     /// You can call this method on any thread.
     ///
-    /// Use this for a job that may hang, such as a name lookup. To limit the time of a job, call
-    /// this method in the callback of a timer. The worker is busy until an abandoned job returns,
-    /// since a thread cannot be ended from outside. When the job returns, its result is dropped on
-    /// the worker's thread. Dropping the pool does not wait for an abandoned job, but
-    /// [`WorkerPool::drain`](super::WorkerPool::drain) and
+    /// Use this for a job that may hang, such as a call of a library without a time limit. To limit
+    /// the time of a job, call this method in the callback of a timer. The worker is busy until an
+    /// abandoned job returns, since a thread cannot be ended from outside. When the job returns,
+    /// its result is dropped on the worker's thread. Dropping the pool does not wait for an
+    /// abandoned job, but [`WorkerPool::drain`](super::WorkerPool::drain) and
     /// [`WorkerPool::shutdown_now`](super::WorkerPool::shutdown_now) wait for it.
     ///
     /// ```
@@ -109,15 +109,15 @@ impl Job {
     /// let mut reactor = Reactor::<()>::new()?;
     /// let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
     /// # let (end, ended) = std::sync::mpsc::channel::<()>();
-    /// # let lookup = move || ended.recv();
-    /// let job = pool.submit(lookup, |_found, _cx| ()).map_err(|refused| refused.reason)?;
+    /// # let hangs = move || ended.recv();
+    /// let job = pool.submit(hangs, |_done, _cx| ()).map_err(|refused| refused.reason)?;
     /// reactor.after(Duration::from_millis(1), move |_cx| {
     ///     if job.abandon() == Cancellation::InTime {
     ///         eprintln!("no answer in time");
     ///     }
     ///     Ok(Then::Done)
     /// });
-    /// reactor.run(&mut ())?; // returns although the lookup hangs
+    /// reactor.run(&mut ())?; // returns although the job hangs
     /// # drop(end);
     /// # Ok(())
     /// # }

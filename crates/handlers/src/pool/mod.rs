@@ -18,8 +18,9 @@ pub use self::error::{JobError, JobPanic, Refusal, Refused};
 pub use self::handle::PoolHandle;
 pub use self::job::{Cancellation, Job};
 
-/// Threads for work that would block the loop: files, name resolution, hashing, databases. The pool
-/// dereferences to its [`PoolHandle`], which submits jobs.
+/// Threads for work that would block the loop: files, hashing, databases. The pool
+/// dereferences to its [`PoolHandle`], which submits jobs. Names of hosts are looked up by a
+/// `Resolver`, which has threads of its own.
 ///
 /// Jobs run on the threads of the pool, which are called *workers*. The workers start the jobs in
 /// the order of submission. When a job is done, its completion callback runs on the loop with the

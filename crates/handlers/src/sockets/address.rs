@@ -46,10 +46,7 @@ impl FromStr for Address {
     type Err = AddressParseError;
 
     fn from_str(text: &str) -> Result<Self, AddressParseError> {
-        let refused = |reason| AddressParseError {
-            text: text.to_owned(),
-            reason,
-        };
+        let refused = |reason| AddressParseError::new(text, reason);
         let Some(name) = text.strip_prefix("unix:") else {
             return text
                 .parse()
@@ -65,7 +62,8 @@ impl FromStr for Address {
     }
 }
 
-/// The error for a text that cannot be parsed as an [`Address`], with the reason.
+/// The error for a text that cannot be parsed as an [`Address`] or a [`Target`](crate::Target),
+/// with the reason.
 ///
 /// Displays as "localhost:80 is not an address: expected IP:PORT, unix:PATH or unix:@NAME".
 ///
@@ -82,6 +80,13 @@ pub struct AddressParseError {
 }
 
 impl AddressParseError {
+    pub(crate) fn new(text: &str, reason: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            reason,
+        }
+    }
+
     /// Returns the text that was parsed.
     pub fn text(&self) -> &str {
         &self.text

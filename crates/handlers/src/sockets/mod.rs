@@ -1,6 +1,7 @@
 //! Every call on a socket but the reads and writes of a connection: what the socket is, what it has
-//! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`] and `udp`, and
-//! the options that a user may set before a socket is used are in [`options`].
+//! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`] and `udp`. The
+//! options that a user may set before a socket is used are in [`options`]. Names are looked up in
+//! `names`.
 //!
 //! Ground rule: no other file of this crate makes such a call. So with the feature `simulation`, a
 //! simulation that is installed on this thread answers for all of its sockets in the place of the
@@ -11,6 +12,8 @@ pub(crate) mod address;
 mod keepalive;
 #[cfg(feature = "udp")]
 pub(crate) mod multicast;
+#[cfg(feature = "names")]
+pub(crate) mod names;
 pub(crate) mod options;
 #[cfg(feature = "stream-check")]
 pub(crate) mod pair;

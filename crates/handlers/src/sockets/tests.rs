@@ -115,6 +115,11 @@ impl Sockets for Fake {
         Ok([self.socket(Kind::Stream)?, self.socket(Kind::Stream)?])
     }
 
+    fn lookup(&self, _host: &str, _service: &str) -> io::Result<Vec<SocketAddr>> {
+        self.record("lookup");
+        Ok(vec![peer()])
+    }
+
     fn bind_udp(&self, _address: SocketAddr) -> io::Result<OwnedFd> {
         self.record("bind_udp");
         self.socket(Kind::Datagrams)
@@ -618,4 +623,16 @@ mod datagrams {
             .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::NOTSOCK.raw_os_error()));
     }
+}
+
+#[cfg(feature = "names")]
+#[test]
+fn a_name_is_looked_up_by_the_simulation() {
+    let (fake, installed) = installed_fake();
+    assert_eq!(sockets::names::lookup("127.0.0.1", "1").unwrap(), [peer()]);
+    assert_eq!(fake.take_calls(), ["lookup"]);
+    drop(installed);
+    let by_the_system = sockets::names::lookup("127.0.0.1", "1").unwrap();
+    assert_eq!(by_the_system, [SocketAddr::from(([127, 0, 0, 1], 1))]);
+    assert_eq!(fake.take_calls(), [""; 0]);
 }

@@ -55,7 +55,7 @@ fn a_path_and_an_abstract_name_are_connected_to() -> Result {
 fn an_address_of_tcp_is_connected_to() -> Result {
     let (listener, address) = listen("127.0.0.1:0")?;
     let (mut reactor, mut seen) = (still()?, Seen::default());
-    Connection::connect_to(&mut reactor, &address.into(), &options(), Greets);
+    Connection::connect_to(&mut reactor, address, &options(), Greets);
     let mut peer = listener.accept()?.0;
     peer.write_all(b"welcome")?;
     turn_until(&mut reactor, &mut seen, |seen| seen.received == b"welcome")?;
@@ -264,8 +264,7 @@ fn a_socket_of_the_other_family_is_refused_by_name() -> Result {
     let unix = "the connection is a Unix socket, and a TCP socket is wanted";
     assert_eq!(seen.error()?.to_string(), unix);
     seen.closed.clear();
-    let to = to.into();
-    Connection::connect_to_as(&mut reactor, &to, &options(), |s| s.into_unix(), Greets);
+    Connection::connect_to_as(&mut reactor, to, &options(), |s| s.into_unix(), Greets);
     turn_until(&mut reactor, &mut seen, |seen| !seen.closed.is_empty())?;
     let tcp = "the connection is a TCP socket, and a Unix socket is wanted";
     assert_eq!(seen.error()?.to_string(), tcp);

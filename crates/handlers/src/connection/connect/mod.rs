@@ -4,10 +4,12 @@
 //! first becomes the connection and gets the handler. The other attempts are removed.
 //!
 //! Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. Address families alternate. If
-//! an attempt is not answered within 250 ms, the next one starts beside it. Unlike in the RFC,
-//! names are not resolved here, since `getaddrinfo` blocks. Use the worker pool for that.
+//! an attempt is not answered within 250 ms, the next one starts beside it. Unlike in section 3,
+//! the attempts begin when all addresses of a name are known, since `getaddrinfo` returns them
+//! together.
 
 mod attempt;
+mod by_target;
 mod full_queue;
 mod open_as;
 mod order;
@@ -17,7 +19,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::Location;
 use std::rc::Rc;
-use std::time::Instant;
 
 use reactor::Registry;
 
@@ -93,98 +94,24 @@ impl<S> crate::Connection<'_, S> {
         H: ConnectionHandler<S>,
     {
         let line = Location::caller();
-        let addresses = addresses.into_iter().map(Address::Tcp).collect();
-        connect_first(registry, addresses, options, handler, line)
-    }
-
-    /// Connects to `address`, by TCP or to a Unix socket.
-    ///
-    /// The handler is notified as [`connect`](Self::connect) describes. The stream is a
-    /// [`TcpStream`](std::net::TcpStream) or a [`UnixStream`](std::os::unix::net::UnixStream).
-    ///
-    /// The kernel completes or refuses the connection to a Unix socket at once, except if the queue
-    /// of the listener is full (`EAGAIN`). Then a new socket tries again after 1 ms, 2 ms, 4 ms and
-    /// so on up to 64 ms, until [`ConnectionOptions::connect_timeout`] expires.
-    /// [`ConnectionOptions::prepare`] is called with each of these sockets.
-    ///
-    /// # Errors
-    /// [`CloseReason::Failed`] has one of the errors of [`connect`](Self::connect), such as
-    /// "connect to unix:/run/app.sock: No such file or directory (os error 2)". For a Unix socket,
-    /// the errors of `connect(2)` are for example:
-    /// - `ENOENT` if there is no file at the path.
-    /// - `ECONNREFUSED` if no socket listens at the path or the name.
-    /// - `EACCES` if this process may not write to the file of the socket.
-    /// - `EPROTOTYPE` if the socket is not of the stream type.
-    /// - `ECONNRESET` if the listener was closed before it has accepted the connection.
-    ///
-    /// The kernel is not asked, and the error is of kind `InvalidInput`, if no socket can have the
-    /// address: if the path or the abstract name is empty or longer than 107 bytes, or if the path
-    /// has a NUL.
-    ///
-    /// ```no_run
-    /// use handlers::{Address, Connection, ConnectionOptions, on_data};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut reactor = reactor::Reactor::<()>::new()?;
-    /// let address: Address = "unix:/run/app.sock".parse()?;
-    /// let print = on_data(|data, _connection, _cx| {
-    ///     println!("{}", data.escape_ascii());
-    ///     Ok(data.len())
-    /// });
-    /// Connection::connect_to(&mut reactor, &address, &ConnectionOptions::new(), print);
-    /// reactor.run(&mut ())?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[doc(alias("uv_pipe_connect", "UnixStream", "unix"))]
-    #[track_caller]
-    pub fn connect_to<H>(
-        registry: &mut Registry<S>,
-        address: &Address,
-        options: &ConnectionOptions,
-        handler: H,
-    ) -> Connecting<S>
-    where
-        H: ConnectionHandler<S>,
-    {
-        let line = Location::caller();
-        connect_first(registry, vec![address.clone()], options, handler, line)
+        let race = new_race(registry, options, handler, line);
+        race.begin(registry, addresses.into_iter().map(Address::Tcp).collect());
+        Connecting {
+            race: Rc::new(race),
+        }
     }
 }
 
-/// Connects to the first of `addresses` that answers.
-fn connect_first<S, H: ConnectionHandler<S>>(
-    registry: &mut Registry<S>,
-    addresses: Vec<Address>,
+/// Makes a race whose time begins now. It has no addresses yet.
+fn new_race<S, H: ConnectionHandler<S>>(
+    registry: &Registry<S>,
     options: &ConnectionOptions,
-    handler: H,
-    line: &'static Location<'static>,
-) -> Connecting<S> {
-    let gives_up_at = gives_up_at(registry, options);
-    let race = start_race(registry, addresses, options, gives_up_at, handler, line);
-    Connecting {
-        race: Rc::new(race),
-    }
-}
-
-/// Returns the time at which all attempts fail that begin now.
-fn gives_up_at<S>(registry: &Registry<S>, options: &ConnectionOptions) -> Option<Instant> {
-    let timeout = options.0.connect_timeout?;
-    registry.now().checked_add(timeout)
-}
-
-/// Starts the attempts of one connection.
-fn start_race<S, H: ConnectionHandler<S>>(
-    registry: &mut Registry<S>,
-    addresses: Vec<Address>,
-    options: &ConnectionOptions,
-    gives_up_at: Option<Instant>,
     handler: H,
     line: &'static Location<'static>,
 ) -> Race<H> {
-    let race = Race::new(handler, addresses, options, gives_up_at, line);
-    race.next(registry);
-    race
+    let timeout = options.0.connect_timeout;
+    let gives_up_at = timeout.and_then(|timeout| registry.now().checked_add(timeout));
+    Race::new(handler, options, gives_up_at, line)
 }
 
 /// A pending connect: all attempts that one call of
@@ -236,9 +163,10 @@ impl<S, H: ConnectionHandler<S>> PendingRace<S> for Race<H> {
 }
 
 impl<S> Connecting<S> {
-    /// Cancels all attempts. The handler's [`on_close`](ConnectionHandler::on_close) is called with
-    /// [`CloseReason::Closed`]. This call is [deferred](Registry::defer), so it does not happen
-    /// before `cancel` returns. Does nothing if the connection is already open, or has failed.
+    /// Cancels the lookup of the name and all attempts. The handler's
+    /// [`on_close`](ConnectionHandler::on_close) is called with [`CloseReason::Closed`]. This call
+    /// is [deferred](Registry::defer), so it does not happen before `cancel` returns. Does nothing
+    /// if the connection is already open, or has failed.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }

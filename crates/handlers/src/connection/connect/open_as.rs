@@ -13,8 +13,9 @@ use std::rc::Rc;
 
 use reactor::{Context, Key, Registry};
 
+use super::by_target::connect_race;
 use super::race::Race;
-use super::{Connecting, PendingRace, gives_up_at, start_race};
+use super::{Connecting, PendingRace, new_race};
 use crate::connection::connection::Connection;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::handshakes;
@@ -25,6 +26,7 @@ use crate::connection::reason::CloseReason;
 use crate::connection::registration::Registration;
 use crate::connection::stream::Stream;
 use crate::error::{copy_error, panic_message};
+use crate::names::Target;
 use crate::sockets::{Address, SocketStream};
 
 impl<S> Connection<'_, S> {
@@ -72,12 +74,18 @@ impl<S> Connection<'_, S> {
         H: ConnectionHandler<S>,
     {
         let line = Location::caller();
-        let addresses = addresses.into_iter().map(Address::Tcp).collect();
         let make = move |stream: SocketStream| make(stream.into_tcp()?);
-        connect_first_as(registry, addresses, options, Box::new(make), handler, line)
+        let pending = RaceAs::new(registry, options, Box::new(make), handler, line);
+        let addresses = addresses.into_iter().map(Address::Tcp).collect();
+        pending.race.begin(registry, addresses);
+        Connecting {
+            race: Rc::new(pending),
+        }
     }
+}
 
-    /// Connects to `address`, as [`connect_to`](Self::connect_to) does, and opens the connection on
+impl<S: 'static> Connection<'_, S> {
+    /// Connects to `target`, as [`connect_to`](Self::connect_to) does, and opens the connection on
     /// the stream that `make` makes of the connected socket, as [`connect_as`](Self::connect_as)
     /// does.
     ///
@@ -102,7 +110,7 @@ impl<S> Connection<'_, S> {
     #[track_caller]
     pub fn connect_to_as<T, H>(
         registry: &mut Registry<S>,
-        address: &Address,
+        target: impl Into<Target>,
         options: &ConnectionOptions,
         make: impl FnOnce(SocketStream) -> io::Result<T> + 'static,
         handler: H,
@@ -112,33 +120,8 @@ impl<S> Connection<'_, S> {
         H: ConnectionHandler<S>,
     {
         let line = Location::caller();
-        let addresses = vec![address.clone()];
-        connect_first_as(registry, addresses, options, Box::new(make), handler, line)
-    }
-}
-
-/// Connects to the first of `addresses` that answers, and opens the connection on the stream that
-/// `make` makes.
-fn connect_first_as<S, T: Stream, H: ConnectionHandler<S>>(
-    registry: &mut Registry<S>,
-    addresses: Vec<Address>,
-    options: &ConnectionOptions,
-    make: Make<T>,
-    handler: H,
-    line: &'static Location<'static>,
-) -> Connecting<S> {
-    let waiting = Rc::new(Waiting {
-        maker: RefCell::new(Some((make, handler))),
-        key: Cell::new(Key::NULL),
-        opened: Cell::new(Key::NULL),
-        options: options.clone(),
-        line,
-    });
-    let passing = Passing(Rc::clone(&waiting));
-    let gives_up_at = gives_up_at(registry, options);
-    let race = start_race(registry, addresses, options, gives_up_at, passing, line);
-    Connecting {
-        race: Rc::new(RaceAs { race, waiting }),
+        let pending = RaceAs::new(registry, options, Box::new(make), handler, line);
+        connect_race(registry, &pending.race.clone(), &target.into(), pending)
     }
 }
 
@@ -274,6 +257,32 @@ fn open_with<S, T: Stream, H: ConnectionHandler<S>>(key: Key, handler: H, cx: &m
 struct RaceAs<T, H> {
     race: Race<Passing<T, H>>,
     waiting: Rc<Waiting<T, H>>,
+}
+
+impl<T: Stream, H: 'static> RaceAs<T, H> {
+    /// Makes a race whose winner is opened on the stream that `make` makes. It has no addresses
+    /// yet.
+    fn new<S>(
+        registry: &Registry<S>,
+        options: &ConnectionOptions,
+        make: Make<T>,
+        handler: H,
+        line: &'static Location<'static>,
+    ) -> Self
+    where
+        H: ConnectionHandler<S>,
+    {
+        let waiting = Rc::new(Waiting {
+            maker: RefCell::new(Some((make, handler))),
+            key: Cell::new(Key::NULL),
+            opened: Cell::new(Key::NULL),
+            options: options.clone(),
+            line,
+        });
+        let passing = Passing(Rc::clone(&waiting));
+        let race = new_race(registry, options, passing, line);
+        Self { race, waiting }
+    }
 }
 
 impl<S, T: Stream, H: ConnectionHandler<S>> PendingRace<S> for RaceAs<T, H> {

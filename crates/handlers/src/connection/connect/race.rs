@@ -36,7 +36,9 @@ pub(in crate::connection) struct RaceState<H> {
     handler: Option<H>,
     /// The addresses that are not tried yet.
     addresses: VecDeque<Address>,
-    options: ConnectionOptions,
+    /// The name that the addresses were looked up for, as it is shown.
+    pub(super) target: Option<String>,
+    pub(super) options: ConnectionOptions,
     /// The attempts that are in progress, without those at full queues.
     attempts: Vec<Key>,
     pub(super) full: FullQueues,
@@ -54,14 +56,14 @@ pub(in crate::connection) struct RaceState<H> {
 impl<H: 'static> Race<H> {
     pub(super) fn new(
         handler: H,
-        addresses: Vec<Address>,
         options: &ConnectionOptions,
         gives_up_at: Option<Instant>,
         origin: &'static Location<'static>,
     ) -> Self {
         Self(Rc::new(RefCell::new(RaceState {
             handler: Some(handler),
-            addresses: alternate(addresses),
+            addresses: VecDeque::new(),
+            target: None,
             options: options.clone(),
             attempts: Vec::new(),
             full: FullQueues::default(),
@@ -70,6 +72,15 @@ impl<H: 'static> Race<H> {
             last_error: None,
             origin,
         })))
+    }
+
+    /// Tries the first of `addresses`, and the others later.
+    pub(super) fn begin<S>(&self, registry: &mut Registry<S>, addresses: Vec<Address>)
+    where
+        H: ConnectionHandler<S>,
+    {
+        self.0.borrow_mut().addresses = alternate(addresses);
+        self.next(registry);
     }
 
     /// Returns `true` while no attempt has the handler and the race was not given up.
@@ -221,7 +232,12 @@ impl<H: 'static> Race<H> {
 
     pub(super) fn record_failure(&self, address: &Address, error: io::Error) {
         tracing::debug!(%address, %error, "connection attempt failed");
-        self.0.borrow_mut().last_error = Some(named(format_args!("connect to {address}"), error));
+        let mut race = self.0.borrow_mut();
+        let call = match &race.target {
+            Some(name) => format!("connect to {name} ({address})"),
+            None => format!("connect to {address}"),
+        };
+        race.last_error = Some(named(call, error));
     }
 
     /// Registers an attempt to connect to `address`. Returns `None` if the queue there is full.

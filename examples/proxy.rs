@@ -1,6 +1,6 @@
-//! TCP forwarder. Shows: connecting to one of several addresses, two connections piped into each
-//! other with back-pressure and half-close both ways, limits, graceful shutdown, TLS on either
-//! side. Leaves out: names (they would have to be resolved on a worker).
+//! TCP forwarder. Shows: connecting to a name or to one of several addresses, two connections piped
+//! into each other with back-pressure and half-close both ways, limits, graceful shutdown, TLS on
+//! either side.
 //!
 //! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7778
@@ -20,8 +20,8 @@ use handlers::proxy_protocol::ProxyProtocol;
 use handlers::signal::{self, Signal};
 use handlers::tls::{TlsClientConfig, TlsClientOptions, TlsServerConfig, TlsServerOptions};
 use handlers::{
-    Address, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Peer, Relay,
-    ServerKey,
+    Address, Connecting, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener,
+    Peer, Relay, ServerKey, SocketStream, Target,
 };
 use reactor::{Context, PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
@@ -36,9 +36,10 @@ pub(crate) struct Options {
     /// Where to listen: IP:PORT (port 0: any that is free), unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7778")]
     listen: Address,
-    /// Target address; may be repeated, then the first address that answers is used
-    #[arg(long, value_name = "IP:PORT", required = true)]
-    to: Vec<SocketAddr>,
+    /// Target: HOST:PORT, IP:PORT, unix:PATH or unix:@NAME; several IP:PORT may be given, then the
+    /// first address that answers is used
+    #[arg(long, value_name = "TARGET", required = true)]
+    to: Vec<Target>,
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
@@ -65,6 +66,58 @@ fn in_front(proxies: &[IpAddr]) -> Option<ProxyProtocol> {
     Some(ProxyProtocol::trusting(
         move |peer| matches!(peer, Peer::Tcp(address) if proxies.contains(&address.ip())),
     ))
+}
+
+/// The place that connections are forwarded to.
+pub(crate) enum To {
+    /// A name is looked up for each client.
+    Target(Target),
+    /// The first address that answers.
+    FirstOf(Vec<SocketAddr>),
+}
+
+impl To {
+    fn of(targets: &[Target]) -> io::Result<Self> {
+        if let [target] = targets {
+            return Ok(Self::Target(target.clone()));
+        }
+        let addresses = targets.iter().map(|target| match target.address() {
+            Some(Address::Tcp(address)) => Ok(*address),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("--to {target}: one of several targets must be IP:PORT"),
+            )),
+        });
+        addresses.collect::<io::Result<_>>().map(Self::FirstOf)
+    }
+
+    fn connect(
+        &self,
+        registry: &mut Registry<()>,
+        options: &ConnectionOptions,
+        tls: Option<(TlsClientConfig, String)>,
+        side: Relay<()>,
+    ) -> Connecting<()> {
+        let Some((tls, name)) = tls else {
+            return match self {
+                Self::Target(target) => Connection::connect_to(registry, target, options, side),
+                Self::FirstOf(addresses) => {
+                    Connection::connect(registry, addresses.iter().copied(), options, side)
+                }
+            };
+        };
+        match self {
+            Self::Target(target) => {
+                let protect = move |stream: SocketStream| tls.connect(stream.into_tcp()?, &name);
+                Connection::connect_to_as(registry, target, options, protect, side)
+            }
+            Self::FirstOf(addresses) => {
+                let protect = move |stream| tls.connect(stream, &name);
+                let addresses = addresses.iter().copied();
+                Connection::connect_as(registry, addresses, options, protect, side)
+            }
+        }
+    }
 }
 
 /// The configurations of TLS, on the side of the clients and on the side of the target.
@@ -100,19 +153,12 @@ pub(crate) fn serve(
     let connections = ConnectionOptions::new()
         .connect_timeout(Duration::from_secs(options.connect_timeout))
         .idle_timeout(options.idle_timeout.map(Duration::from_secs));
-    let (to, client) = (options.to.clone(), tls.client.clone());
+    let (to, client) = (To::of(&options.to)?, tls.client.clone());
     let accepted = connections.clone();
     let forward = move |peer: &Peer, cx: &mut Context<'_, ()>| {
         tracing::debug!(%peer, "accepted");
         let (client_side, server_side) = Relay::pair();
-        let to = to.iter().copied();
-        client_side.gives_up(match client.clone() {
-            Some((tls, name)) => {
-                let protect = move |stream| tls.connect(stream, &name);
-                Connection::connect_as(cx.registry, to, &connections, protect, server_side)
-            }
-            None => Connection::connect(cx.registry, to, &connections, server_side),
-        });
+        client_side.gives_up(to.connect(cx.registry, &connections, client.clone(), server_side));
         Ok(client_side)
     };
     tls::serve(listener, registry, &accepted, tls.server.as_ref(), forward)

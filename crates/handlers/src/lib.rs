@@ -14,6 +14,7 @@
 //! | connect to one of several addresses | [`Connection::connect`] |
 //! | connect to a name such as `db.example:5432`, or to a Unix socket | [`Connection::connect_to`], [`Target`] |
 //! | look up the addresses of a host | [`Resolver`] |
+//! | know the process and the user of a peer on a Unix socket | [`PeerCredentials`] |
 //! | try again after growing delays | [`Backoff`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
@@ -70,6 +71,7 @@
 //! | `stream-check` | [`StreamCheck`]: tests of a stream of your own | | |
 //! | `tls` | [`tls`] | | rustls, ring (needs a C compiler), rustls-native-certs |
 //! | `udp` | [`udp`] | | quinn-udp |
+//! | `unix` | [`PeerCredentials`] | | nix |
 //!
 // A link to an item that is not compiled leads to the table above, which names the feature.
 #![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]
@@ -95,6 +97,7 @@
 #![cfg_attr(not(feature = "stream-check"), doc = "[`StreamCheck`]: #features")]
 #![cfg_attr(not(feature = "tls"), doc = "[`tls`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
+#![cfg_attr(not(feature = "unix"), doc = "[`PeerCredentials`]: #features")]
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -161,6 +164,8 @@ pub use crate::names::{Lookup, Resolver, ResolverBuilder};
 pub use crate::pool::{
     Cancellation, Job, JobError, JobPanic, PoolBuilder, PoolHandle, Refusal, Refused, WorkerPool,
 };
+#[cfg(feature = "unix")]
+pub use crate::sockets::PeerCredentials;
 pub use crate::sockets::{Address, AddressParseError, SocketStream, TcpKeepalive};
 #[cfg(feature = "stream-check")]
 pub use crate::stream_check::{StreamCheck, StreamFault, StreamRule};

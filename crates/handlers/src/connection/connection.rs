@@ -282,6 +282,21 @@ impl<S> Connection<'_, S> {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         sockets::peer_addr(self.stream.fd()).map(plain)
     }
+
+    /// Returns the process, the user and the group of the peer of a Unix socket.
+    /// [`PeerCredentials`](crate::PeerCredentials) describes the time at which they are recorded.
+    ///
+    /// # Cost
+    /// Two system calls.
+    ///
+    /// # Errors
+    /// - `InvalidInput` if the stream is a socket of another family, such as a TCP socket.
+    /// - `ENOTSOCK` if the stream is not a socket.
+    #[cfg(feature = "unix")]
+    #[doc(alias("SO_PEERCRED", "getpeereid"))]
+    pub fn peer_credentials(&self) -> io::Result<sockets::PeerCredentials> {
+        sockets::credentials::peer_credentials(self.stream.fd())
+    }
 }
 
 impl<S> fmt::Debug for Connection<'_, S> {

@@ -17,6 +17,8 @@ use crate::limit::Permit;
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::{Addresses, Header};
 use crate::server::Server;
+#[cfg(feature = "unix")]
+use crate::sockets;
 use crate::sockets::{Family, SocketStream, plain, tcp, unix};
 
 /// The peer of an accepted connection.
@@ -240,6 +242,24 @@ impl<T> Accepted<T> {
             server,
         };
         (old, new)
+    }
+}
+
+#[cfg(feature = "unix")]
+impl<T: AsFd> Accepted<T> {
+    /// Returns the process, the user and the group that have connected to a Unix socket.
+    /// [`PeerCredentials`](crate::PeerCredentials) describes the time at which they are recorded,
+    /// and has an example.
+    ///
+    /// # Cost
+    /// Two system calls.
+    ///
+    /// # Errors
+    /// - `InvalidInput` if the stream is a socket of another family, such as a TCP socket.
+    /// - `ENOTSOCK` if the stream is not a socket.
+    #[doc(alias("SO_PEERCRED", "getpeereid"))]
+    pub fn peer_credentials(&self) -> io::Result<sockets::PeerCredentials> {
+        sockets::credentials::peer_credentials(self.stream.as_fd())
     }
 }
 

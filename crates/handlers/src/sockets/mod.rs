@@ -9,6 +9,8 @@
 //! `listener/unix.rs`.
 
 pub(crate) mod address;
+#[cfg(feature = "unix")]
+pub(crate) mod credentials;
 mod keepalive;
 #[cfg(feature = "udp")]
 pub(crate) mod multicast;
@@ -39,6 +41,8 @@ use socket2::Protocol;
 use socket2::{Domain, SockRef, Type};
 
 pub use self::address::{Address, AddressParseError};
+#[cfg(feature = "unix")]
+pub use self::credentials::PeerCredentials;
 pub use self::keepalive::TcpKeepalive;
 pub(crate) use self::options::{Prepare, SocketOptions};
 pub use self::stream::SocketStream;

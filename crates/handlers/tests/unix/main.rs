@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod connecting;
+#[cfg(feature = "unix")]
+mod credentials;
 mod full_queues;
 
 use std::io;
@@ -21,6 +23,10 @@ struct Seen {
     opened: usize,
     received: Vec<u8>,
     closed: Vec<CloseReason>,
+    #[cfg(feature = "unix")]
+    peer: Option<handlers::PeerCredentials>,
+    #[cfg(feature = "unix")]
+    no_peer: Option<io::Error>,
 }
 
 impl Seen {
@@ -43,6 +49,11 @@ impl ConnectionHandler<Seen> for Greets {
         cx: &mut Context<'_, Seen>,
     ) -> io::Result<()> {
         cx.state.opened += usize::from(connection.stream::<UnixStream>().is_some());
+        #[cfg(feature = "unix")]
+        match connection.peer_credentials() {
+            Ok(peer) => cx.state.peer = Some(peer),
+            Err(error) => cx.state.no_peer = Some(error),
+        }
         let _flow = connection.write(b"hello")?;
         Ok(())
     }

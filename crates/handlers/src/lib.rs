@@ -14,6 +14,7 @@
 //! | connect to one of several addresses | [`Connection::connect`] |
 //! | connect to a name such as `db.example:5432`, or to a Unix socket | [`Connection::connect_to`], [`Target`] |
 //! | look up the addresses of a host | [`Resolver`] |
+//! | send and receive file descriptors | [`FdStream`] |
 //! | know the process and the user of a peer on a Unix socket | [`PeerCredentials`] |
 //! | try again after growing delays | [`Backoff`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
@@ -71,7 +72,7 @@
 //! | `stream-check` | [`StreamCheck`]: tests of a stream of your own | | |
 //! | `tls` | [`tls`] | | rustls, ring (needs a C compiler), rustls-native-certs |
 //! | `udp` | [`udp`] | | quinn-udp |
-//! | `unix` | [`PeerCredentials`] | | nix |
+//! | `unix` | [`FdStream`] and [`PeerCredentials`] | | nix |
 //!
 // A link to an item that is not compiled leads to the table above, which names the feature.
 #![cfg_attr(not(feature = "child"), doc = "[`child`]: #features")]
@@ -97,6 +98,7 @@
 #![cfg_attr(not(feature = "stream-check"), doc = "[`StreamCheck`]: #features")]
 #![cfg_attr(not(feature = "tls"), doc = "[`tls`]: #features")]
 #![cfg_attr(not(feature = "udp"), doc = "[`udp`]: #features")]
+#![cfg_attr(not(feature = "unix"), doc = "[`FdStream`]: #features")]
 #![cfg_attr(not(feature = "unix"), doc = "[`PeerCredentials`]: #features")]
 // docs.rs builds with a nightly Rust and shows which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -136,6 +138,8 @@ pub mod tls;
 pub mod udp;
 
 pub use crate::backoff::{Backoff, Jitter};
+#[cfg(feature = "unix")]
+pub use crate::connection::FdStream;
 pub use crate::connection::{
     BoxedHandler, CloseReason, Connecting, Connection, ConnectionHandler, ConnectionKey,
     ConnectionMetrics, ConnectionOptions, Flow, OnData, RateLimit, Relay, Shutdown, Stream, Taken,
@@ -177,7 +181,7 @@ pub use reactor::errno;
 struct Readme;
 
 /// Compiles the recipes.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "unix"))]
 #[doc = include_str!("../../../docs/recipes.md")]
 struct Recipes;
 

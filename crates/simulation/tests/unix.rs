@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use handlers::{
-    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, ListenOptions,
-    Listener, Timeout, on_data,
+    Address, CloseReason, Connection, ConnectionHandler, ConnectionOptions, FdStream,
+    ListenOptions, Listener, SocketStream, Timeout, on_data,
 };
 use reactor::{Context, Reactor, Then};
 use rustix::io::Errno;
@@ -336,6 +336,40 @@ fn a_daemon_waits_for_room_in_the_queue_until_its_timeout() {
         assert_eq!(noted, ["hello".to_owned(), CloseReason::Closed.to_string()]);
         drop(waiting);
         serve.join();
+    });
+}
+
+/// Echoes, and notes what it learns of its peer and of a descriptor that it would send.
+fn echo_over_fd_stream(listener: Listener, reactor: &mut Reactor<()>) -> io::Result<()> {
+    let make = |stream: SocketStream| Ok(FdStream::new(stream.into_unix()?, 4));
+    listener.serve_as(reactor, &ConnectionOptions::new(), make, |_peer, _cx| {
+        Ok(on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+            let peer = connection.peer_credentials()?;
+            assert_eq!(peer.pid, Some(std::process::id()));
+            assert!(connection.take_fd().is_none());
+            let fd = std::fs::File::open("/dev/null")?.into();
+            let refused = connection.write_with_fds(b"x", vec![fd]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+            connection
+                .write_with_fds(data, Vec::new())
+                .map(|_flow| data.len())
+        }))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_simulated_stream_carries_bytes_without_descriptors() {
+    Seeds::new(0..50).faults(Faults::slow()).check(|| {
+        let address: Address = "unix:@fds".parse().unwrap();
+        let listener = listen(&address);
+        let daemon = Daemon::start("daemon", move |reactor| {
+            echo_over_fd_stream(listener, reactor)?;
+            Ok(((), ()))
+        });
+        let noted = connect_all(&[address], Duration::from_secs(60));
+        assert_eq!(noted, ["hello".to_owned(), CloseReason::Closed.to_string()]);
+        daemon.end(|(), cx| cx.registry.stop());
     });
 }
 

@@ -53,6 +53,8 @@ mod commands;
 mod connect;
 mod connection;
 mod dispatch;
+#[cfg(feature = "unix")]
+mod fd_stream;
 mod handler;
 mod handshakes;
 mod key;
@@ -79,6 +81,8 @@ mod write;
 
 pub use self::connect::Connecting;
 pub use self::connection::Connection;
+#[cfg(feature = "unix")]
+pub use self::fd_stream::FdStream;
 pub use self::handler::{ConnectionHandler, OnData, on_data};
 pub use self::key::ConnectionKey;
 pub(crate) use self::of_server::{close_accepted, pause_accepted};

@@ -50,6 +50,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         cx: &mut Context<'_, S>,
     ) -> io::Result<Option<usize>> {
         let (stream, io) = self.io.parts_mut();
+        if !delivers {
+            stream.discard_received();
+        }
         match stream.try_read(io, input) {
             Ok(bytes) if bytes > 0 => {
                 self.state.count_read(bytes, cx);

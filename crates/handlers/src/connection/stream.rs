@@ -203,6 +203,11 @@ pub trait Stream: AsFd + Sized + 'static {
         0
     }
 
+    /// Drops everything that has come with earlier bytes and that the handler has not taken, for
+    /// example file descriptors. Called before each read whose bytes are discarded, while a
+    /// connection that closes sends its last bytes. Default: does nothing.
+    fn discard_received(&mut self) {}
+
     /// Returns `true` if bytes that have arrived are still unread by the stream. It is called if
     /// the socket fails while reading is paused. The default returns `true` if the kernel holds
     /// unread bytes, or if the kernel cannot tell.

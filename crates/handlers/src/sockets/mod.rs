@@ -11,6 +11,8 @@
 pub(crate) mod address;
 #[cfg(feature = "unix")]
 pub(crate) mod credentials;
+#[cfg(feature = "unix")]
+pub(crate) mod descriptors;
 mod keepalive;
 #[cfg(feature = "udp")]
 pub(crate) mod multicast;

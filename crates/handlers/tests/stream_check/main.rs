@@ -45,6 +45,15 @@ fn the_streams_of_the_standard_library_pass() {
         .unwrap();
 }
 
+#[cfg(feature = "unix")]
+#[test]
+fn a_stream_that_carries_descriptors_passes() {
+    let carries = |socket: OwnedFd| handlers::FdStream::new(socket.into(), 0);
+    let check = StreamCheck::new();
+    check.run(carries, UnixStream::from).unwrap();
+    check.run(UnixStream::from, carries).unwrap();
+}
+
 #[test]
 fn a_layered_stream_passes_with_any_seed() {
     for seed in [0, 1, u64::MAX] {

@@ -9,9 +9,9 @@ use handlers::child::{ChildKey, Output, SupervisorKey};
 use handlers::udp::{Udp, UdpKey, UdpSocket};
 use handlers::{
     Accepted, Address, AddressParseError, Connecting, Connection, ConnectionLimit,
-    ConnectionOptions, FrameError, FramingFault, Job, JobError, JobPanic, ListenOptions, Listener,
-    OnData, Permit, PoolBuilder, PoolHandle, RateLimit, Refusal, Refused, Relay, ServerKey,
-    SystemError, WorkerPool,
+    ConnectionOptions, FdStream, FrameError, FramingFault, Job, JobError, JobPanic, ListenOptions,
+    Listener, OnData, PeerCredentials, Permit, PoolBuilder, PoolHandle, RateLimit, Refusal,
+    Refused, Relay, ServerKey, SocketStream, SystemError, WorkerPool,
 };
 
 /// It has no trait that a key or a handle could inherit.
@@ -61,6 +61,9 @@ fn every_type_is_shown_for_any_state() {
 fn types_for_other_threads_can_be_sent_or_shared_for_any_state() {
     const {
         is_send::<Accepted>();
+        is_send::<FdStream>();
+        is_send::<SocketStream>();
+        is_shared::<PeerCredentials>();
         is_send::<Listener>();
         is_send::<UdpSocket>();
         is_shared::<WorkerPool<State, State>>();

@@ -45,7 +45,6 @@ fn the_streams_of_the_standard_library_pass() {
         .unwrap();
 }
 
-#[cfg(feature = "unix")]
 #[test]
 fn a_stream_that_carries_descriptors_passes() {
     let carries = |socket: OwnedFd| handlers::FdStream::new(socket.into(), 0);

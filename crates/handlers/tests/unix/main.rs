@@ -3,7 +3,6 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod connecting;
-#[cfg(feature = "unix")]
 mod credentials;
 mod full_queues;
 
@@ -23,9 +22,7 @@ struct Seen {
     opened: usize,
     received: Vec<u8>,
     closed: Vec<CloseReason>,
-    #[cfg(feature = "unix")]
     peer: Option<handlers::PeerCredentials>,
-    #[cfg(feature = "unix")]
     no_peer: Option<io::Error>,
 }
 
@@ -49,7 +46,6 @@ impl ConnectionHandler<Seen> for Greets {
         cx: &mut Context<'_, Seen>,
     ) -> io::Result<()> {
         cx.state.opened += usize::from(connection.stream::<UnixStream>().is_some());
-        #[cfg(feature = "unix")]
         match connection.peer_credentials() {
             Ok(peer) => cx.state.peer = Some(peer),
             Err(error) => cx.state.no_peer = Some(error),

@@ -88,7 +88,7 @@ fn a_peer_of_tcp_has_no_credentials() -> Result {
     );
     let (_listener, address) = listen("127.0.0.1:0")?;
     let (mut reactor, mut seen) = (still()?, Seen::default());
-    Connection::connect_to(&mut reactor, &address.into(), &options(), Greets);
+    Connection::connect_to(&mut reactor, address, &options(), Greets);
     turn_until(&mut reactor, &mut seen, |seen| seen.no_peer.is_some())?;
     assert_eq!(seen.no_peer.ok_or("none")?.kind(), ErrorKind::InvalidInput);
     Ok(())

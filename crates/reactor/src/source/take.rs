@@ -22,7 +22,8 @@ impl<S> Registry<S> {
     /// The source stays non-blocking.
     ///
     /// # Cost
-    /// O(1): one `epoll_ctl`, no allocation.
+    /// O(1): one `epoll_ctl`, or none for a source that is always ready, such as a file. No
+    /// allocation.
     ///
     /// # Errors
     /// The registration is unchanged if one of these is returned:
@@ -99,7 +100,8 @@ impl<S> Registry<S> {
     /// [`take`](Self::take).
     ///
     /// # Cost
-    /// O(1): one `epoll_ctl`, and one allocation if the handler is an object.
+    /// O(1): one `epoll_ctl`, or none for a source that is always ready, such as a file. One
+    /// allocation if the handler is an object.
     ///
     /// # Errors
     /// The registration is unchanged if one of these is returned:

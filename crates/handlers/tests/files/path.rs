@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use handlers::files::Change::{Appeared, Changed, Gone};
 use handlers::files::{self, FolderChange};
 use reactor::{Next, Reactor};
+use support::or_skipped;
 use tempfile::tempdir;
 
 use crate::{
@@ -205,15 +206,14 @@ fn reading_at_each_change_ends_with_the_present_content() -> Result {
 struct Mount<'a>(&'a Path);
 
 impl<'a> Mount<'a> {
-    /// Returns `None` without the privilege to mount.
+    /// Returns `None` without the privilege to mount: the test is skipped.
     fn on(folder: &'a Path) -> Option<Self> {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "none"])
             .arg(folder)
             .output();
-        mounted
-            .is_ok_and(|output| output.status.success())
-            .then_some(Self(folder))
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        or_skipped(is_mounted, "no privilege to mount").then_some(Self(folder))
     }
 }
 

@@ -306,17 +306,40 @@ impl<F> Acceptor<F> {
 
 #[cfg(feature = "proxy-protocol")]
 impl<F> Acceptor<F> {
+    /// Passes on the connections whose PROXY header has arrived, and accepts those in the queue.
+    fn accept_arrived<S, L: Listen>(
+        &mut self,
+        preambles: &Preambles,
+        listener: &mut Io<L>,
+        cx: &mut Context<'_, S>,
+    ) -> io::Result<Next>
+    where
+        F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
+    {
+        let next = if self.pass_on_arrived(preambles, cx) > 0 && is_in_pause(cx) {
+            self.back_off(Some(self.pause), cx)
+        } else {
+            self.accept_queued(listener, cx)
+        };
+        if preambles.has_arrived() {
+            // Call the listener again. An error means that it ends.
+            let _ = cx.registry.set_timeout(cx.key(), Some(Duration::ZERO));
+        }
+        next
+    }
+
     /// Passes on the connections whose PROXY header has arrived, as many as one turn allows.
     /// Returns their number.
-    fn pass_on_arrived<S>(&mut self, cx: &mut Context<'_, S>) -> usize
+    fn pass_on_arrived<S>(&mut self, preambles: &Preambles, cx: &mut Context<'_, S>) -> usize
     where
         F: FnMut(Accepted, &mut Context<'_, S>) -> io::Result<()>,
     {
         for count in 0..self.max_accepts_per_turn {
             // The callback may have ended the listener.
-            let preambles = self.preambles.as_ref();
-            let preambles = preambles.filter(|_| cx.registry.contains(cx.key()));
-            let Some(accepted) = preambles.and_then(|some| some.next_arrived(cx.registry)) else {
+            if !cx.registry.contains(cx.key()) {
+                return count;
+            }
+            let Some(accepted) = preambles.next_arrived(cx.registry) else {
                 return count;
             };
             if let Err(error) = (self.accept)(accepted, cx) {
@@ -324,15 +347,6 @@ impl<F> Acceptor<F> {
             }
         }
         self.max_accepts_per_turn
-    }
-
-    /// Lets the listener be called again if a header has arrived meanwhile.
-    fn await_arrived<S>(&self, cx: &mut Context<'_, S>) {
-        let preambles = self.preambles.as_ref();
-        if preambles.is_some_and(|preambles| preambles.has_arrived()) {
-            // An error means that the listener ends.
-            let _ = cx.registry.set_timeout(cx.key(), Some(Duration::ZERO));
-        }
     }
 }
 
@@ -342,17 +356,10 @@ where
 {
     fn ready(&mut self, listener: &mut Io<L>, cx: &mut Context<'_, S>) -> io::Result<Next> {
         #[cfg(feature = "proxy-protocol")]
-        let is_in_pause = self.pass_on_arrived(cx) > 0 && is_in_pause(cx);
-        #[cfg(not(feature = "proxy-protocol"))]
-        let is_in_pause = false;
-        let next = if is_in_pause {
-            self.back_off(Some(self.pause), cx)
-        } else {
-            self.accept_queued(listener, cx)
-        };
-        #[cfg(feature = "proxy-protocol")]
-        self.await_arrived(cx);
-        next
+        if let Some(preambles) = self.preambles.clone() {
+            return preambles.end_at_panic(cx, |cx| self.accept_arrived(&preambles, listener, cx));
+        }
+        self.accept_queued(listener, cx)
     }
 
     fn closed(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {

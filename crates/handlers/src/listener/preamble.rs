@@ -14,6 +14,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -121,6 +122,21 @@ impl Preambles {
     pub(super) fn hurry<S>(&self, cx: &mut Context<'_, S>) {
         let listener = self.listener.get();
         self.request(&mut Request::Hurry { listener }, cx);
+    }
+
+    /// Calls the listener. If it panics, lets all preambles fail: the listener ends then, and under
+    /// [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate) it is not notified of that.
+    pub(super) fn end_at_panic<S, R>(
+        self: &Rc<Self>,
+        cx: &mut Context<'_, S>,
+        call: impl FnOnce(&mut Context<'_, S>) -> R,
+    ) -> R {
+        let called = catch_unwind(AssertUnwindSafe(|| call(cx)));
+        called.unwrap_or_else(|panic| {
+            let preambles = Rc::clone(self);
+            cx.registry.defer(move |cx| preambles.end(cx));
+            resume_unwind(panic)
+        })
     }
 
     /// Lets all preambles fail, because their listener has ended.

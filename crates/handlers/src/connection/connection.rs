@@ -297,6 +297,31 @@ impl<S> Connection<'_, S> {
     pub fn peer_credentials(&self) -> io::Result<sockets::PeerCredentials> {
         sockets::credentials::peer_credentials(self.stream.fd())
     }
+
+    /// Returns our own address of a TCP connection: the address that the client has connected to,
+    /// if the connection was accepted. An IPv4 address is in [plain form](crate::Peer::Tcp).
+    ///
+    /// ```
+    /// use handlers::{Connection, on_data};
+    ///
+    /// let answer = on_data(|data, connection: &mut Connection<'_, ()>, _cx| {
+    ///     let host = connection.local_addr()?.ip();
+    ///     let _ = connection.write(format!("this is {host}\n").as_bytes())?;
+    ///     Ok(data.len())
+    /// });
+    /// # let _: handlers::OnData<_> = answer;
+    /// ```
+    ///
+    /// # Cost
+    /// One system call.
+    ///
+    /// # Errors
+    /// - `ENOTSOCK` if the stream is not a socket.
+    /// - `InvalidInput` if the stream is a socket of another family, such as a Unix socket.
+    #[doc(alias("getsockname"))]
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        sockets::local_addr(self.stream.fd()).map(plain)
+    }
 }
 
 impl<S> fmt::Debug for Connection<'_, S> {

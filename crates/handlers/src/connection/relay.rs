@@ -65,7 +65,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 ///
 /// Call [`pair`](Self::pair) and open a connection with each of the two handlers, for example one
 /// with [`Connection::open`] and the other with [`Connection::connect`]. Nothing is read until both
-/// connections are open.
+/// connections are open. If the first side has a handshake, such as that of TLS, connect the other
+/// side only after it: open the first connection with a [`BoxedHandler`](crate::BoxedHandler) that
+/// connects in [`on_open`](ConnectionHandler::on_open), and that
+/// [replaces](Connection::replace_handler) itself by the relay.
 ///
 /// ```no_run
 /// use std::net::{SocketAddr, TcpStream};

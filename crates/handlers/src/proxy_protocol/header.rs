@@ -90,7 +90,8 @@ impl Header {
         })
     }
 
-    /// Returns the header of a connection that the proxy opens for itself.
+    /// Returns the header of a connection that the proxy opens for itself. Use it also for a client
+    /// without an Internet address: every receiver accepts this header.
     pub const fn local() -> Self {
         Self::of(Addresses::Local)
     }

@@ -5,8 +5,8 @@
 //! the address of the client, and not that of the proxy. The header is removed, so plain text or
 //! TLS follows from its first byte.
 //!
-//! To send a header, write [`Header::to_v1`] or [`Header::to_v2`] before anything else. To read a
-//! header in a handler of your own, use [`Header::parse`].
+//! To send a header, open the connection on a stream [`WithHeader`]. To read a header in a handler
+//! of your own, use [`Header::parse`].
 //!
 //! # Trust
 //! Anyone can write a header. A client that reaches the listener without passing through the proxy
@@ -26,10 +26,12 @@ mod tests;
 mod tlv;
 mod v1;
 mod v2;
+mod with_header;
 
 pub use self::error::HeaderError;
 pub use self::header::{Addresses, Header, MAX_LENGTH, Progress};
 pub use self::options::ProxyProtocol;
 pub use self::tlv::{TlvType, Tlvs};
+pub use self::with_header::WithHeader;
 #[cfg(doc)]
 use crate::ListenOptions;

@@ -9,6 +9,8 @@ mod tls;
 #[allow(dead_code, reason = "the tests of connections use more of it")]
 #[path = "../connection/layered/toy.rs"]
 mod toy;
+#[cfg(feature = "proxy-protocol")]
+mod with_header;
 
 use std::error::Error;
 use std::fs::File;

@@ -11,10 +11,10 @@ use handlers::{Stream, StreamCheck};
 use crate::faulty::{Fault, Faulty};
 use crate::toy;
 
-const NAME: &str = "a.example";
+pub(super) const NAME: &str = "a.example";
 
 /// A server, and a client that trusts its certificate.
-fn configs() -> (TlsServerConfig, TlsClientConfig) {
+pub(super) fn configs() -> (TlsServerConfig, TlsClientConfig) {
     let issued = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let certificate = TlsCertificate::pem(issued.cert.pem(), issued.signing_key.serialize_pem());
     let server = TlsServerOptions::new().certificate(certificate);

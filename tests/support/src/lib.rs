@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
+mod haproxy;
 mod loops;
 mod sockets;
 mod system;
 
+pub use haproxy::Haproxy;
 pub use loops::{Slow, add_slow_handler, in_time, run_out, turn_until, turn_until_quiet};
 pub use sockets::{Silent, listen, reset, silent_listener, tcp_pair};
 pub use system::{example, file_with, is_installed, or_skipped, terminal, wait_until_readable};

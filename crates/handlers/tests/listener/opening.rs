@@ -2,44 +2,21 @@
 //! the connections of a server holds for them.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use handlers::{
     Accepted, CloseReason, ConnectionKey, ConnectionLimit, ConnectionOptions, ListenOptions,
-    ServerKey, SocketStream, Stream,
+    ServerKey, SocketStream,
 };
-use reactor::{Error, Interest, IoState, Key, Next, Reactor};
+use reactor::{Error, Interest, Key, Next, Reactor};
 use support::{run_out, turn_until, turn_until_quiet};
 
-use crate::{Echo, Result, Seen, any_port, client, expect_echo, tcp};
+use crate::{Echo, Inverted, Result, Seen, any_port, client, expect_echo, tcp};
 
 const GRACE: Duration = Duration::from_secs(5);
-
-/// A stream whose bytes are all inverted.
-struct Inverted(TcpStream);
-
-impl AsFd for Inverted {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Stream for Inverted {
-    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.try_read(io, buf)?;
-        buf[..count].iter_mut().for_each(|byte| *byte = !*byte);
-        Ok(count)
-    }
-
-    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes = bufs.iter().flat_map(|buf| buf.iter());
-        let inverted: Vec<u8> = bytes.map(|byte| !byte).collect();
-        self.0.try_write(io, &[IoSlice::new(&inverted)])
-    }
-}
 
 /// Makes a stream of another type of an accepted socket.
 fn as_file(stream: SocketStream) -> io::Result<File> {

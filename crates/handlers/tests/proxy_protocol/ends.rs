@@ -96,10 +96,10 @@ fn a_connection_without_its_header_counts_for_the_limit() -> Result {
     let mut seen = Seen::default();
     next.write_all(LINE)?;
     settle(&mut reactor, &mut seen)?;
-    assert_eq!((limit.open(), seen.open), (1, 0));
+    assert_eq!((limit.open(), seen.open()), (1, 0));
     silent.shutdown(Shutdown::Write)?;
     expect_echo(&mut reactor, &mut seen, &mut next)?;
-    assert_eq!((limit.open(), seen.open), (1, 1));
+    assert_eq!((limit.open(), seen.open()), (1, 1));
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn a_header_that_arrives_at_the_limit_is_passed_on_and_accepts_no_more() -> Resu
     for (open, client) in clients.iter_mut().enumerate() {
         client.write_all(LINE)?;
         settle(&mut reactor, &mut seen)?;
-        assert_eq!(seen.open, 2.min(open + 1));
+        assert_eq!(seen.open(), 2.min(open + 1));
         assert_eq!(limit.open(), 2);
     }
     let [first, _second, third] = &mut clients;

@@ -1,24 +1,23 @@
 //! Headers that arrive: the connection after them is that of the client.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use handlers::proxy_protocol::{Header, ProxyProtocol, TlvType};
-use handlers::{ConnectionOptions, ListenOptions, Stream};
-use reactor::{IoState, Reactor};
+use handlers::{ConnectionOptions, ListenOptions};
+use reactor::Reactor;
 use support::{Result, turn_until};
 
 use crate::{
-    CLIENT, Echo, LINE, Seen, behind_proxy, both_versions, client, expect_bytes, expect_echo,
-    note_and_open, reactor, serve, settle,
+    CLIENT, Echo, Inverted, LINE, Seen, any_port, behind_proxy, both_versions, client,
+    expect_bytes, expect_echo, note_and_open, reactor, serve, settle, tcp,
 };
 
 /// Ends a connection from its client.
 fn end(reactor: &mut Reactor<Seen>, seen: &mut Seen, client: TcpStream) -> Result {
     drop(client);
-    turn_until(reactor, seen, |seen| seen.open == 0)
+    turn_until(reactor, seen, |seen| seen.open() == 0)
 }
 
 #[test]
@@ -31,9 +30,9 @@ fn a_header_may_be_cut_at_any_byte() -> Result {
             let (mut client, mut seen) = (client(address)?, Seen::default());
             client.write_all(&bytes[..cut])?;
             settle(&mut reactor, &mut seen)?;
-            assert!(cut >= header.len() || seen.open == 0, "{cut}");
+            assert!(cut >= header.len() || seen.open() == 0, "{cut}");
             client.write_all(&bytes[cut..])?;
-            turn_until(&mut reactor, &mut seen, |seen| seen.open == 1)?;
+            turn_until(&mut reactor, &mut seen, |seen| seen.open() == 1)?;
             settle(&mut reactor, &mut seen)?;
             expect_bytes(&mut client, b"hello")?;
             let peers = [CLIENT.to_owned(), client.local_addr()?.to_string()];
@@ -74,8 +73,8 @@ fn an_ipv4_client_of_an_ipv6_header_has_a_plain_address() -> Result {
 #[test]
 fn fields_of_the_header_are_there_when_the_connection_is_accepted() -> Result {
     let mut reactor = Reactor::<Vec<u8>>::new()?;
-    let listener = behind_proxy().bind(&"127.0.0.1:0".parse()?)?;
-    let address = listener.local_addr()?.to_string().parse()?;
+    let listener = behind_proxy().bind(&any_port())?;
+    let address = tcp(&listener)?;
     listener.accept(&mut reactor, |accepted, cx| {
         let header = accepted.proxy_header().ok_or(io::ErrorKind::NotFound)?;
         cx.state
@@ -96,8 +95,8 @@ fn fields_of_the_header_are_there_when_the_connection_is_accepted() -> Result {
 #[test]
 fn the_closure_of_a_server_is_called_with_the_address_of_the_client() -> Result {
     let mut reactor = reactor()?;
-    let listener = behind_proxy().bind(&"127.0.0.1:0".parse()?)?;
-    let address = listener.local_addr()?.to_string().parse()?;
+    let listener = behind_proxy().bind(&any_port())?;
+    let address = tcp(&listener)?;
     listener.serve(&mut reactor, &ConnectionOptions::new(), |peer, cx| {
         cx.state.peers.push([peer.to_string(), String::new()]);
         Ok(Echo)
@@ -124,34 +123,11 @@ fn a_unix_listener_reads_headers_too() -> Result {
     Ok(())
 }
 
-/// A stream whose bytes are all inverted.
-struct Inverted(TcpStream);
-
-impl AsFd for Inverted {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Stream for Inverted {
-    fn try_read(&mut self, io: &mut IoState, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.try_read(io, buf)?;
-        buf[..count].iter_mut().for_each(|byte| *byte = !*byte);
-        Ok(count)
-    }
-
-    fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes = bufs.iter().flat_map(|buf| buf.iter());
-        let inverted: Vec<u8> = bytes.map(|byte| !byte).collect();
-        self.0.try_write(io, &[IoSlice::new(&inverted)])
-    }
-}
-
 #[test]
 fn a_layered_stream_begins_with_the_first_byte_after_the_header() -> Result {
     let mut reactor = reactor()?;
-    let listener = behind_proxy().bind(&"127.0.0.1:0".parse()?)?;
-    let address = listener.local_addr()?.to_string().parse()?;
+    let listener = behind_proxy().bind(&any_port())?;
+    let address = tcp(&listener)?;
     listener.serve_as(
         &mut reactor,
         &ConnectionOptions::new(),

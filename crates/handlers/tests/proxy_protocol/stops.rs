@@ -8,8 +8,8 @@ use reactor::{Interest, ManualClock, Reactor};
 use support::{Result, run_out};
 
 use crate::{
-    GRACE, LINE, Seen, assert_reset, behind_proxy, client, expect_bytes, note_and_open, reactor,
-    serve, settle,
+    GRACE, LINE, Seen, any_port, assert_reset, behind_proxy, client, expect_bytes, note_and_open,
+    reactor, serve, settle, tcp,
 };
 
 #[test]
@@ -56,7 +56,7 @@ fn a_stop_answers_a_client_whose_header_and_request_have_arrived() -> Result {
     }
     settle(&mut reactor, &mut seen)?;
     assert!(reactor.is_empty(), "{reactor:?}");
-    assert_eq!((seen.peers.len(), seen.open), (2, 0));
+    assert_eq!((seen.peers.len(), seen.open()), (2, 0));
     Ok(())
 }
 
@@ -77,8 +77,8 @@ fn a_stop_without_reading_resets_what_has_not_been_passed_on() -> Result {
 #[test]
 fn a_listener_that_is_removed_by_its_own_callback_resets_the_others() -> Result {
     let mut reactor = reactor()?;
-    let listener = behind_proxy().bind(&"127.0.0.1:0".parse()?)?;
-    let address = listener.local_addr()?.to_string().parse()?;
+    let listener = behind_proxy().bind(&any_port())?;
+    let address = tcp(&listener)?;
     listener.accept(&mut reactor, |accepted, cx| {
         cx.registry.remove(cx.key())?;
         note_and_open(accepted, cx)
@@ -91,7 +91,7 @@ fn a_listener_that_is_removed_by_its_own_callback_resets_the_others() -> Result 
         client.write_all(b"hello")?;
     }
     settle(&mut reactor, &mut seen)?;
-    assert_eq!((seen.open, reactor.registrations().count()), (1, 1));
+    assert_eq!((seen.open(), reactor.registrations().count()), (1, 1));
     let served = |client: &mut TcpStream| client.read_exact(&mut [0; 5]).is_ok();
     let count = clients.iter_mut().map(served).filter(|is| *is).count();
     assert_eq!(count, 1, "the others are reset");
@@ -128,6 +128,6 @@ fn more_headers_than_a_turn_accepts_are_all_passed_on() -> Result {
     }
     server.stop(&mut reactor, Duration::MAX);
     run_out(&mut reactor, &mut seen)?;
-    assert_eq!((seen.peers.len(), seen.open), (COUNT, 0));
+    assert_eq!((seen.peers.len(), seen.open()), (COUNT, 0));
     Ok(())
 }

@@ -44,7 +44,7 @@ fn a_reload_interrupts_no_connection_and_no_handshake() -> Result {
     );
     let config = TlsServerOptions::new().certificate(files).load()?;
     let mut bench = Bench::new()?;
-    let (address, _) = serve_with(&mut bench, config.clone(), None, || echo("server"))?;
+    let (address, _) = serve_with(&mut bench, config.clone(), ListenOptions::new(), || echo("server"))?;
     let trusts_old = peer::client_config_of([old.as_str()]);
     let mut talks = Peer::client_of(&trusts_old, connect(address)?);
     expect_echo(&mut bench, &mut talks);
@@ -135,7 +135,7 @@ fn the_keys_of_served_connections_are_written_to_the_file_of_keys() -> Result {
     let silent = options.clone().load()?;
     let logs = options.log_keys().load()?;
     for (config, sessions) in [(silent, 0), (logs, 1)] {
-        let (address, _) = serve_with(&mut bench, config, None, || echo("server"))?;
+        let (address, _) = serve_with(&mut bench, config, ListenOptions::new(), || echo("server"))?;
         let mut peer = Peer::client(connect(address)?);
         expect_echo(&mut bench, &mut peer);
         let log = std::fs::read_to_string(&path).unwrap_or_default();

@@ -21,19 +21,18 @@ fn serve<H: ConnectionHandler<Seen>>(
     limit: Option<ConnectionLimit>,
     handler: fn() -> H,
 ) -> Result<(SocketAddr, ServerKey<Seen>)> {
-    serve_with(bench, server_config(), limit, handler)
+    let options = ListenOptions::new().limit(limit);
+    serve_with(bench, server_config(), options, handler)
 }
 
-/// Serves TLS of this configuration.
+/// Serves TLS of this configuration at a free port, by a listener with these options.
 pub(crate) fn serve_with<H: ConnectionHandler<Seen>>(
     bench: &mut Bench,
     config: TlsServerConfig,
-    limit: Option<ConnectionLimit>,
+    options: ListenOptions,
     handler: fn() -> H,
 ) -> Result<(SocketAddr, ServerKey<Seen>)> {
-    let listener = ListenOptions::new()
-        .limit(limit)
-        .bind(&"127.0.0.1:0".parse()?)?;
+    let listener = options.bind(&"127.0.0.1:0".parse()?)?;
     let Address::Tcp(address) = listener.local_addr()? else {
         return Err("no TCP".into());
     };
@@ -61,6 +60,28 @@ fn stop(bench: &mut Bench, server: ServerKey<Seen>, grace: Duration) {
         .reactor
         .defer(move |cx| server.stop(cx.registry, grace));
     bench.run_until_idle();
+}
+
+#[cfg(feature = "proxy-protocol")]
+#[test]
+fn tls_begins_with_the_first_byte_after_a_proxy_header() -> Result {
+    use handlers::proxy_protocol::{Header, ProxyProtocol};
+
+    let header = Header::internet("192.0.2.1:7".parse()?, "192.0.2.2:443".parse()?);
+    for header in [header.to_v1(), header.to_v2()] {
+        let mut bench = Bench::new()?;
+        let behind_proxy = ListenOptions::new().proxy_protocol(ProxyProtocol::trusting(|_| true));
+        let (address, _) = serve_with(&mut bench, server_config(), behind_proxy, || echo("server"))?;
+        let mut peer = client(address)?;
+        let hello = peer.ciphertext();
+        // In one piece, and cut within the hello.
+        peer.send_raw(&[&header[..], &hello[..hello.len() / 2]].concat());
+        bench.run_until_idle();
+        peer.send_raw(&hello[hello.len() / 2..]);
+        peer.send(b"hello");
+        bench.until(&mut peer, |_, peer| peer.received == b"hello");
+    }
+    Ok(())
 }
 
 #[test]

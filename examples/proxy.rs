@@ -1,6 +1,6 @@
 //! TCP forwarder. Shows: connecting to a name or to one of several addresses, two connections piped
-//! into each other with back-pressure and half-close both ways, limits, graceful shutdown, TLS on
-//! either side.
+//! into each other with back-pressure and half-close both ways, limits, graceful shutdown, TLS and
+//! the PROXY protocol on either side.
 //!
 //! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7778
@@ -13,15 +13,17 @@ mod tls;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use handlers::proxy_protocol::ProxyProtocol;
+use handlers::proxy_protocol::{Addresses, Header, ProxyProtocol, WithHeader};
 use handlers::signal::{self, Signal};
 use handlers::tls::{TlsClientConfig, TlsClientOptions, TlsServerConfig, TlsServerOptions};
 use handlers::{
-    Address, Connecting, Connection, ConnectionLimit, ConnectionOptions, ListenOptions, Listener,
-    Peer, Relay, ServerKey, SocketStream, Target,
+    Accepted, Address, BoxedHandler, Connecting, Connection, ConnectionHandler, ConnectionLimit,
+    ConnectionOptions, ListenOptions, Listener, Peer, Relay, ServerKey, SocketStream, Stream,
+    Target,
 };
 use reactor::{Context, PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
@@ -54,10 +56,16 @@ pub(crate) struct Options {
     accept_proxy: Vec<IpAddr>,
     #[command(flatten)]
     tls: tls::TlsFiles,
-    /// Speak TLS to the target, whose certificate must be for this name; the environment variable
-    /// SSL_CERT_FILE replaces the roots of this machine
+    /// Speak TLS to the target, whose certificate must be for this name; the environment variables
+    /// SSL_CERT_FILE and SSL_CERT_DIR replace the roots of this machine; SIGHUP reads them again
     #[arg(long, value_name = "NAME")]
     tls_to: Option<String>,
+    /// Send the target a PROXY header of version 1 with the address of the client, before TLS
+    #[arg(long, conflicts_with = "send_proxy_v2")]
+    send_proxy: bool,
+    /// Send the target a PROXY header of version 2 with the address of the client, before TLS
+    #[arg(long)]
+    send_proxy_v2: bool,
 }
 
 /// Returns the proxies that connections come from, or `None` if clients connect directly.
@@ -68,54 +76,19 @@ fn in_front(proxies: &[IpAddr]) -> Option<ProxyProtocol> {
     ))
 }
 
-/// The place that connections are forwarded to.
-pub(crate) enum To {
-    /// A name is looked up for each client.
-    Target(Target),
-    /// The first address that answers.
-    FirstOf(Vec<SocketAddr>),
+/// The version of the PROXY header that the target expects.
+#[derive(Clone, Copy)]
+enum Version {
+    V1,
+    V2,
 }
 
-impl To {
-    fn of(targets: &[Target]) -> io::Result<Self> {
-        if let [target] = targets {
-            return Ok(Self::Target(target.clone()));
-        }
-        let addresses = targets.iter().map(|target| match target.address() {
-            Some(Address::Tcp(address)) => Ok(*address),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("--to {target}: one of several targets must be IP:PORT"),
-            )),
-        });
-        addresses.collect::<io::Result<_>>().map(Self::FirstOf)
-    }
-
-    fn connect(
-        &self,
-        registry: &mut Registry<()>,
-        options: &ConnectionOptions,
-        tls: Option<(TlsClientConfig, String)>,
-        side: Relay<()>,
-    ) -> Connecting<()> {
-        let Some((tls, name)) = tls else {
-            return match self {
-                Self::Target(target) => Connection::connect_to(registry, target, options, side),
-                Self::FirstOf(addresses) => {
-                    Connection::connect(registry, addresses.iter().copied(), options, side)
-                }
-            };
-        };
-        match self {
-            Self::Target(target) => {
-                let protect = move |stream: SocketStream| tls.connect(stream.into_tcp()?, &name);
-                Connection::connect_to_as(registry, target, options, protect, side)
-            }
-            Self::FirstOf(addresses) => {
-                let protect = move |stream| tls.connect(stream, &name);
-                let addresses = addresses.iter().copied();
-                Connection::connect_as(registry, addresses, options, protect, side)
-            }
+impl Options {
+    fn sent_version(&self) -> Option<Version> {
+        match (self.send_proxy, self.send_proxy_v2) {
+            (_, true) => Some(Version::V2),
+            (true, false) => Some(Version::V1),
+            (false, false) => None,
         }
     }
 }
@@ -143,6 +116,184 @@ impl Tls {
     }
 }
 
+/// The place that connections are forwarded to.
+enum To {
+    /// A name is looked up for each client.
+    Target(Target),
+    /// The first address that answers.
+    FirstOf(Vec<SocketAddr>),
+}
+
+impl To {
+    fn of(targets: &[Target]) -> io::Result<Self> {
+        if let [target] = targets {
+            return Ok(Self::Target(target.clone()));
+        }
+        let addresses = targets.iter().map(|target| match target.address() {
+            Some(Address::Tcp(address)) => Ok(*address),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("--to {target}: one of several targets must be IP:PORT"),
+            )),
+        });
+        addresses.collect::<io::Result<_>>().map(Self::FirstOf)
+    }
+
+    fn is_unix(&self) -> bool {
+        match self {
+            Self::Target(target) => !matches!(target.address(), None | Some(Address::Tcp(_))),
+            Self::FirstOf(_) => false,
+        }
+    }
+}
+
+/// The target, and how to connect to it.
+struct Route {
+    to: To,
+    connections: ConnectionOptions,
+    tls: Option<(TlsClientConfig, String)>,
+    header: Option<Version>,
+}
+
+impl Route {
+    /// Connects to the target. It gets `header` first, then TLS begins.
+    fn connect(
+        &self,
+        registry: &mut Registry<()>,
+        header: Option<Vec<u8>>,
+        side: Relay<()>,
+    ) -> Connecting<()> {
+        if self.to.is_unix() {
+            self.connect_by(registry, header, SocketStream::into_unix, side)
+        } else {
+            self.connect_by(registry, header, SocketStream::into_tcp, side)
+        }
+    }
+
+    fn connect_by<T: Stream>(
+        &self,
+        registry: &mut Registry<()>,
+        header: Option<Vec<u8>>,
+        of_family: fn(SocketStream) -> io::Result<T>,
+        side: Relay<()>,
+    ) -> Connecting<()> {
+        match (self.tls.clone(), header) {
+            (None, None) => self.connect_as(registry, of_family, side),
+            (None, Some(header)) => {
+                let make = move |stream| Ok(WithHeader::new(of_family(stream)?, header));
+                self.connect_as(registry, make, side)
+            }
+            (Some((tls, name)), header) => {
+                // Without a header, nothing is sent before TLS.
+                let header = header.unwrap_or_default();
+                let make =
+                    move |stream| tls.connect(WithHeader::new(of_family(stream)?, header), &name);
+                self.connect_as(registry, make, side)
+            }
+        }
+    }
+
+    fn connect_as<T: Stream>(
+        &self,
+        registry: &mut Registry<()>,
+        make: impl FnOnce(SocketStream) -> io::Result<T> + 'static,
+        side: Relay<()>,
+    ) -> Connecting<()> {
+        match &self.to {
+            To::Target(target) => {
+                Connection::connect_to_as(registry, target, &self.connections, make, side)
+            }
+            To::FirstOf(addresses) => {
+                let make = move |stream| make(SocketStream::Tcp(stream));
+                let addresses = addresses.iter().copied();
+                Connection::connect_as(registry, addresses, &self.connections, make, side)
+            }
+        }
+    }
+}
+
+/// A client that can be forwarded. The target is connected to once the handshake of the client is
+/// complete, so clients that never complete it cost the target nothing.
+struct Client {
+    peer: Peer,
+    /// The addresses in the header of a proxy in front.
+    proxied: Option<Addresses>,
+    route: Rc<Route>,
+}
+
+impl Client {
+    fn new(accepted: &Accepted, route: &Rc<Route>) -> Self {
+        Self {
+            peer: accepted.peer().clone(),
+            proxied: accepted
+                .proxy_header()
+                .map(|header| header.addresses().clone()),
+            route: Rc::clone(route),
+        }
+    }
+
+    /// Returns the header that names this client.
+    fn header(&self, connection: &Connection<'_, ()>) -> Header {
+        match (&self.proxied, &self.peer, connection.local_addr()) {
+            (
+                Some(Addresses::Internet {
+                    source,
+                    destination,
+                }),
+                ..,
+            ) => Header::internet(*source, *destination),
+            (None, Peer::Tcp(source), Ok(destination)) => Header::internet(*source, destination),
+            _ => Header::local(),
+        }
+    }
+}
+
+impl ConnectionHandler<()> for Client {
+    fn on_open(
+        &mut self,
+        connection: &mut Connection<'_, ()>,
+        cx: &mut Context<'_, ()>,
+    ) -> io::Result<()> {
+        let header = self.route.header.map(|version| match version {
+            Version::V1 => self.header(connection).to_v1(),
+            Version::V2 => self.header(connection).to_v2(),
+        });
+        let (client_side, server_side) = Relay::pair();
+        let attempt = self.route.connect(cx.registry, header, server_side);
+        client_side.gives_up(attempt);
+        Ok(connection.replace_handler(Box::new(client_side))?)
+    }
+
+    fn on_data(
+        &mut self,
+        _data: &[u8],
+        _connection: &mut Connection<'_, ()>,
+        _cx: &mut Context<'_, ()>,
+    ) -> io::Result<usize> {
+        Ok(0) // not called: the relay is the handler from the beginning
+    }
+}
+
+/// Opens an accepted connection, by TLS if there is a configuration.
+fn open(
+    accepted: Accepted,
+    registry: &mut Registry<()>,
+    options: &ConnectionOptions,
+    tls: Option<&TlsServerConfig>,
+    handler: BoxedHandler<()>,
+) -> io::Result<()> {
+    match (tls, accepted.socket_peer()) {
+        (None, _) => accepted.open(registry, options, handler)?,
+        (Some(tls), Peer::Tcp(_)) => accepted
+            .map(|stream| tls.accept(stream.into_tcp()?))?
+            .open(registry, options, handler)?,
+        (Some(tls), _) => accepted
+            .map(|stream| tls.accept(stream.into_unix()?))?
+            .open(registry, options, handler)?,
+    };
+    Ok(())
+}
+
 /// Forwards the connections of a listener.
 pub(crate) fn serve(
     registry: &mut Registry<()>,
@@ -153,15 +304,24 @@ pub(crate) fn serve(
     let connections = ConnectionOptions::new()
         .connect_timeout(Duration::from_secs(options.connect_timeout))
         .idle_timeout(options.idle_timeout.map(Duration::from_secs));
-    let (to, client) = (To::of(&options.to)?, tls.client.clone());
-    let accepted = connections.clone();
-    let forward = move |peer: &Peer, cx: &mut Context<'_, ()>| {
-        tracing::debug!(%peer, "accepted");
-        let (client_side, server_side) = Relay::pair();
-        client_side.gives_up(to.connect(cx.registry, &connections, client.clone(), server_side));
-        Ok(client_side)
-    };
-    tls::serve(listener, registry, &accepted, tls.server.as_ref(), forward)
+    let route = Rc::new(Route {
+        to: To::of(&options.to)?,
+        connections: connections.clone(),
+        tls: tls.client.clone(),
+        header: options.sent_version(),
+    });
+    let tls = tls.server.clone();
+    listener.accept(registry, move |accepted, cx| {
+        tracing::debug!(peer = %accepted.peer(), "accepted");
+        let client = Client::new(&accepted, &route);
+        open(
+            accepted,
+            cx.registry,
+            &connections,
+            tls.as_ref(),
+            Box::new(client),
+        )
+    })
 }
 
 fn run(options: &Options) -> io::Result<()> {
@@ -176,6 +336,9 @@ fn run(options: &Options) -> io::Result<()> {
     let tls = Tls::load(options)?;
     let server = serve(&mut reactor, listener, options, &tls)?;
     tls::reload_on_hangup(tls.server.as_ref(), &mut reactor)?;
+    if let Some((client, _name)) = tls.client.clone() {
+        tls::on_hangup(&mut reactor, "the list of roots", move || client.reload())?;
+    }
     signal::shutdown_on(
         &mut reactor,
         [Signal::INT, Signal::TERM],

@@ -3,13 +3,15 @@
 //!
 //! Simulated: tests/simulation/tests/daemons/streams/mod.rs
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
 use handlers::signal::{self, Signal};
 use handlers::tls::{TlsCertificate, TlsServerConfig, TlsServerOptions};
-use handlers::{Address, ConnectionHandler, ConnectionOptions, Listener, Peer, ServerKey};
+use handlers::{
+    Address, ConnectionHandler, ConnectionOptions, Listener, Peer, ServerKey, SocketStream,
+};
 use reactor::{Context, Next, Registry};
 
 /// The certificate of a server.
@@ -36,6 +38,7 @@ impl TlsFiles {
 }
 
 /// Serves the connections of a listener, by TLS if there is a configuration.
+#[allow(dead_code, reason = "`proxy` opens each connection itself")]
 #[track_caller]
 pub(crate) fn serve<S: 'static, H: ConnectionHandler<S>>(
     listener: Listener,
@@ -47,28 +50,37 @@ pub(crate) fn serve<S: 'static, H: ConnectionHandler<S>>(
     let Some(tls) = tls.cloned() else {
         return listener.serve(registry, connections, handler);
     };
-    let address = listener.local_addr()?;
-    if !matches!(address, Address::Tcp(_)) {
-        let text = format!("{address}: TLS is served at IP:PORT only");
-        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    if matches!(listener.local_addr()?, Address::Tcp(_)) {
+        let protect = move |stream: SocketStream| tls.accept(stream.into_tcp()?);
+        listener.serve_as(registry, connections, protect, handler)
+    } else {
+        let protect = move |stream: SocketStream| tls.accept(stream.into_unix()?);
+        listener.serve_as(registry, connections, protect, handler)
     }
-    let protect = move |stream: handlers::SocketStream| tls.accept(stream.into_tcp()?);
-    listener.serve_as(registry, connections, protect, handler)
 }
 
-/// Reads the files again at each SIGHUP. Open connections keep the certificate that they have.
+/// Reads the certificate again at each SIGHUP. Open connections keep the one that they have.
 pub(crate) fn reload_on_hangup<S: 'static>(
     tls: Option<&TlsServerConfig>,
     registry: &mut Registry<S>,
 ) -> io::Result<()> {
-    let Some(tls) = tls.cloned() else {
-        return Ok(());
-    };
+    match tls.cloned() {
+        Some(tls) => on_hangup(registry, "the certificate", move || tls.reload()),
+        None => Ok(()),
+    }
+}
+
+/// Reads files again at each SIGHUP. `what` names their content in the log.
+pub(crate) fn on_hangup<S: 'static>(
+    registry: &mut Registry<S>,
+    what: &'static str,
+    reload: impl Fn() -> io::Result<()> + 'static,
+) -> io::Result<()> {
     signal::watch(registry, [Signal::HUP], move |_arrival, _cx| {
-        match tls.reload() {
-            Ok(()) => tracing::info!("the certificate was read again"),
-            // The server goes on with the certificate that it has.
-            Err(error) => tracing::error!(%error, "the certificate cannot be read again"),
+        match reload() {
+            Ok(()) => tracing::info!("{what} was read again"),
+            // The server goes on with what it has.
+            Err(error) => tracing::error!(%error, "{what} cannot be read again"),
         }
         Ok(Next::Keep)
     })?;

@@ -1,10 +1,12 @@
 //! `proxy`: bytes, ends and back-pressure pass through it both ways.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 
+use handlers::proxy_protocol::{Addresses, Header, Progress};
 use rustix::process::Signal;
-use support::reset;
+use support::{Haproxy, is_installed, reset};
 
 use crate::Result;
 use crate::echo::{expect_echo, pattern, send_rest_and_read_all, send_until_refused};
@@ -59,6 +61,144 @@ fn a_header_of_a_proxy_in_front_is_not_passed_on() -> Result {
         } else {
             assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
         }
+    }
+    Ok(())
+}
+
+/// The options that send a header, and the addresses that proxies listen on.
+const HEADERS: [&str; 2] = ["--send-proxy", "--send-proxy-v2"];
+const FAMILIES: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
+/// Returns a proxy at this address that sends a header to `to`.
+fn start_sending(listen: &str, to: SocketAddr, more: &[&str]) -> Result<Server> {
+    let to = to.to_string();
+    Server::start(
+        "proxy",
+        &[&["--listen", listen, "--to", &to], more].concat(),
+    )
+}
+
+/// Reads the header that a connection begins with.
+fn read_header(server: &mut TcpStream) -> Result<Header> {
+    server.set_read_timeout(Some(PATIENCE))?;
+    let mut bytes = Vec::new();
+    loop {
+        match Header::parse(&bytes)? {
+            Progress::Complete { header, .. } => return Ok(header),
+            Progress::Incomplete(more) => {
+                let begun = bytes.len();
+                bytes.resize(begun + more, 0);
+                server.read_exact(&mut bytes[begun..])?;
+            }
+        }
+    }
+}
+
+/// Checks that the next connection to the server begins with this header, before `hello`.
+fn expect_header(listener: &TcpListener, header: &Header) -> Result {
+    let (mut server, _) = listener.accept()?;
+    assert_eq!(&read_header(&mut server)?, header);
+    let mut hello = [0; 5];
+    server.read_exact(&mut hello)?;
+    assert_eq!(&hello, b"hello");
+    Ok(())
+}
+
+#[test]
+fn the_target_gets_the_address_of_the_client_before_its_bytes() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    for (option, listen) in HEADERS.iter().flat_map(|o| FAMILIES.map(|f| (o, f))) {
+        let proxy = start_sending(listen, listener.local_addr()?, &[option])?;
+        let mut client = proxy.connect()?;
+        client.write_all(b"hello")?;
+        let header = Header::internet(client.local_addr()?, client.peer_addr()?);
+        expect_header(&listener, &header)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_of_a_unix_socket_has_no_address_in_the_header() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let unix = format!("unix:{}", path.display());
+    for (option, addresses) in [
+        ("--send-proxy", Addresses::Unknown),
+        ("--send-proxy-v2", Addresses::Local),
+    ] {
+        let _proxy = start_sending(&unix, listener.local_addr()?, &[option])?;
+        let mut client = UnixStream::connect(&path)?;
+        client.write_all(b"hello")?;
+        let (mut server, _) = listener.accept()?;
+        assert_eq!(read_header(&mut server)?.addresses(), &addresses);
+        server.read_exact(&mut [0; 5])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_header_of_a_proxy_in_front_names_the_client_to_the_target() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let behind = ["--accept-proxy", "127.0.0.1"];
+    let client: SocketAddr = "192.0.2.1:56324".parse()?;
+    for option in HEADERS {
+        let more = [&behind[..], &[option]].concat();
+        let proxy = start_sending("127.0.0.1:0", listener.local_addr()?, &more)?;
+        let header = Header::internet(client, "[2001:db8::1]:443".parse()?);
+        let mut in_front = proxy.connect()?;
+        in_front.write_all(&header.to_v2())?;
+        in_front.write_all(b"hello")?;
+        let both = ["::ffff:192.0.2.1", "2001:db8::1"].map(str::parse::<std::net::IpAddr>);
+        let [client, server] = both;
+        expect_header(
+            &listener,
+            &Header::internet((client?, 56324).into(), (server?, 443).into()),
+        )?;
+        let mut checks = proxy.connect()?;
+        checks.write_all(&[&Header::local().to_v2()[..], b"hello"].concat())?;
+        let (mut server, _) = listener.accept()?;
+        assert_eq!(read_header(&mut server)?.addresses().source(), None);
+    }
+    Ok(())
+}
+
+#[test]
+fn haproxy_understands_the_header_of_each_version_and_family() -> Result {
+    if !is_installed("haproxy") {
+        return Ok(());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let haproxy = Haproxy::start("accept-proxy", listener.local_addr()?, "send-proxy")?;
+    for (option, listen) in HEADERS.iter().flat_map(|o| FAMILIES.map(|f| (o, f))) {
+        let proxy = start_sending(listen, haproxy.address, &[option])?;
+        let mut client = proxy.connect()?;
+        client.write_all(b"hello")?;
+        let header = Header::internet(client.local_addr()?, client.peer_addr()?);
+        expect_header(&listener, &header)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn haproxy_takes_a_client_without_an_address_for_the_proxy() -> Result {
+    if !is_installed("haproxy") {
+        return Ok(());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let haproxy = Haproxy::start("accept-proxy", listener.local_addr()?, "send-proxy-v2")?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let unix = format!("unix:{}", path.display());
+    for option in HEADERS {
+        let _proxy = start_sending(&unix, haproxy.address, &[option])?;
+        let mut client = UnixStream::connect(&path)?;
+        client.write_all(b"hello")?;
+        let (mut server, _) = listener.accept()?;
+        let source = read_header(&mut server)?.addresses().source();
+        let source = source.ok_or("the address of the proxy itself")?;
+        assert!(source.ip().is_loopback(), "{source}");
+        server.read_exact(&mut [0; 5])?;
     }
     Ok(())
 }
@@ -246,6 +386,14 @@ fn an_answer_before_the_end_of_the_question_reaches_every_client() -> Result {
         assert_eq!(&answer, b"413 too large");
         answers.join().expect("it does not panic")?;
     }
+    Ok(())
+}
+
+#[test]
+fn two_versions_of_a_header_are_refused() -> Result {
+    let output = run("proxy", &["--to", "127.0.0.1:1", HEADERS[0], HEADERS[1]])?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr)?.contains(HEADERS[1]));
     Ok(())
 }
 

@@ -112,6 +112,7 @@ impl Certificates {
             ("NO_COLOR", "1"),
             ("RUST_LOG", level),
             ("SSL_CERT_FILE", &self.path("roots.pem")),
+            ("SSL_CERT_DIR", ""),
         ];
         let file = File::create(&log)?;
         let server = Server::start_with_log(example, arguments, &environment, file)?;

@@ -44,7 +44,9 @@ fn a_reload_interrupts_no_connection_and_no_handshake() -> Result {
     );
     let config = TlsServerOptions::new().certificate(files).load()?;
     let mut bench = Bench::new()?;
-    let (address, _) = serve_with(&mut bench, config.clone(), ListenOptions::new(), || echo("server"))?;
+    let (address, _) = serve_with(&mut bench, config.clone(), ListenOptions::new(), || {
+        echo("server")
+    })?;
     let trusts_old = peer::client_config_of([old.as_str()]);
     let mut talks = Peer::client_of(&trusts_old, connect(address)?);
     expect_echo(&mut bench, &mut talks);

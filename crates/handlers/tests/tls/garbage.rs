@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use handlers::ConnectionOptions;
+use handlers::{ConnectionOptions, ListenOptions};
 use support::Result;
 use tracing::subscriber;
 
@@ -25,7 +25,9 @@ fn ssl3_hello() -> Vec<u8> {
 /// Sends bytes to a server with a connection that talks. Returns the end of the new connection.
 fn end_after(bytes: &[u8], log: &Log) -> Result<String> {
     let mut bench = Bench::new()?;
-    let (address, _) = serve_with(&mut bench, server_config(), ListenOptions::new(), || echo("server"))?;
+    let (address, _) = serve_with(&mut bench, server_config(), ListenOptions::new(), || {
+        echo("server")
+    })?;
     let mut talks = Peer::client(connect(address)?);
     bench.until(&mut talks, |seen, _| seen.has("server open"));
     let end = subscriber::with_default(log.clone(), || -> Result<String> {

@@ -71,7 +71,8 @@ fn tls_begins_with_the_first_byte_after_a_proxy_header() -> Result {
     for header in [header.to_v1(), header.to_v2()] {
         let mut bench = Bench::new()?;
         let behind_proxy = ListenOptions::new().proxy_protocol(ProxyProtocol::trusting(|_| true));
-        let (address, _) = serve_with(&mut bench, server_config(), behind_proxy, || echo("server"))?;
+        let (address, _) =
+            serve_with(&mut bench, server_config(), behind_proxy, || echo("server"))?;
         let mut peer = client(address)?;
         let hello = peer.ciphertext();
         // In one piece, and cut within the hello.

@@ -4,7 +4,8 @@
 //!
 //! Run: cargo run --release --example echo_server -- --listen 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7777
-//! With TLS: openssl s_client -connect 127.0.0.1:7777
+//! With TLS: add --tls-certificate certificate.pem --tls-key key.pem, made as docs/tls.md says;
+//!     then openssl s_client -connect 127.0.0.1:7777
 //! Simulated: tests/simulation/tests/daemons/echo.rs
 
 #[path = "tls/mod.rs"]

@@ -4,7 +4,8 @@
 //!
 //! Run: cargo run --release --example proxy -- --listen 127.0.0.1:7778 --to 127.0.0.1:7777
 //! Try: nc 127.0.0.1 7778
-//! With TLS: openssl s_client -connect 127.0.0.1:7778
+//! With TLS: add --tls-certificate certificate.pem --tls-key key.pem, made as docs/tls.md says;
+//!     then openssl s_client -connect 127.0.0.1:7778
 //! Simulated: tests/simulation/tests/daemons/proxy.rs, and relay.rs and restarts.rs beside it
 
 #[path = "tls/mod.rs"]

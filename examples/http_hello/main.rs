@@ -4,7 +4,8 @@
 //!
 //! Run: cargo run --release --example http_hello -- --listen 127.0.0.1:8080
 //! Try: curl -v http://127.0.0.1:8080/
-//! With TLS: curl -v --cacert certificate.pem https://localhost:8080/
+//! With TLS: add --tls-certificate certificate.pem --tls-key key.pem, made as docs/tls.md says;
+//!     then curl -v --cacert certificate.pem https://localhost:8080/
 //! Simulated: tests/simulation/tests/daemons/http.rs
 
 mod protocol;

@@ -5,7 +5,8 @@
 //!
 //! Run: cargo run --release --example kv_server -- --listen 127.0.0.1:6400
 //! Try: redis-cli -p 6400
-//! With TLS: redis-cli -p 6400 --tls --cacert certificate.pem
+//! With TLS: add --tls-certificate certificate.pem --tls-key key.pem, made as docs/tls.md says;
+//!     then redis-cli -p 6400 --tls --cacert certificate.pem
 //! Simulated: tests/simulation/tests/daemons/kv.rs
 
 mod handshake;

@@ -17,6 +17,7 @@
 //! | send and receive file descriptors | [`FdStream`] |
 //! | know the process and the user of a peer on a Unix socket | [`PeerCredentials`] |
 //! | try again after growing delays | [`Backoff`] |
+//! | keep a link to another server up, with a queue for the messages that wait | [`Upstream`] |
 //! | write to a connection from other callbacks | [`ConnectionKey`] |
 //! | pipe two connections into each other | [`Relay`] |
 //! | run blocking or long work without holding up the loop | [`WorkerPool`] |
@@ -136,6 +137,7 @@ mod stream_check;
 pub mod tls;
 #[cfg(feature = "udp")]
 pub mod udp;
+mod upstream;
 
 pub use crate::backoff::{Backoff, Jitter};
 #[cfg(feature = "unix")]
@@ -173,6 +175,10 @@ pub use crate::sockets::PeerCredentials;
 pub use crate::sockets::{Address, AddressParseError, SocketStream, TcpKeepalive};
 #[cfg(feature = "stream-check")]
 pub use crate::stream_check::{StreamCheck, StreamFault, StreamRule};
+pub use crate::upstream::{
+    Overflow, Proof, TargetOrder, Upstream, UpstreamMetrics, UpstreamOptions, UpstreamRefusal,
+    UpstreamRefused, UpstreamState,
+};
 pub use reactor::errno;
 
 /// Compiles the programs of the README.

@@ -11,7 +11,8 @@ use handlers::{
     Accepted, Address, AddressParseError, Connecting, Connection, ConnectionLimit,
     ConnectionOptions, FdStream, FrameError, FramingFault, Job, JobError, JobPanic, ListenOptions,
     Listener, OnData, PeerCredentials, Permit, PoolBuilder, PoolHandle, RateLimit, Refusal,
-    Refused, Relay, ServerKey, SocketStream, SystemError, WorkerPool,
+    Refused, Relay, ServerKey, SocketStream, SystemError, Upstream, UpstreamOptions,
+    UpstreamRefused, WorkerPool,
 };
 
 /// It has no trait that a key or a handle could inherit.
@@ -53,6 +54,7 @@ fn every_type_is_shown_for_any_state() {
         is_shown::<Refused<State, State>>();
         is_shown::<Relay<State>>();
         is_shown::<Udp<State>>();
+        is_shown::<Upstream<State>>();
         is_shown::<WorkerPool<State, State>>();
     }
 }
@@ -66,6 +68,7 @@ fn types_for_other_threads_can_be_sent_or_shared_for_any_state() {
         is_shared::<PeerCredentials>();
         is_send::<Listener>();
         is_send::<UdpSocket>();
+        is_shared::<UpstreamOptions>();
         is_shared::<WorkerPool<State, State>>();
         is_shared::<PoolHandle<State, State>>();
         is_shared::<Job>();
@@ -81,6 +84,7 @@ fn types_for_other_threads_can_be_sent_or_shared_for_any_state() {
 #[test]
 fn every_error_may_be_boxed_and_sent() {
     const {
+        is_error::<UpstreamRefused>();
         is_error::<AddressParseError>();
         is_error::<FrameError>();
         is_error::<FramingFault>();

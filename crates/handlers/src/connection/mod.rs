@@ -80,6 +80,7 @@ mod update;
 mod write;
 
 pub use self::connect::Connecting;
+pub(crate) use self::connect::{connect_next, connect_next_as};
 pub use self::connection::Connection;
 #[cfg(feature = "unix")]
 pub use self::fd_stream::FdStream;

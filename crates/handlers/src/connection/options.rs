@@ -121,6 +121,11 @@ impl Settings {
 }
 
 impl ConnectionOptions {
+    /// Returns the limit that [`max_write_queue`](Self::max_write_queue) has set.
+    pub(crate) fn max_write_queue_set(&self) -> usize {
+        self.0.max_write_queue
+    }
+
     /// Returns the default options. The default of each option is stated at the method that sets
     /// it.
     ///

@@ -31,6 +31,7 @@ mod toy;
 mod traffic;
 mod truncation;
 mod turns;
+mod upstreams;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

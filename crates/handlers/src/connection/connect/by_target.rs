@@ -103,18 +103,38 @@ impl<S: 'static> Connection<'_, S> {
     where
         H: ConnectionHandler<S>,
     {
-        let race = new_race(registry, options, handler, Location::caller());
-        connect_race(registry, &race.clone(), &target.into(), race)
+        let target = Some(target.into());
+        connect_next(registry, target, options, handler, Location::caller())
     }
 }
 
-/// Lets `race` connect to `target`. `pending` is the race, or what the race is a part of.
+/// Connects to `target` on behalf of the call at `line`. Without a target, it fails as without an
+/// address.
+pub(crate) fn connect_next<S: 'static, H: ConnectionHandler<S>>(
+    registry: &mut Registry<S>,
+    target: Option<Target>,
+    options: &ConnectionOptions,
+    handler: H,
+    line: &'static Location<'static>,
+) -> Connecting<S> {
+    let race = new_race(registry, options, handler, line);
+    connect_race(registry, &race.clone(), target.as_ref(), race)
+}
+
+/// Lets `race` connect to `target`, if there is one. `pending` is the race, or what the race is a
+/// part of.
 pub(super) fn connect_race<S: 'static, H: ConnectionHandler<S>>(
     registry: &mut Registry<S>,
     race: &Race<H>,
-    target: &Target,
+    target: Option<&Target>,
     pending: impl PendingRace<S> + 'static,
 ) -> Connecting<S> {
+    let Some(target) = target else {
+        race.begin(registry, Vec::new());
+        return Connecting {
+            race: Rc::new(pending),
+        };
+    };
     match target.first_step() {
         Ok(Step::Connect(address)) => race.begin(registry, vec![address]),
         #[cfg(feature = "names")]

@@ -23,6 +23,8 @@ use std::rc::Rc;
 use reactor::Registry;
 
 pub(super) use self::attempt::{Attempt, Outcome};
+pub(crate) use self::by_target::connect_next;
+pub(crate) use self::open_as::connect_next_as;
 use self::race::Race;
 use super::handler::ConnectionHandler;
 use super::options::ConnectionOptions;

@@ -119,10 +119,23 @@ impl<S: 'static> Connection<'_, S> {
         T: Stream,
         H: ConnectionHandler<S>,
     {
-        let line = Location::caller();
-        let pending = RaceAs::new(registry, options, Box::new(make), handler, line);
-        connect_race(registry, &pending.race.clone(), &target.into(), pending)
+        let (target, make) = (Some(target.into()), Box::new(make));
+        connect_next_as(registry, target, options, make, handler, Location::caller())
     }
+}
+
+/// Connects to `target`, and opens the connection on the stream that `make` makes, on behalf of the
+/// call at `line`. Without a target, it fails as without an address.
+pub(crate) fn connect_next_as<S: 'static, T: Stream, H: ConnectionHandler<S>>(
+    registry: &mut Registry<S>,
+    target: Option<Target>,
+    options: &ConnectionOptions,
+    make: Make<T>,
+    handler: H,
+    line: &'static Location<'static>,
+) -> Connecting<S> {
+    let pending = RaceAs::new(registry, options, make, handler, line);
+    connect_race(registry, &pending.race.clone(), target.as_ref(), pending)
 }
 
 /// The function that makes a stream of the connected socket.

@@ -4,6 +4,7 @@
 mod console_loop;
 mod echo;
 mod echo_server;
+mod forwarder;
 mod http_hello;
 mod kv_server;
 mod proxy;

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, accept};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -305,8 +305,7 @@ fn an_upstream_that_answers_nonsense_is_left() -> Result {
     let upstream = TcpListener::bind("127.0.0.1:0")?;
     let forwarder = place.start(upstream.local_addr()?, &[])?;
     for nonsense in [&b"-\n"[..], b"+\n"] {
-        let (mut peer, _) = upstream.accept()?; // `+` acknowledges a line that was never sent
-        peer.set_read_timeout(Some(PATIENCE))?;
+        let mut peer = accept(&upstream)?; // `+` acknowledges a line that was never sent
         peer.write_all(nonsense)?;
         assert_eq!(peer.read(&mut [0])?, 0);
     }

@@ -10,7 +10,7 @@ use support::{Haproxy, is_installed, reset};
 
 use crate::Result;
 use crate::echo::{expect_echo, pattern, send_rest_and_read_all, send_until_refused};
-use crate::server::{PATIENCE, Server, run};
+use crate::server::{PATIENCE, Server, accept, run};
 
 /// Returns a proxy in front of an echo server, and that server.
 fn start() -> Result<(Server, Server)> {
@@ -28,8 +28,7 @@ fn pair() -> Result<(Server, TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let proxy = start_to(&listener.local_addr()?.to_string())?;
     let client = proxy.connect()?;
-    let (server, _) = listener.accept()?;
-    server.set_read_timeout(Some(PATIENCE))?;
+    let server = accept(&listener)?;
     Ok((proxy, client, server))
 }
 
@@ -96,7 +95,7 @@ fn read_header(server: &mut TcpStream) -> Result<Header> {
 
 /// Checks that the next connection to the server begins with this header, before `hello`.
 fn expect_header(listener: &TcpListener, header: &Header) -> Result {
-    let (mut server, _) = listener.accept()?;
+    let mut server = accept(listener)?;
     assert_eq!(&read_header(&mut server)?, header);
     let mut hello = [0; 5];
     server.read_exact(&mut hello)?;
@@ -130,7 +129,7 @@ fn a_client_of_a_unix_socket_has_no_address_in_the_header() -> Result {
         let _proxy = start_sending(&unix, listener.local_addr()?, &[option])?;
         let mut client = UnixStream::connect(&path)?;
         client.write_all(b"hello")?;
-        let (mut server, _) = listener.accept()?;
+        let mut server = accept(&listener)?;
         assert_eq!(read_header(&mut server)?.addresses(), &addresses);
         server.read_exact(&mut [0; 5])?;
     }
@@ -157,7 +156,7 @@ fn the_header_of_a_proxy_in_front_names_the_client_to_the_target() -> Result {
         )?;
         let mut checks = proxy.connect()?;
         checks.write_all(&[&Header::local().to_v2()[..], b"hello"].concat())?;
-        let (mut server, _) = listener.accept()?;
+        let mut server = accept(&listener)?;
         assert_eq!(read_header(&mut server)?.addresses().source(), None);
     }
     Ok(())
@@ -194,7 +193,7 @@ fn haproxy_takes_a_client_without_an_address_for_the_proxy() -> Result {
         let _proxy = start_sending(&unix, haproxy.address, &[option])?;
         let mut client = UnixStream::connect(&path)?;
         client.write_all(b"hello")?;
-        let (mut server, _) = listener.accept()?;
+        let mut server = accept(&listener)?;
         let source = read_header(&mut server)?.addresses().source();
         let source = source.ok_or("the address of the proxy itself")?;
         assert!(source.ip().is_loopback(), "{source}");
@@ -263,8 +262,7 @@ fn bytes_sent_during_a_stop_longer_than_the_idle_timeout_arrive() -> Result {
     let to = ["--to", &target, "--idle-timeout", "1"];
     let proxy = Server::start("proxy", &[&["--listen", "127.0.0.1:0"], &to[..]].concat())?;
     let mut client = proxy.connect()?;
-    let (mut server, _) = listener.accept()?;
-    server.set_read_timeout(Some(PATIENCE))?;
+    let mut server = accept(&listener)?;
     client.write_all(b"before")?;
     server.read_exact(&mut [0; 6])?;
     proxy.signal(Signal::STOP)?;
@@ -373,7 +371,7 @@ fn an_answer_before_the_end_of_the_question_reaches_every_client() -> Result {
     let proxy = start_to(&listener.local_addr()?.to_string())?;
     for round in 0..20 {
         let mut client = proxy.connect()?;
-        let mut server = listener.accept()?.0;
+        let mut server = accept(&listener)?;
         let answers = std::thread::spawn(move || {
             server.read_exact(&mut [0; 1000])?;
             server.write_all(b"413 too large") // and closes, with many unread bytes

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -167,6 +167,16 @@ impl Server {
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
+}
+
+/// Accepts a connection within [`PATIENCE`]. Its reads end after that time too.
+pub(crate) fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    if !wait_until_readable(listener, PATIENCE)? {
+        return Err("no connection has come".into());
+    }
+    let (stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn next_address(stdout: &mut impl BufRead) -> Result<String> {

@@ -13,7 +13,7 @@ use support::{Haproxy, is_installed, listen, reset};
 use super::{Certificates, Logged};
 use crate::Result;
 use crate::echo::{expect_echo, pattern};
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, accept};
 
 /// Starts a proxy that speaks TLS to `to`, for which it expects `name`.
 fn start_to(certificates: &Certificates, to: &str, name: &str) -> Result<Logged> {
@@ -62,8 +62,7 @@ fn each_direction_ends_on_its_own_through_tls() -> Result {
     client.write_all(b"question")?;
     client.conn.send_close_notify();
     client.flush()?;
-    let (mut target, _) = listener.accept()?;
-    target.set_read_timeout(Some(PATIENCE))?;
+    let mut target = accept(&listener)?;
     let mut question = String::new();
     target.read_to_string(&mut question)?;
     assert_eq!(question, "question");
@@ -83,8 +82,7 @@ fn a_client_that_is_cut_is_a_reset_for_the_target() -> Result {
     let mut client = certificates.connect(&proxy.server)?;
     client.write_all(b"half")?;
     client.flush()?;
-    let (mut target, _) = listener.accept()?;
-    target.set_read_timeout(Some(PATIENCE))?;
+    let mut target = accept(&listener)?;
     target.read_exact(&mut [0; 4])?;
     client.sock.shutdown(Shutdown::Write)?; // without close_notify
     let ended = target.read(&mut [0]);
@@ -160,7 +158,7 @@ fn a_client_that_fails_ends_the_handshake_with_a_silent_target() -> Result {
     let proxy = certificates.start("proxy", &to)?;
     let mut client = certificates.connect(&proxy.server)?;
     client.conn.complete_io(&mut client.sock)?; // the handshake
-    let (mut target, _) = listener.accept()?;
+    let mut target = accept(&listener)?;
     target.set_read_timeout(Some(PATIENCE / 4))?; // less than the limit of a handshake
     target.read_exact(&mut [0; 1])?; // of the hello
     reset(client.sock)?;
@@ -180,8 +178,7 @@ fn a_client_costs_the_target_nothing_before_its_handshake() -> Result {
     proxy.expect_in_log("accepted", 2)?;
     let mut complete = certificates.connect(&proxy.server)?;
     complete.write_all(b"question")?;
-    let (mut target, _) = listener.accept()?;
-    target.set_read_timeout(Some(PATIENCE))?;
+    let mut target = accept(&listener)?;
     let mut question = [0; 8];
     target.read_exact(&mut question)?;
     assert_eq!(&question, b"question", "of the first connection");
@@ -294,8 +291,7 @@ fn haproxy_gets_our_header_before_tls() -> Result {
         client.write_all(b"hello")?;
         let (from, to) = (client.local_addr()?, client.peer_addr()?);
         let expected = [Header::internet(from, to).to_v1(), b"hello".to_vec()].concat();
-        let (mut target, _) = listener.accept()?;
-        target.set_read_timeout(Some(PATIENCE))?;
+        let mut target = accept(&listener)?;
         let mut bytes = vec![0; expected.len()];
         target.read_exact(&mut bytes)?;
         assert_eq!(bytes, expected);

@@ -42,7 +42,8 @@ struct Options {
     /// The file for the lines that wait while the target is away
     #[arg(long, value_name = "FILE", default_value = "forwarder.spool")]
     spool: PathBuf,
-    /// Maximum length of the lines that wait, in memory and in the spool
+    /// Maximum length of the lines that wait, in memory and in the spool; at most one line for each
+    /// 256 bytes of it
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     max_spool: usize,
     /// When the spool is written through to the disk: always, before a line is acknowledged, or

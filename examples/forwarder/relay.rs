@@ -24,6 +24,8 @@ use super::spool::{Spool, SyncPolicy, push_record};
 
 /// The longest line of a client.
 const LINE_MAX: usize = 64 * 1024;
+/// The memory that a waiting line costs in addition to its bytes. It bounds the number of lines.
+const LINE_COST: usize = 256;
 /// The time that clients and the upstream have when the forwarder ends.
 const GRACE: Duration = Duration::from_secs(5);
 /// The time after which a failed write of the spool is tried again.
@@ -79,7 +81,7 @@ impl Relay {
         let options = UpstreamOptions::new()
             .connection(&ConnectionOptions::new().read_timeout(SILENCE_MAX))
             .backoff(settings.backoff.clone())
-            .max_messages(usize::MAX)
+            .max_messages(settings.max_spool.div_ceil(LINE_COST).max(2 * lines.len()))
             // Lines that were acknowledged are never refused, even if the limit is lower now.
             .max_bytes(settings.max_spool.max(2 * spool_bytes))
             .acknowledged(true);
@@ -123,10 +125,11 @@ impl Relay {
 
     /// Records that all lines before `spooled` are safe. Returns the clients that wait for them.
     fn record_spooled(&mut self, spooled: u64) -> Vec<ConnectionKey<Self>> {
+        let [before, safe] =
+            [self.spooled, spooled].map(|line| line.saturating_sub(self.first) as usize);
         self.spooled = spooled;
-        let safe = spooled.saturating_sub(self.first) as usize;
-        let safe = self.pending.iter_mut().take(safe);
-        safe.filter_map(|pending| pending.client.take()).collect()
+        let newly = self.pending.iter_mut().take(safe).skip(before);
+        newly.filter_map(|pending| pending.client.take()).collect()
     }
 
     /// Returns the next job for the spool, or `None` if there is nothing to do.
@@ -142,7 +145,8 @@ impl Relay {
         if self.is_away() && self.spooled < spooled {
             let new = records(self.spooled);
             // Acknowledged lines are dropped from a file that has grown too long.
-            return Some(if self.spool_bytes + new.len() > 2 * self.max_spool {
+            let most = self.max_spool.saturating_mul(2);
+            return Some(if self.spool_bytes + new.len() > most {
                 let records = records(self.first);
                 Job::Replace { records, spooled }
             } else {
@@ -305,13 +309,13 @@ impl ConnectionHandler<Relay> for Link {
         cx: &mut Context<'_, Relay>,
     ) -> io::Result<usize> {
         let answers = data.chunks_exact(2);
-        let count = answers.len();
-        let are_known = answers.into_iter().all(|answer| answer == b"+\n");
+        let all = answers.len();
+        let count = answers.take_while(|answer| *answer == b"+\n").count();
         let acknowledged = cx.state.upstream.clone().acknowledge(cx.registry, count);
         let clients = cx.state.remove(acknowledged);
         answer(&clients, cx);
         next_job(cx);
-        if !are_known || acknowledged < count {
+        if acknowledged < all {
             let text = "the upstream answers what was not sent, or not as a forwarder does";
             return Err(io::Error::new(ErrorKind::InvalidData, text));
         }

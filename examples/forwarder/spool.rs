@@ -3,14 +3,19 @@
 //! A record is `LENGTH CHECKSUM LINE`, in text, and ends with a line feed. If the process is killed
 //! in a write, the file ends within a record. If the machine crashes, the end of a file that was
 //! not written through may be anything. Both are recognized by the length and the checksum: the
-//! records before are whole, and the rest is cut off.
+//! records before are whole, and the rest is cut off. A file without a whole record may be no spool
+//! at all, so it is moved to `FILE.torn`.
+//!
+//! A lock on `FILE.lock` keeps other forwarders away. It is not on the spool itself, because the
+//! spool is replaced by a new file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::ValueEnum;
+use rustix::fs::{FlockOperation, flock};
 
 /// When the spool is written through to the disk.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -24,14 +29,18 @@ pub(crate) enum SyncPolicy {
 pub(crate) struct Spool {
     path: PathBuf,
     file: File,
+    /// The length of the whole records in the file.
+    length: u64,
     sync: SyncPolicy,
+    _lock: File,
 }
 
 impl Spool {
     /// Opens the file. Returns the spool, its lines, and the length of their records. Cuts off a
     /// torn end.
     pub(crate) fn open(path: &Path, sync: SyncPolicy) -> io::Result<(Self, Vec<Bytes>, usize)> {
-        let mut file = named(path, open(path))?;
+        let lock = named(path, lock(path))?;
+        let mut file = named(path, open_regular(path))?;
         let mut content = Vec::new();
         named(path, file.read_to_end(&mut content))?;
         let content = Bytes::from(content);
@@ -41,43 +50,56 @@ impl Spool {
             whole += length;
         }
         if whole < content.len() {
-            tracing::warn!(
-                bytes = content.len() - whole,
-                "the end of the spool is torn"
-            );
+            let bytes = content.len() - whole;
+            tracing::warn!(bytes, "the end of the spool is torn");
+            if whole == 0 {
+                let torn = beside(path, ".torn");
+                named(&torn, fs::rename(path, &torn))?;
+                file = named(path, open(path))?;
+            }
             named(path, file.set_len(whole as u64))?;
         }
-        let path = path.to_owned();
-        Ok((Self { path, file, sync }, lines, whole))
+        let spool = Self {
+            path: path.to_owned(),
+            file,
+            length: whole as u64,
+            sync,
+            _lock: lock,
+        };
+        named(path, spool.write_folder_through())?; // the file may be new
+        Ok((spool, lines, whole))
     }
 
     /// Adds records at the end. After an error none of them is there.
     pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
+        self.file.set_len(self.length)?; // in case a cut has failed
         let added = self
             .file
             .write_all(records)
             .and_then(|()| self.write_through(&self.file));
-        if added.is_err() {
+        match &added {
+            Ok(()) => self.length += records.len() as u64,
             // The next records must not come after a part of these.
-            self.file.set_len(end)?;
+            Err(_) => self.file.set_len(self.length)?,
         }
         added
     }
 
-    /// Replaces all records. After an error they are as before.
+    /// Replaces all records. After an error they are as before, or replaced.
     pub(crate) fn replace(&mut self, records: &[u8]) -> io::Result<()> {
         if records.is_empty() {
+            self.length = 0;
             self.file.set_len(0)?;
             return self.write_through(&self.file);
         }
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
+        let new = beside(&self.path, ".new");
+        let mut file = open(&new)?;
+        file.set_len(0)?; // a forwarder that was killed may have left it
         file.write_all(records)?;
         self.write_through(&file)?;
         fs::rename(&new, &self.path)?;
-        self.file = open(&self.path)?;
-        Ok(())
+        (self.file, self.length) = (file, records.len() as u64);
+        self.write_folder_through()
     }
 
     fn write_through(&self, file: &File) -> io::Result<()> {
@@ -86,6 +108,38 @@ impl Spool {
             SyncPolicy::Never => Ok(()),
         }
     }
+
+    /// Writes the name of the file through to the disk.
+    fn write_folder_through(&self) -> io::Result<()> {
+        let folder = self.path.parent().filter(|path| *path != Path::new(""));
+        self.write_through(&File::open(folder.unwrap_or(Path::new(".")))?)
+    }
+}
+
+/// Returns the path with an ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
+/// Locks the spool against other processes. The kernel ends the lock with this process.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = open(&beside(path, ".lock"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::other("another process uses this spool"))
+        }
+        result => Ok(result.map(|()| file)?),
+    }
+}
+
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::server::{PATIENCE, Server, accept};
+use crate::server::{PATIENCE, Server, accept, run};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,6 +194,13 @@ fn send(client: &mut UnixStream, lines: &[&str]) -> Result {
     Ok(())
 }
 
+/// Returns the message with which a forwarder ends that cannot start.
+fn refuse(arguments: &[&str]) -> Result<String> {
+    let output = run("forwarder", arguments)?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    Ok(String::from_utf8(output.stderr)?)
+}
+
 fn end(forwarder: Server) -> Result {
     forwarder.signal(Signal::TERM)?;
     let status = forwarder.wait()?;
@@ -276,27 +283,64 @@ fn a_torn_record_is_cut_off_and_those_before_it_are_kept() -> Result {
 
 #[test]
 fn a_full_spool_pauses_clients_until_the_upstream_is_back() -> Result {
-    let (place, mut collector) = (Place::new()?, Collector::new()?);
-    let forwarder = place.start(collector.address, &["--max-spool", "10000"])?;
-    let mut client = place.connect()?;
-    let line = "x".repeat(99);
-    // Half of the limit is 50 lines of 100 bytes.
-    let lines = vec![line.as_str(); 200];
-    client.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
-    let mut answers = vec![0; 2 * 50];
-    client.read_exact(&mut answers)?;
-    client.set_nonblocking(true)?;
-    assert_eq!(
-        client.read(&mut [0]).map_err(|error| error.kind()),
-        Err(io::ErrorKind::WouldBlock)
-    );
-    client.set_nonblocking(false)?;
-    assert!(fs::metadata(place.spool())?.len() < 20_000);
-    collector.start()?;
-    let mut answers = vec![0; 2 * 150];
-    client.read_exact(&mut answers)?;
-    assert_eq!(collector.lines().len(), 200);
-    end(forwarder)
+    // Half of the limit is 50 lines of 1000 bytes, or 196 lines of any length.
+    for (length, all, answered) in [(999, 200, 50), (0, 1000, 196)] {
+        let (place, mut collector) = (Place::new()?, Collector::new()?);
+        let forwarder = place.start(collector.address, &["--max-spool", "100000"])?;
+        let mut client = place.connect()?;
+        let line = "x".repeat(length);
+        client.write_all(format!("{line}\n").repeat(all).as_bytes())?;
+        let mut answers = vec![0; 2 * answered];
+        client.read_exact(&mut answers)?;
+        client.set_nonblocking(true)?;
+        assert_eq!(
+            client.read(&mut [0]).map_err(|error| error.kind()),
+            Err(io::ErrorKind::WouldBlock)
+        );
+        client.set_nonblocking(false)?;
+        assert!(fs::metadata(place.spool())?.len() < 200_000);
+        collector.start()?;
+        let mut answers = vec![0; 2 * (all - answered)];
+        client.read_exact(&mut answers)?;
+        assert_eq!(collector.lines().len(), all);
+        end(forwarder)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_spool_belongs_to_one_forwarder_at_a_time() -> Result {
+    let (place, collector) = (Place::new()?, Collector::new()?);
+    let first = place.start(collector.address, &[])?;
+    let spool = place.spool().display().to_string();
+    let listen = format!("unix:{}", place.folder.path().join("second").display());
+    let arguments = [
+        "--listen",
+        &listen,
+        "--to",
+        "127.0.0.1:1",
+        "--spool",
+        &spool,
+    ];
+    let ended = refuse(&arguments)?;
+    let expected = format!("forwarder: {spool}: another process uses this spool\n");
+    assert_eq!(ended, expected);
+    end(first)
+}
+
+#[test]
+fn a_file_that_is_no_spool_is_not_lost() -> Result {
+    let (place, collector) = (Place::new()?, Collector::new()?);
+    fs::write(place.spool(), "a poem\n")?;
+    end(place.start(collector.address, &[])?)?;
+    let kept = place.folder.path().join("spool.torn");
+    assert_eq!(fs::read_to_string(kept)?, "a poem\n");
+    let device = place.folder.path().join("device");
+    std::os::unix::fs::symlink("/dev/zero", &device)?; // it can be read without end
+    let device = device.display().to_string();
+    let ended = refuse(&["--to", "127.0.0.1:1", "--spool", &device])?;
+    assert_eq!(ended, format!("forwarder: {device}: not a regular file\n"));
+    Ok(())
 }
 
 #[test]
@@ -309,6 +353,24 @@ fn an_upstream_that_answers_nonsense_is_left() -> Result {
         peer.write_all(nonsense)?;
         assert_eq!(peer.read(&mut [0])?, 0);
     }
+    end(forwarder)
+}
+
+#[test]
+fn only_the_answers_before_nonsense_acknowledge_lines() -> Result {
+    let (place, mut collector) = (Place::new()?, Collector::new()?);
+    let upstream = TcpListener::bind(collector.address)?;
+    let forwarder = place.start(collector.address, &[])?;
+    let mut peer = accept(&upstream)?;
+    place.connect()?.write_all(b"one\ntwo\nthree\n")?;
+    let mut lines = [0; 14];
+    peer.read_exact(&mut lines)?;
+    peer.write_all(b"+\nno\n+\n")?;
+    assert_eq!(peer.read(&mut [0])?, 0);
+    drop((peer, upstream));
+    collector.start()?;
+    wait_until("the other lines", || collector.lines().len() == 2);
+    assert_eq!(collector.lines(), ["two", "three"]);
     end(forwarder)
 }
 

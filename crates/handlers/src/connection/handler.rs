@@ -229,7 +229,8 @@ pub trait ConnectionHandler<S>: Any {
     /// - If `end <= metrics.sent`, the kernel has taken all of it. The peer may have read it.
     /// - Otherwise the kernel has, or may have, taken a part of it.
     ///
-    /// Does nothing by default. Not called if no connection was made.
+    /// If it panics, `on_close` is called all the same. Does nothing by default. Not called if no
+    /// connection was made.
     fn on_final_metrics(&mut self, metrics: ConnectionMetrics, cx: &mut Context<'_, S>) {
         let _ = (metrics, cx);
     }
@@ -241,8 +242,8 @@ pub trait ConnectionHandler<S>: Any {
     /// In three cases a handler is dropped, and its `on_close` is not called:
     /// - The reactor is dropped.
     /// - The handler is [replaced](Connection::replace_handler).
-    /// - A panic of the handler unwinds through the loop, under
-    ///   [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate).
+    /// - A panic of another callback than [`on_final_metrics`](Self::on_final_metrics) unwinds
+    ///   through the loop, under [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate).
     fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         let _ = (reason, cx);
     }

@@ -321,8 +321,13 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
         };
         match &mut self.role {
             Role::Handler(handler) => {
-                handler.on_final_metrics(self.state.metrics(), cx);
+                let metrics = self.state.metrics();
+                let measured =
+                    catch_unwind(AssertUnwindSafe(|| handler.on_final_metrics(metrics, cx)));
                 handler.on_close(reason, cx);
+                if let Err(panic) = measured {
+                    resume_unwind(panic);
+                }
             }
             Role::Attempt(attempt) => attempt.removed(reason, cx),
             Role::Lost => {}

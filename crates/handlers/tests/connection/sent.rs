@@ -1,13 +1,19 @@
 //! Marks in the written bytes, and the final numbers of bytes.
 
-use std::io::{ErrorKind, Read, Write};
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use bytes::Bytes;
-use handlers::{BoxedHandler, ConnectionMetrics, ConnectionOptions, RateLimit};
-use reactor::PanicPolicy;
+use handlers::{
+    BoxedHandler, CloseReason, Connection, ConnectionHandler, ConnectionMetrics, ConnectionOptions,
+    RateLimit,
+};
+use reactor::{Context, PanicPolicy};
 use support::reset;
 
-use crate::{Bench, Event, Result, default, pattern, probe, secs, sink};
+use crate::{Bench, Event, Result, World, default, pattern, probe, secs, sink};
 
 /// More bytes than the buffers of a socket hold.
 const MUCH: usize = 1 << 20;
@@ -299,5 +305,45 @@ fn bytes_are_counted_although_dropping_their_owner_panics() -> Result {
     bench.reactor.defer(move |cx| drop(key.close(cx)));
     bench.run_until_idle();
     assert_eq!(bench.world.metrics.unwrap().written, 2008);
+    Ok(())
+}
+
+/// Panics in `on_final_metrics`, and counts the calls of `on_close`.
+struct PanicsAtTheEnd(Rc<Cell<usize>>);
+
+impl ConnectionHandler<World> for PanicsAtTheEnd {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        _connection: &mut Connection<'_, World>,
+        _cx: &mut Context<'_, World>,
+    ) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn on_final_metrics(&mut self, _metrics: ConnectionMetrics, _cx: &mut Context<'_, World>) {
+        panic!("at the end");
+    }
+
+    fn on_close(&mut self, reason: CloseReason, _cx: &mut Context<'_, World>) {
+        assert!(!matches!(reason, CloseReason::Panicked(_)), "{reason}");
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_panic_in_on_final_metrics_does_not_hide_the_end() -> Result {
+    for policy in [PanicPolicy::RemoveHandler, PanicPolicy::Propagate] {
+        let mut bench = Bench::with_policy(policy)?;
+        let closes = Rc::default();
+        let handler = PanicsAtTheEnd(Rc::clone(&closes));
+        let (_, far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+        bench.run_until_idle();
+        drop(far);
+        let turn = catch_unwind(AssertUnwindSafe(|| bench.run_until_idle()));
+        assert_eq!(turn.is_err(), policy == PanicPolicy::Propagate);
+        bench.run_until_idle();
+        assert_eq!(closes.get(), 1);
+    }
     Ok(())
 }

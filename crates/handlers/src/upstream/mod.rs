@@ -94,7 +94,7 @@ use crate::sockets::SocketStream;
 /// # Messages
 /// [`send`](Self::send) takes whole messages. While the link is away they wait in a queue, up to
 /// [`max_messages`](UpstreamOptions::max_messages) and [`max_bytes`](UpstreamOptions::max_bytes).
-/// When a connection ends, its messages are treated by what the kernel has taken of them:
+/// When a connection ends, the fate of its messages depends on the bytes that the kernel has taken:
 /// - A message of which the kernel has taken no byte waits again, in its order.
 /// - A message that the kernel has taken whole may have arrived or not. Without
 ///   [`acknowledged`](UpstreamOptions::acknowledged) it is forgotten, as with any socket. With it,
@@ -230,8 +230,10 @@ impl<S> Upstream<S> {
     /// The messages of a turn are written together, with the [deferred
     /// callbacks](Registry::defer) of the turn.
     ///
-    /// Returns [`Flow::Full`] if the queue has reached half of one of its limits. A producer that
-    /// pauses then, and continues at [`on_room`](Self::on_room), never meets the limit.
+    /// Returns [`Flow::Full`] if the queue has reached half of one of its limits. If a single
+    /// producer pauses then, and continues at [`on_room`](Self::on_room), it does not meet the
+    /// limit, unless a message is longer than half of
+    /// [`max_bytes`](UpstreamOptions::max_bytes).
     ///
     /// # Cost
     /// O(1) amortized. `message` is not copied here: see
@@ -261,9 +263,10 @@ impl<S> Upstream<S> {
     }
 
     /// Drops the oldest `count` messages of the present connection, because the peer has
-    /// acknowledged them. Returns how many messages were dropped: only messages that the kernel has
-    /// taken whole can be acknowledged. So a result below `count` means that the peer acknowledges
-    /// what it has not received. Without [`UpstreamOptions::acknowledged`] the result is 0.
+    /// acknowledged them. Returns the number of messages that were dropped. Only messages that the
+    /// kernel has taken whole can be acknowledged, so a result below `count` means that the peer
+    /// acknowledges messages that it has not received. Without
+    /// [`UpstreamOptions::acknowledged`] the result is 0.
     ///
     /// Unacknowledged messages of earlier connections are not counted. If they are [sent
     /// again](Self::resend), they are messages of the present connection.

@@ -17,7 +17,7 @@ pub enum Overflow {
     /// [`Upstream::send`](crate::Upstream::send) refuses the new message and returns it.
     ///
     /// A producer that pauses loses nothing: it stops when `send` returns
-    /// [`Flow::Full`](crate::Flow::Full), which comes at half of a limit, and continues at
+    /// [`Flow::Full`](crate::Flow::Full), at half of a limit, and continues at
     /// [`Upstream::on_room`](crate::Upstream::on_room).
     #[default]
     Refuse,
@@ -78,10 +78,9 @@ impl UpstreamOptions {
         Self::default()
     }
 
-    /// Sets the options of each connection, for example its timeouts. A timeout of the connection
-    /// also ends an upstream that hangs: set
-    /// [`idle_timeout`](ConnectionOptions::idle_timeout) or
-    /// [`write_timeout`](ConnectionOptions::write_timeout) for this. Default: those of
+    /// Sets the options of each connection, for example its timeouts. To replace a connection whose
+    /// peer hangs, set [`idle_timeout`](ConnectionOptions::idle_timeout) or
+    /// [`write_timeout`](ConnectionOptions::write_timeout). Default: those of
     /// [`ConnectionOptions::new`].
     #[must_use]
     pub fn connection(mut self, options: &ConnectionOptions) -> Self {

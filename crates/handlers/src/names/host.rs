@@ -67,16 +67,18 @@ fn parse_service(service: &str) -> Result<Option<u16>, &'static str> {
         let port = service.parse().map_err(|_| "a port is at most 65535")?;
         return Ok(Some(port));
     }
-    if !service.chars().all(is_of_name) {
+    // getaddrinfo(3) would take +80 for a port, and 65616 with a sign too.
+    if service.starts_with(['+', '-']) || !service.chars().all(is_of_name) {
         return Err("the service contains a character that is not allowed");
     }
     Ok(None)
 }
 
 /// Returns `true` for a character that a name of a host, a service or an interface may contain.
-/// Such a name is one word, so it is neither several names nor a part of a URL.
+/// Such a name is one word, so it is neither several names nor a part of a URL. It has no `*`,
+/// which `getaddrinfo(3)` would take for no name: the host would be this one, and the port 0.
 fn is_of_name(character: char) -> bool {
-    !character.is_whitespace() && !character.is_control() && !"[]/:@".contains(character)
+    !character.is_whitespace() && !character.is_control() && !"[]/:@*".contains(character)
 }
 
 /// Splits `fe80::1%eth0` at the `%`.

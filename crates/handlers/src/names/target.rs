@@ -320,6 +320,19 @@ mod tests {
                 "localhost:80/path",
                 "the service contains a character that is not allowed",
             ),
+            ("*:80", "the host contains a character that is not allowed"),
+            (
+                "localhost:*",
+                "the service contains a character that is not allowed",
+            ),
+            (
+                "localhost:+80",
+                "the service contains a character that is not allowed",
+            ),
+            (
+                "[::1]:-4294967216",
+                "the service contains a character that is not allowed",
+            ),
             ("unix:", "expected a path after unix:"),
         ] {
             let error = parse(bad).unwrap_err();

@@ -27,18 +27,12 @@ pub(crate) fn join(
     interface: &MulticastInterface,
 ) -> io::Result<()> {
     match group {
-        IpAddr::V4(group) => {
-            let interface = v4_interface(fd, interface)?;
-            set(fd, format_args!("IP_ADD_MEMBERSHIP, {group}"), |socket| {
-                socket.join_multicast_v4_n(&group, &interface)
-            })
-        }
-        IpAddr::V6(group) => {
-            let index = index(fd, interface)?;
-            set(fd, format_args!("IPV6_JOIN_GROUP, {group}"), |socket| {
-                socket.join_multicast_v6(&group, index)
-            })
-        }
+        IpAddr::V4(group) => set(fd, format_args!("IP_ADD_MEMBERSHIP, {group}"), |socket| {
+            socket.join_multicast_v4_n(&group, &v4_interface(fd, interface)?)
+        }),
+        IpAddr::V6(group) => set(fd, format_args!("IPV6_JOIN_GROUP, {group}"), |socket| {
+            socket.join_multicast_v6(&group, index(fd, interface)?)
+        }),
     }
 }
 
@@ -48,18 +42,12 @@ pub(crate) fn leave(
     interface: &MulticastInterface,
 ) -> io::Result<()> {
     match group {
-        IpAddr::V4(group) => {
-            let interface = v4_interface(fd, interface)?;
-            set(fd, format_args!("IP_DROP_MEMBERSHIP, {group}"), |socket| {
-                socket.leave_multicast_v4_n(&group, &interface)
-            })
-        }
-        IpAddr::V6(group) => {
-            let index = index(fd, interface)?;
-            set(fd, format_args!("IPV6_LEAVE_GROUP, {group}"), |socket| {
-                socket.leave_multicast_v6(&group, index)
-            })
-        }
+        IpAddr::V4(group) => set(fd, format_args!("IP_DROP_MEMBERSHIP, {group}"), |socket| {
+            socket.leave_multicast_v4_n(&group, &v4_interface(fd, interface)?)
+        }),
+        IpAddr::V6(group) => set(fd, format_args!("IPV6_LEAVE_GROUP, {group}"), |socket| {
+            socket.leave_multicast_v6(&group, index(fd, interface)?)
+        }),
     }
 }
 
@@ -67,11 +55,11 @@ pub(crate) fn set_interface(fd: BorrowedFd<'_>, interface: &MulticastInterface) 
     set_v6(fd, "IPV6_MULTICAST_IF", |socket| {
         socket.set_multicast_if_v6(index(fd, interface)?)
     })?;
-    let (address, index) = match v4_interface(fd, interface)? {
-        InterfaceIndexOrAddress::Index(index) => (Ipv4Addr::UNSPECIFIED, index),
-        InterfaceIndexOrAddress::Address(address) => (address, 0),
-    };
     set(fd, "IP_MULTICAST_IF", |_| {
+        let (address, index) = match v4_interface(fd, interface)? {
+            InterfaceIndexOrAddress::Index(index) => (Ipv4Addr::UNSPECIFIED, index),
+            InterfaceIndexOrAddress::Address(address) => (address, 0),
+        };
         let no_group = Ipv4Addr::UNSPECIFIED; // the kernel does not look at it
         sockopt::set_ip_multicast_if_with_ifindex(fd, &no_group, &address, index)
             .map_err(Into::into)
@@ -99,10 +87,8 @@ pub(crate) fn set_multicast_ttl(fd: BorrowedFd<'_>, ttl: u8) -> io::Result<()> {
 pub(crate) fn set_ttl(fd: BorrowedFd<'_>, ttl: u8) -> io::Result<()> {
     if ttl == 0 {
         // The kernel refuses it for IPv4 only.
-        return Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "set_ttl: 0 is not in 1 to 255",
-        ));
+        let text = format!("set_ttl on fd {}: 0 is not in 1 to 255", fd.as_raw_fd());
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
     set_v6(fd, "IPV6_UNICAST_HOPS", |socket| {
         socket.set_unicast_hops_v6(ttl.into())
@@ -149,25 +135,16 @@ fn v4_interface(
 fn index(fd: BorrowedFd<'_>, interface: &MulticastInterface) -> io::Result<u32> {
     match interface {
         MulticastInterface::Any => Ok(0),
+        MulticastInterface::Index(0) => {
+            let text = "0 is not the index of an interface: expected 1 or more, or Any";
+            Err(io::Error::new(ErrorKind::InvalidInput, text))
+        }
         MulticastInterface::Index(index) => Ok(*index),
-        MulticastInterface::Name(name) => index_of(fd, name),
+        MulticastInterface::Name(name) => netdevice::name_to_index(fd, name)
+            .map_err(|error| named(format_args!("ioctl(SIOCGIFINDEX, {name})"), error.into())),
         MulticastInterface::Address(address) => {
             let text = format!("{address} does not name an interface for IPv6: use its name");
             Err(io::Error::new(ErrorKind::InvalidInput, text))
         }
     }
-}
-
-fn index_of(fd: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
-    #[cfg(feature = "simulation")]
-    if simulation::owner(fd).is_some() {
-        return Ok(0);
-    }
-    netdevice::name_to_index(fd, name).map_err(|error| {
-        let number = fd.as_raw_fd();
-        named(
-            format_args!("ioctl(SIOCGIFINDEX, {name}) on fd {number}"),
-            error.into(),
-        )
-    })
 }

@@ -181,7 +181,10 @@ pub(super) fn failed(option: &str, fd: BorrowedFd<'_>, error: io::Error) -> io::
         Some(Errno::PERM) if option.starts_with("SO_BINDTODEVICE") => {
             ": needs CAP_NET_RAW before Linux 5.7, and later if the socket is bound already"
         }
-        Some(Errno::NODEV) => ": no network interface has this name",
+        Some(Errno::NODEV) if option.starts_with("SO_BINDTODEVICE") => {
+            ": no network interface has this name"
+        }
+        Some(Errno::NODEV) => ": there is no such network interface, or no route to the group",
         _ => "",
     };
     let number = fd.as_raw_fd();

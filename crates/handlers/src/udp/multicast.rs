@@ -51,7 +51,8 @@ impl UdpSocket {
     /// - `ENODEV` if there is no such interface, or if no route leads to the group.
     /// - `ENOBUFS` if the socket has joined too many groups: for IPv4 see
     ///   `/proc/sys/net/ipv4/igmp_max_memberships` (20).
-    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) with an IPv6 group.
+    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) with an IPv6 group, and for
+    ///   the [index](MulticastInterface::Index) 0.
     ///
     /// ```
     /// use handlers::udp::{MulticastInterface, UdpOptions};
@@ -75,7 +76,8 @@ impl UdpSocket {
     /// All errors name the group and the fd.
     /// - `EADDRNOTAVAIL` if the socket has not joined the group on this interface.
     /// - `ENODEV` if there is no such interface.
-    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) with an IPv6 group.
+    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) with an IPv6 group, and for
+    ///   the [index](MulticastInterface::Index) 0.
     #[doc(alias("IP_DROP_MEMBERSHIP", "IPV6_LEAVE_GROUP"))]
     pub fn leave_multicast(&self, group: IpAddr, on: &MulticastInterface) -> io::Result<()> {
         calls::leave(self.as_fd(), group, on)
@@ -86,7 +88,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// - `ENODEV` or `EADDRNOTAVAIL` if there is no such interface.
-    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) on an IPv6 socket.
+    /// - `InvalidInput` for an [`Address`](MulticastInterface::Address) on an IPv6 socket, and for
+    ///   the [index](MulticastInterface::Index) 0.
     #[doc(alias(
         "IP_MULTICAST_IF",
         "IPV6_MULTICAST_IF",

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use handlers::udp::{self, MulticastInterface, UdpOptions, UdpSocket};
 use reactor::{Next, Reactor};
@@ -32,6 +32,13 @@ fn expect_errno<T>(result: std::io::Result<T>, expected: Errno, text: &str) {
         Some(expected.raw_os_error()),
         "{error}"
     );
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+#[track_caller]
+fn expect_invalid(result: std::io::Result<()>, text: &str) {
+    let error = result.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains(text), "{error}");
 }
 
@@ -155,8 +162,8 @@ fn hop_limits_and_loop_are_set_for_both_families_of_a_socket() -> Result {
             assert_eq!(SockRef::from(socket).ttl_v4()?, ttl.into());
             assert_eq!(SockRef::from(socket).multicast_ttl_v4()?, ttl.into());
             assert_eq!(SockRef::from(socket).multicast_loop_v4()?, ttl == 1);
-            let error = socket.set_ttl(0).map_err(|error| error.kind());
-            assert_eq!(error, Err(ErrorKind::InvalidInput));
+            let call = format!("set_ttl on fd {}: ", socket.as_fd().as_raw_fd());
+            expect_invalid(socket.set_ttl(0), &call);
             socket.set_multicast_ttl(0)?;
         }
         let v6 = SockRef::from(&v6);
@@ -278,17 +285,15 @@ fn errors_of_groups_name_the_group() -> Result {
         let greatest = MulticastInterface::Index(i32::MAX.unsigned_abs());
         expect_errno(socket.join_multicast(group, &greatest), Errno::NODEV, &text);
         let unknown = MulticastInterface::Name("nowhere".into());
-        expect_errno(
-            socket.join_multicast(group, &unknown),
-            Errno::NODEV,
-            "nowhere",
-        );
+        let call = format!("{text}) on fd {}: ", socket.as_fd().as_raw_fd());
+        expect_errno(socket.join_multicast(group, &unknown), Errno::NODEV, &call);
+        let zero = MulticastInterface::Index(0);
+        expect_invalid(socket.join_multicast(group, &zero), &call);
+        expect_invalid(socket.leave_multicast(group, &zero), &call);
     }
     let by_address = MulticastInterface::Address(Ipv4Addr::LOCALHOST);
-    let error = socket.join_multicast(GROUP_V6.into(), &by_address);
-    assert_eq!(
-        error.map_err(|error| error.kind()),
-        Err(ErrorKind::InvalidInput)
-    );
+    let call = format!("{GROUP_V6}) on fd {}: ", socket.as_fd().as_raw_fd());
+    let joined = socket.join_multicast(GROUP_V6.into(), &by_address);
+    expect_invalid(joined, &call);
     Ok(())
 }

@@ -17,6 +17,7 @@ use reactor::{Interest, IoState};
 use rustix::io::Errno;
 
 use super::connection::Connection;
+use super::state::Writing;
 use super::stream::Stream;
 use super::write::Flow;
 use crate::error::advised;
@@ -250,7 +251,8 @@ impl<S> Connection<'_, S> {
     ///
     /// If the kernel refuses the descriptors later, the socket has failed: see
     /// [`write`](Self::write). The errno is for example `ETOOMANYREFS`, if more descriptors of this
-    /// user are in transit than its processes may have open.
+    /// user are in transit than its processes may have open. On a socket that has failed, a write
+    /// that returns [`Flow::Full`] drops the bytes and closes the descriptors.
     #[doc(alias("SCM_RIGHTS", "sendmsg", "uv_write2"))]
     pub fn write_with_fds(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Flow> {
         if fds.is_empty() {
@@ -262,10 +264,13 @@ impl<S> Connection<'_, S> {
         let at = stream.written + queued;
         stream.unsent.push_back(Unsent { at, fds });
         let written = self.write(bytes);
-        if written.is_err()
-            && let Some(stream) = self.stream_mut::<FdStream>()
-        {
-            stream.unsent.pop_back();
+        let has_failed = self.state.writing() == Writing::Failed;
+        if let Some(stream) = self.stream_mut::<FdStream>() {
+            if has_failed {
+                stream.unsent.clear(); // the bytes are dropped too
+            } else if written.is_err() {
+                stream.unsent.pop_back();
+            }
         }
         written
     }

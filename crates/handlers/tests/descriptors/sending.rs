@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use handlers::{Connection, ConnectionOptions, FdStream, Taken};
+use handlers::{Connection, ConnectionHandler, ConnectionOptions, FdStream, Taken};
+use reactor::Context;
 use support::{Result, turn_until_quiet};
 
 use crate::{Open, Seen, Takes, connected, descriptors, open_fds, receive};
@@ -132,5 +133,37 @@ fn descriptors_that_wait_go_with_a_stream_that_is_taken() -> Result {
     }
     assert_eq!(peer.join().expect("no panic")?, PLACES);
     drop(reactor);
+    open.expect_no_leak()
+}
+
+/// A handler that writes descriptors at each call.
+struct Writes(std::sync::mpsc::Sender<usize>);
+
+impl ConnectionHandler<Seen> for Writes {
+    fn on_data(
+        &mut self,
+        data: &[u8],
+        connection: &mut Connection<'_, Seen>,
+        _cx: &mut Context<'_, Seen>,
+    ) -> std::io::Result<usize> {
+        for _ in 0..3 {
+            let _flow = connection.write_with_fds(&[0; 20_000], descriptors(5)?)?;
+        }
+        let _ = self.0.send(open_fds()?);
+        Ok(data.len())
+    }
+}
+
+#[test]
+fn descriptors_written_to_a_failed_socket_are_closed_at_once() -> Result {
+    let open = Open::count()?;
+    let (tell, told) = std::sync::mpsc::channel();
+    let (mut reactor, mut seen, _, far) = connected(0, Writes(tell))?;
+    let before = open_fds()?;
+    far.shutdown(std::net::Shutdown::Read)?;
+    crate::send(&far, b"x", &[])?;
+    turn_until_quiet(&mut reactor, &mut seen)?;
+    assert_eq!(told.recv()?, before);
+    drop((reactor, far));
     open.expect_no_leak()
 }

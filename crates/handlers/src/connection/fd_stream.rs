@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem::take;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -54,7 +55,8 @@ use crate::sockets::descriptors::{FDS_MAX, are_carried_by, receive, send};
 /// # Limits
 /// At most `max_fds` received descriptors wait to be taken. If more arrive, all of them are closed,
 /// and the connection ends with an error of kind `QuotaExceeded`. It ends with `EMFILE` if this
-/// process has no room for a descriptor that was sent: the kernel has closed it then.
+/// process has no room for a descriptor that was sent: the kernel has closed it then. While a
+/// connection that closes sends its last bytes, received descriptors are closed, however many.
 ///
 /// Descriptors that are not sent, or not taken, are closed when the connection is closed. If the
 /// connection is [taken](crate::ConnectionKey::take), they go with the stream.
@@ -67,6 +69,8 @@ pub struct FdStream {
     socket: UnixStream,
     max_fds: usize,
     received: VecDeque<OwnedFd>,
+    /// `true` if the bytes of the next read are discarded, and their descriptors with them.
+    discards: bool,
     unsent: VecDeque<Unsent>,
     /// The number of bytes that the socket has taken.
     written: u64,
@@ -90,6 +94,7 @@ impl FdStream {
             socket,
             max_fds,
             received: VecDeque::new(),
+            discards: false,
             unsent: VecDeque::new(),
             written: 0,
         }
@@ -189,10 +194,13 @@ impl Stream for FdStream {
         if self.is_simulated {
             return self.socket.try_read(io, buf);
         }
+        let discards = take(&mut self.discards);
         let room = self.max_fds.saturating_sub(self.received.len());
         let (socket, fds) = (self.socket.as_fd(), &mut self.received);
         let received = io.try_io(Interest::READABLE, || receive(socket, buf, room, fds))?;
-        if received.is_truncated || self.received.len() > self.max_fds {
+        if discards {
+            self.received.clear(); // no limit has to hold for them
+        } else if received.is_truncated || self.received.len() > self.max_fds {
             return Err(self.no_room());
         }
         Ok(received.bytes)
@@ -200,6 +208,7 @@ impl Stream for FdStream {
 
     fn discard_received(&mut self) {
         self.received.clear();
+        self.discards = true;
     }
 
     fn try_write(&mut self, io: &mut IoState, bufs: &[IoSlice<'_>]) -> io::Result<usize> {

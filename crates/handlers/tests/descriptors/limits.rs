@@ -99,9 +99,11 @@ fn descriptors_that_come_during_a_close_do_not_cut_the_answer() -> Result {
     let (mut reactor, mut seen, _, mut far) = connected(2, Answers)?;
     send(&far, b"x", &descriptors(1)?)?;
     turn_until_quiet(&mut reactor, &mut seen)?;
-    for _ in 0..20 {
-        send(&far, b"x", &descriptors(2)?)?;
-        turn_until_quiet(&mut reactor, &mut seen)?;
+    for count in [1, 2, 3, 4, 253] {
+        for _ in 0..3 {
+            send(&far, b"x", &descriptors(count)?)?;
+            turn_until_quiet(&mut reactor, &mut seen)?;
+        }
     }
     assert!(seen.closed.is_none(), "{seen:?}");
     let reading = std::thread::spawn(move || {

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-#[cfg(feature = "simulation")]
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -47,6 +46,9 @@ pub(crate) fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<Udp
 /// Returns a socket that is connected to `peer`. Its local port is any free one other than the port
 /// of `peer`, since the socket would otherwise be its own peer.
 pub(crate) fn connect(peer: SocketAddr, options: &BindOptions) -> io::Result<UdpSocket> {
+    if peer.port() == 0 {
+        return Err(Errno::INVAL.into()); // the kernel would leave the socket unconnected
+    }
     let first = connect_from_any_port(peer, options)?;
     if local_addr(first.as_fd())? == peer_addr(first.as_fd())? {
         connect_from_any_port(peer, options) // gets another port, since this one is taken

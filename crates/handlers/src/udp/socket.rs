@@ -73,6 +73,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// All errors name the address.
+    /// - `EINVAL` if the port of `peer` is 0.
     /// - `ENETUNREACH`, `EACCES` for a broadcast address, and the other errors of `connect(2)`.
     /// - `EMFILE` and the other errors of `socket(2)`.
     ///

@@ -123,6 +123,8 @@ fn errors_of_options_name_the_address_and_the_option() -> Result {
         Errno::PERM,
         "connect 127.0.0.1:9: prepare of fd",
     );
+    let nobody = UdpSocket::connect("[::1]:0".parse()?);
+    expect_errno(nobody, Errno::INVAL, "connect [::1]:0: ");
     let nowhere = UdpOptions::new().bind_device("nowhere");
     expect_errno(
         nowhere.bind(local(false)),

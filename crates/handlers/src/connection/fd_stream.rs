@@ -62,9 +62,10 @@ use crate::sockets::descriptors::{FDS_MAX, are_carried_by, receive, send};
 /// connection is [taken](crate::ConnectionKey::take), they go with the stream.
 ///
 /// # Rules
-/// Do not wrap another stream around this one: its bytes have other places. Do not set
-/// `SO_PASSCRED` or another option that adds a message of its own, since such a message takes the
-/// room of descriptors.
+/// Do not wrap another stream around this one. A wrapper such as TLS sends other bytes than those
+/// that you write, so the descriptors would leave with the wrong bytes. Do not set `SO_PASSCRED` or
+/// another option that adds a message of its own, since such a message takes the room of
+/// descriptors.
 pub struct FdStream {
     socket: UnixStream,
     max_fds: usize,

@@ -30,10 +30,10 @@ impl<S: 'static> Connection<'_, S> {
     ///
     /// A name is looked up by the resolver of [`ConnectionOptions::resolver`], on a thread. The
     /// handler stays on the loop. The addresses of the name are then tried as the list of
-    /// [`connect`](Self::connect) is, in the order in which the lookup has returned them: an
-    /// attempt that is refused is followed by the next one at once, and an attempt that is not
-    /// answered after 250 ms. [`ConnectionOptions::connect_timeout`] includes the lookup, and
-    /// [`Connecting::cancel`] cancels it.
+    /// [`connect`](Self::connect) is. The address families alternate, and within a family the
+    /// order is that of the lookup. If an attempt is refused, the next one starts at once. If it is
+    /// not answered, the next one starts after 250 ms. [`ConnectionOptions::connect_timeout`]
+    /// includes the lookup, and [`Connecting::cancel`] cancels it.
     ///
     /// The handler is notified as [`connect`](Self::connect) describes, never before this method
     /// returns. The stream is a [`TcpStream`](std::net::TcpStream) or a

@@ -17,6 +17,7 @@ use self::guard::{Book, Difference, differences};
 use self::tool::{ALLOCATIONS, Counts, INSTRUCTIONS, Tool};
 use crate::absence::{Absence, nobody_failed};
 use crate::catalogue::{Case, Cores, Counted, with_option};
+use crate::certificate::Certificate;
 use crate::choice::Choice;
 use crate::contestant::{Contestant, Origin};
 use crate::measure::measure;
@@ -163,7 +164,7 @@ fn count(cases: &[Case], tools: Vec<Tool>) -> Result<Vec<Table>> {
     let contestants: usize = cases.iter().map(|case| case.contestants.len()).sum();
     let progress = progress(contestants as u64)?;
     let mut counter = Counter {
-        workshop: Workshop::open()?,
+        workshop: Workshop::open(Certificate::new()?)?,
         tools,
     };
     let mut tables = Vec::new();

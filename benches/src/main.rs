@@ -4,6 +4,7 @@
 mod absence;
 mod awake;
 mod catalogue;
+mod certificate;
 mod choice;
 mod cold_build;
 mod contestant;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use workloads::{Result, Workload};
 
+use crate::certificate::Certificate;
 use crate::choice::Choice;
 use crate::machine::Machine;
 
@@ -63,6 +65,10 @@ struct Comparison {
     /// Also draw a plot for each workload
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// PEM file with the certificate and the key of all TLS servers; a new one of ECDSA with P-256
+    /// if none is named
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -109,9 +115,13 @@ fn main() -> ExitCode {
 fn compare(options: &Comparison) -> Result {
     let cases = options.choice.cases();
     prepare(options)?;
+    let certificate = match &options.certificate {
+        Some(file) => Certificate::of(file),
+        None => Certificate::new()?,
+    };
     let machine = Machine::look(&cases)?;
     print!("{machine}");
-    let tables = rounds::run(&cases, options.rounds)?;
+    let tables = rounds::run(&cases, options.rounds, certificate)?;
     for table in &tables {
         print!("{}", report::Text(table));
     }

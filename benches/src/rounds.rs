@@ -12,6 +12,7 @@ use workloads::{Result, SEED, random};
 use crate::absence::Absence;
 use crate::awake::Awake;
 use crate::catalogue::{Case, Cores, Load};
+use crate::certificate::Certificate;
 use crate::figures::Figures;
 use crate::measure::measure;
 use crate::progress::progress;
@@ -20,8 +21,8 @@ use crate::table::{Row, Table};
 use crate::workshop::Workshop;
 
 /// Runs every case: a warm-up, which does not count, and then `rounds` rounds.
-pub(crate) fn run(cases: &[Case], rounds: u32) -> Result<Vec<Table>> {
-    let mut workshop = Workshop::open()?;
+pub(crate) fn run(cases: &[Case], rounds: u32, certificate: Certificate) -> Result<Vec<Table>> {
+    let mut workshop = Workshop::open(certificate)?;
     let runs = |case: &Case| case.contestants.len() as u64 * u64::from(case.rounds(rounds) + 1);
     let progress = progress(cases.iter().map(runs).sum())?;
     let tables = cases

@@ -7,6 +7,7 @@ use workloads::Result;
 
 use crate::absence::{Absence, nobody_failed};
 use crate::catalogue::{self, Case, Cores, Load};
+use crate::certificate::Certificate;
 use crate::choice::Choice;
 use crate::contestant::Contestant;
 use crate::figures::Figures;
@@ -21,7 +22,7 @@ const CONNECTIONS_MAX: u32 = 20;
 pub(crate) fn run(choice: &Choice) -> Result {
     let cases = choice.cases();
     let progress = progress(cases.iter().map(|case| case.contestants.len() as u64).sum())?;
-    let mut workshop = Workshop::open()?;
+    let mut workshop = Workshop::open(Certificate::new()?)?;
     let mut tables = Vec::new();
     for case in &cases {
         let mut absent = Vec::new();

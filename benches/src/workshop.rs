@@ -8,6 +8,7 @@ use std::process::Command;
 use workloads::Result;
 
 use crate::absence::Absence;
+use crate::certificate::Certificate;
 use crate::contestant::{Contestant, Library, Origin};
 use crate::process::succeed;
 
@@ -17,6 +18,8 @@ pub(crate) struct Workshop {
     ours: PathBuf,
     rust: Option<Built<PathBuf>>,
     c: HashMap<&'static str, Built<PathBuf>>,
+    /// The certificate of the TLS servers.
+    certificate: Certificate,
 }
 
 /// A built program, or the reason why there is none.
@@ -26,7 +29,8 @@ type Built<T> = std::result::Result<T, Absence>;
 pub(crate) const BENCHES: &str = env!("CARGO_MANIFEST_DIR");
 
 impl Workshop {
-    pub(crate) fn open() -> Result<Self> {
+    /// Returns a workshop that has built nothing yet. Servers of TLS get `certificate`.
+    pub(crate) fn open(certificate: Certificate) -> Result<Self> {
         let ours = std::env::current_exe()?;
         // Next to the folder of the profile, so that both profiles share the programs.
         let folder = ours
@@ -40,6 +44,7 @@ impl Workshop {
             ours,
             rust: None,
             c: HashMap::new(),
+            certificate,
         })
     }
 
@@ -71,6 +76,9 @@ impl Workshop {
             Origin::C(..) | Origin::ColdBuild(_)
         ));
         command.args(&arguments[skipped..]).args(contestant.extra);
+        if arguments[0] == "tls" {
+            command.arg("--certificate").arg(self.certificate.path());
+        }
         Ok(command)
     }
 
@@ -137,8 +145,7 @@ fn compile(folder: &Path, source: &str, library: Option<Library>) -> Built<PathB
         "-pthread",
         "-o",
     ])
-    .arg(&program)
-    .arg(format!("-DBENCHES=\"{BENCHES}\""));
+    .arg(&program);
     cc.args(library.map(compile_flags).unwrap_or_default());
     cc.arg(Path::new(BENCHES).join("c-peers").join(source));
     cc.args(library.map(link_flags).unwrap_or_default());

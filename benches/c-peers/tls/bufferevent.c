@@ -48,26 +48,30 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t socket, st
     bufferevent_enable(connection, EV_READ | EV_WRITE);
 }
 
-// Returns the settings of all sessions. An idle session keeps no buffer.
-static SSL_CTX *settings(void) {
+// Returns the settings of all sessions, with the certificate and the key of this file. An idle
+// session keeps no buffer.
+static SSL_CTX *settings(const char *certificate) {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (!context) fail("SSL_CTX_new");
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_id_context(context, (const unsigned char *)"echo", 4);
-    if (SSL_CTX_use_certificate_chain_file(context, BENCHES "/tls/certificate.pem") != 1 ||
-        SSL_CTX_use_PrivateKey_file(context, BENCHES "/tls/key.pem", SSL_FILETYPE_PEM) != 1)
+    if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, certificate, SSL_FILETYPE_PEM) != 1)
         fail("the certificate");
     return context;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *certificate = option(argc, argv, "--certificate", NULL);
+    if (!certificate) refuse("--certificate is missing");
     // bufferevent writes by writev.
     signal(SIGPIPE, SIG_IGN);
     struct event_base *base = event_base_new();
     if (!base) fail("event_base_new");
     // A backlog of 0: the socket is listening already.
     unsigned flags = LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE;
-    if (!evconnlistener_new(base, accepted, settings(), flags, 0, open_listener())) fail("evconnlistener_new");
+    SSL_CTX *context = settings(certificate);
+    if (!evconnlistener_new(base, accepted, context, flags, 0, open_listener())) fail("evconnlistener_new");
     checked(event_base_dispatch(base), "event_base_dispatch");
     return 0;
 }

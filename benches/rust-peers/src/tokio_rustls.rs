@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 use workloads::echo::{READ_MAX, listen};
-use workloads::tls::{CERTIFICATE, Form, KEY, Options};
+use workloads::tls::{Form, Options};
 use workloads::{Result, Workload};
 
 use crate::tokio::runtime;
@@ -32,7 +33,10 @@ pub(crate) fn run(workload: &Workload) -> Result {
 }
 
 fn serve(options: &Options) -> Result {
-    let (form, acceptor) = (options.form, TlsAcceptor::from(Arc::new(config()?)));
+    let (form, acceptor) = (
+        options.form,
+        TlsAcceptor::from(Arc::new(config(&options.certificate)?)),
+    );
     runtime()?.block_on(async {
         let listener = TcpListener::from_std(listen()?)?;
         loop {
@@ -50,9 +54,9 @@ fn serve(options: &Options) -> Result {
 }
 
 /// Returns the configuration that is common, with tickets as the other servers have them.
-fn config() -> Result<ServerConfig> {
-    let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes())?;
+fn config(certificate: &Path) -> Result<ServerConfig> {
+    let key = PrivateKeyDer::from_pem_file(certificate)?;
+    let certificate = CertificateDer::from_pem_file(certificate)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

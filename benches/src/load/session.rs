@@ -198,15 +198,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use handlers::tls::rustls::pki_types::pem::PemObject;
-    use handlers::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use handlers::tls::rustls::{ServerConfig, ServerConnection};
-    use workloads::tls::{CERTIFICATE, KEY};
+    use handlers::tls::rustls::ServerConnection;
 
     use super::*;
+    use crate::certificate::server_session;
 
     /// A session after its handshake, and the server that it is connected with.
     struct Pair {
@@ -223,12 +220,7 @@ mod tests {
             let (mut accepted, _) = listener.accept().unwrap();
             let patience = Some(Duration::from_secs(20));
             accepted.set_read_timeout(patience).unwrap();
-            let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
-            let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
-            let config = ServerConfig::builder()
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate], key);
-            let mut server = ServerConnection::new(Arc::new(config.unwrap())).unwrap();
+            let mut server = server_session();
             let security = Security::new(Exchange::Messages).unwrap();
             let mut session = Session::new(&security, message).unwrap();
             session.begin().unwrap();

@@ -22,7 +22,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Timers(options) => timers::run(options),
         Workload::Lateness(options) => lateness::run(options),
         Workload::Echo(options) => echo::run(options),
-        Workload::Tls(_) => tls::run(),
+        Workload::Tls(options) => tls::run(options),
         Workload::Waits(options) => waits::run(options),
         Workload::Deferred(options) => deferred::run(options),
     }

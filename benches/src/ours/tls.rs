@@ -5,11 +5,12 @@ use handlers::{ConnectionOptions, ListenOptions, SocketStream, on_data};
 use reactor::Reactor;
 use workloads::Result;
 use workloads::echo::listen;
-use workloads::tls::{CERTIFICATE, KEY};
+use workloads::tls::Options;
 
-pub(crate) fn run() -> Result {
+pub(crate) fn run(options: &Options) -> Result {
+    let file = &options.certificate;
     let server = TlsServerOptions::new()
-        .certificate(TlsCertificate::pem(CERTIFICATE, KEY))
+        .certificate(TlsCertificate::files(file, file))
         .load()?;
     let mut reactor = Reactor::<()>::new()?;
     let listener = ListenOptions::new().adopt(listen()?)?;

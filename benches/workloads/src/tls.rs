@@ -1,13 +1,18 @@
 //! Echo over TLS: a server that sends back the bytes that it receives.
 //!
-//! All servers have the same certificate, of ECDSA with P-256. The client chooses the rest: TLS
-//! 1.3, X25519 and AES-128 in GCM.
+//! All servers have the same certificate. The client chooses the rest: TLS 1.3, X25519 and AES-128
+//! in GCM.
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 /// The options of a server.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// PEM file with the certificate of the server and its private key; no client checks them
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
     /// Buffer that a connection reads into
     #[arg(long, value_enum, default_value_t = Form::Usual)]
     pub form: Form,
@@ -32,8 +37,3 @@ pub enum Exchange {
     /// A resumed handshake for each message
     Resumed,
 }
-
-/// The certificate of all servers, in PEM. It is valid for a hundred years. No client checks it.
-pub const CERTIFICATE: &str = include_str!("../../tls/certificate.pem");
-/// The private key of the certificate, which protects nothing.
-pub const KEY: &str = include_str!("../../tls/key.pem");

@@ -5,12 +5,14 @@
 //! `go` with the figures of a slice. Between slices no message is in flight. Client and server
 //! sleep then, so they take no time from the servers that are measured meanwhile.
 
+mod bursts;
 mod client;
 mod connection;
 mod measured;
 mod records;
 mod security;
 mod session;
+mod talker;
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use workloads::tls::Exchange;
 use workloads::{Result, raise_open_files_limit, report, resident_bytes};
 
+use self::bursts::Bursts;
 use self::client::Client;
 use self::security::Security;
 
@@ -35,6 +38,9 @@ pub(crate) struct Options {
     /// Use TLS, with this exchange
     #[arg(long, value_enum)]
     tls: Option<Exchange>,
+    /// In a slice, open all connections anew in bursts, and measure the messages of another one
+    #[arg(long, requires = "tls", conflicts_with = "messages")]
+    bursts: bool,
     #[command(flatten)]
     length: Length,
 }
@@ -83,7 +89,15 @@ pub(crate) fn run(options: &Options) -> Result {
     let mut client = open()?;
     let after = resident_bytes(&pid.to_string())?;
     report(&[("bytes", (after - before) / f64::from(options.connections))]);
-    answer(std::io::stdin().lock(), || {
+    let orders = std::io::stdin().lock();
+    if options.bursts {
+        let mut bursts = Bursts::open(client, options.port, options.message as usize)?;
+        return answer(orders, || {
+            report(&bursts.slice()?);
+            Ok(())
+        });
+    }
+    answer(orders, || {
         client.load(WARM_UP, WARM, pid)?;
         report(&client.load(SLICE, usize::MAX, pid)?.figures()?);
         Ok(())

@@ -108,6 +108,9 @@ impl Server {
         if let Some(exchange) = load.tls.as_ref().and_then(ValueEnum::to_possible_value) {
             client.args(["--tls", exchange.get_name()]);
         }
+        if load.bursts {
+            client.arg("--bursts");
+        }
         Ok(client)
     }
 

@@ -100,6 +100,9 @@ pub(crate) struct Load {
     pub(crate) sleep: bool,
     /// The exchange over TLS, or none if the messages are not encrypted.
     pub(crate) tls: Option<Exchange>,
+    /// Whether the connections are opened anew in bursts, while the messages of another one are
+    /// measured.
+    pub(crate) bursts: bool,
 }
 
 /// Two run lengths. The difference of their counts leaves out the costs of start and end.

@@ -72,6 +72,7 @@ pub(super) const fn load(connections: u32, message: u32) -> Load {
         slices,
         sleep: false,
         tls: None,
+        bursts: false,
     }
 }
 

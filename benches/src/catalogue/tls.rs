@@ -1,5 +1,5 @@
 //! Echo over TLS, and handshakes. Each handshake is one of a new connection, which then exchanges a
-//! message.
+//! message. At last, the messages of one connection while many handshakes arrive at once.
 
 use workloads::tls::Exchange;
 
@@ -13,6 +13,12 @@ const HANDSHAKES: &[Figure] = &[
     less("us_median", "us, median"),
     less("us_99th", "us, 99th percentile"),
     less("cpu_us", "us, server CPU").compared(),
+];
+const AMONG_HANDSHAKES: &[Figure] = &[
+    less("us_99th", "us, 99th percentile"),
+    less("us_median", "us, median"),
+    less("us_longest", "us, longest"),
+    more("handshakes_per_s", "handshakes a second"),
 ];
 /// The handshakes that are in flight. A client keeps eight tickets of a server.
 const AT_ONCE: u32 = 4;
@@ -32,7 +38,26 @@ pub(super) fn cases() -> Vec<Case> {
         messages("echo over TLS of 16 KiB, 1000 connections", 1000, 16 << 10),
         handshakes("full TLS handshakes", Exchange::Full),
         handshakes("resumed TLS handshakes", Exchange::Resumed),
+        among_handshakes(),
     ]
+}
+
+/// Returns the messages of one connection while 500 handshakes arrive at once, with our limit of
+/// the handshakes in a turn and without. A slice takes about a second.
+fn among_handshakes() -> Case {
+    let mut case = case(
+        "a message while 500 full TLS handshakes arrive at once",
+        AMONG_HANDSHAKES,
+        500,
+        64,
+        Exchange::Full,
+    );
+    if let Cores::Server(load) = &mut case.cores {
+        (load.slices, load.bursts) = (2, true);
+    }
+    let unlimited = Contestant::ours(&[]).form("handlers, no limit", &["--unlimited"]);
+    case.contestants.insert(0, unlimited);
+    case
 }
 
 fn messages(title: &'static str, connections: u32, message: u32) -> Case {

@@ -20,7 +20,7 @@ use super::measured::{Measured, processor_time};
 use super::security::Security;
 
 /// The time after which a silent server counts as failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of connections that are opened at once. A short backlog holds no more.
 const OPENED_AT_ONCE: usize = 64;
 /// The time after the last message in which a server falls asleep, even if it spins first.
@@ -104,6 +104,29 @@ impl Client {
             EventFlags::IN | EventFlags::OUT | EventFlags::ET,
         )?;
         Ok(connection)
+    }
+
+    pub(super) const fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Replaces all connections. The handshakes of the new ones do not begin yet.
+    pub(super) fn reconnect(&mut self) -> Result {
+        for place in 0..self.connections.len() {
+            self.connections[place] = self.connect(place)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a message on every connection, and waits until all are back. Returns the time that
+    /// this took.
+    pub(super) fn burst(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.took.clear();
+        self.left = self.connections.len() as u64;
+        self.begin(0..self.connections.len())?;
+        self.finish()?;
+        Ok(began.elapsed())
     }
 
     /// Exchanges exactly this many messages.

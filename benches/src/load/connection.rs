@@ -24,13 +24,19 @@ pub(super) struct Connection {
     read: usize,
 }
 
+/// Connects to the server without blocking reads and writes.
+pub(super) fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    // This makes `close` reset the connection, so no port stays in TIME_WAIT for later rounds.
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
 impl Connection {
     pub(super) fn open(port: u16, security: Option<&Security>, message: &[u8]) -> Result<Self> {
-        let stream = TcpStream::connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-        // This makes `close` reset the connection, so no port stays in TIME_WAIT for later rounds.
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
+        let stream = connect(port)?;
         let session = security.map(|security| Session::new(security, message));
         Ok(Self {
             stream,

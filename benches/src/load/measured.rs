@@ -15,21 +15,26 @@ pub(super) struct Measured<'a> {
 
 impl Measured<'_> {
     pub(super) fn figures(self) -> Result<[(&'static str, f64); 4]> {
-        self.took.sort_unstable();
-        let count = self.took.len();
-        let at = |percent: usize| {
-            self.took
-                .get(count * percent / 100)
-                .map(|&ns| ns as f64 / 1e3)
-        };
-        let (median, late) = at(50).zip(at(99)).ok_or("no message came back")?;
+        let [median, late] = percentiles(self.took, [50, 99])?;
+        let count = self.took.len() as f64;
         Ok([
-            ("messages_per_s", count as f64 / self.elapsed.as_secs_f64()),
+            ("messages_per_s", count / self.elapsed.as_secs_f64()),
             ("us_median", median),
             ("us_99th", late),
-            ("cpu_us", self.processor.as_secs_f64() * 1e6 / count as f64),
+            ("cpu_us", self.processor.as_secs_f64() * 1e6 / count),
         ])
     }
+}
+
+/// Sorts times in nanoseconds. Returns these percentiles of them in microseconds. Percentile 100 is
+/// the longest time.
+///
+/// # Errors
+/// There are no times.
+pub(super) fn percentiles<const N: usize>(took: &mut [u64], at: [usize; N]) -> Result<[f64; N]> {
+    took.sort_unstable();
+    let last = took.len().checked_sub(1).ok_or("no message came back")?;
+    Ok(at.map(|percent| took[(took.len() * percent / 100).min(last)] as f64 / 1e3))
 }
 
 /// Returns the processor time that a process has used, over all of its threads.
@@ -95,6 +100,16 @@ mod tests {
             .figures()
             .is_err()
         );
+    }
+
+    #[test]
+    fn percentiles_of_one_time_few_times_and_a_hundred_are_times() {
+        let of = |times: &[u64]| percentiles(&mut times.to_vec(), [0, 50, 99, 100]).unwrap();
+        assert_eq!(of(&[7000]), [7.0; 4]);
+        assert_eq!(of(&[9000, 1000]), [1.0, 9.0, 9.0, 9.0]);
+        let hundreds: Vec<_> = (1..=200).map(|us| us * 1000).collect();
+        assert_eq!(of(&hundreds), [1.0, 101.0, 199.0, 200.0]);
+        assert!(percentiles(&mut [], [50]).is_err());
     }
 
     #[test]

@@ -12,21 +12,20 @@ pub(crate) fn run(options: &Options) -> Result {
     let server = TlsServerOptions::new()
         .certificate(TlsCertificate::files(file, file))
         .load()?;
+    let mut connections = ConnectionOptions::new();
+    if options.unlimited {
+        connections = connections.max_handshakes_per_turn(usize::MAX);
+    }
     let mut reactor = Reactor::<()>::new()?;
     let listener = ListenOptions::new().adopt(listen()?)?;
     let protect = move |stream: SocketStream| server.accept(stream.into_tcp()?);
-    listener.serve_as(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        protect,
-        |_peer, _cx| {
-            Ok(on_data(|data, connection, _cx| {
-                // While the queue is full, the connection does not read.
-                let _ = connection.write(data)?;
-                Ok(data.len())
-            }))
-        },
-    )?;
+    listener.serve_as(&mut reactor, &connections, protect, |_peer, _cx| {
+        Ok(on_data(|data, connection, _cx| {
+            // While the queue is full, the connection does not read.
+            let _ = connection.write(data)?;
+            Ok(data.len())
+        }))
+    })?;
     reactor.run(&mut ())?;
     Ok(())
 }

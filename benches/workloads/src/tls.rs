@@ -16,6 +16,9 @@ pub struct Options {
     /// Buffer that a connection reads into
     #[arg(long, value_enum, default_value_t = Form::Usual)]
     pub form: Form,
+    /// Take any number of steps of handshakes in a turn of the loop
+    #[arg(long)]
+    pub unlimited: bool,
 }
 
 /// The buffer that plaintext is read into.

@@ -128,10 +128,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// Records what the stream holds.
     fn look_at_layer(&mut self) {
         let (stream, io) = self.io.parts_mut();
-        let can_write = matches!(self.state.writing(), Writing::Open | Writing::Ending);
-        let holds_output = stream.buffered_output() > 0;
-        self.state.set_holds_output(can_write && holds_output);
-        if can_write && !holds_output {
+        let (can_send, holds_output) = (self.state.can_send(), stream.buffered_output() > 0);
+        self.state.set_holds_output(can_send && holds_output);
+        if can_send && !holds_output {
             self.state.count_all_sent();
         }
         if stream.has_buffered_input() {
@@ -167,9 +166,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 }
 
 impl<S> Connection<'_, S> {
-    /// Returns how many bytes a layered stream holds for the kernel.
+    /// Returns how many bytes a layered stream holds for the kernel. Output that it still holds
+    /// after a failure of its socket is lost, as the queue is, and does not count.
     pub(super) fn held_output(&self) -> usize {
-        if self.state.flags.has(Flags::LAYERED) {
+        if self.state.flags.has(Flags::LAYERED) && self.state.can_send() {
             self.stream.buffered_output()
         } else {
             0
@@ -212,8 +212,7 @@ impl<S> Connection<'_, S> {
 /// connection and everything was sent, the peer gets the end of the stream.
 pub(super) fn end_layer<T: Stream>(io: &mut Io<T>, state: &mut State) {
     let (stream, io) = io.parts_mut();
-    let can_write = matches!(state.writing(), Writing::Open | Writing::Ending);
-    if !can_write || state.flags.has(Flags::HANDSHAKING) {
+    if !state.can_send() || state.flags.has(Flags::HANDSHAKING) {
         return;
     }
     if stream.buffered_output() == 0 {

@@ -1,12 +1,14 @@
 //! Sockets that fail: bytes that came before are delivered first, and then the error.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::mem::take;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use bytes::Bytes;
 use handlers::{Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, Flow, RateLimit};
+use rustix::io::Errno;
 use support::reset;
 
 use crate::{Bench, Event, Result, World, default, ms, pattern, probe, secs, sink, tcp_pair};
@@ -428,6 +430,46 @@ fn bytes_between_a_failed_write_and_the_next_wait_are_read() -> Result {
         .defer(move |_| far.write_all(b"what I still had to say").unwrap());
     assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
     assert_eq!(bench.world.received, b"what I still had to say");
+    Ok(())
+}
+
+/// A write by key is queued, and a queue that is full is sent at once.
+#[test]
+fn a_write_by_key_that_finds_the_failure_reports_it() -> Result {
+    type Write = fn(&mut Connection<'_, World>) -> io::Result<Flow>;
+    let writes: [Write; 2] = [
+        |connection| connection.write(&[1; 6]),
+        |connection| connection.write_bytes(Bytes::from_static(&[1; 6])),
+    ];
+    for write in writes {
+        for (high, max, is_paused) in [
+            (10, 100, false),
+            (10, 100, true),
+            (100, 10, false),
+            (100, 10, true),
+        ] {
+            let mut bench = Bench::new()?;
+            let options = ConnectionOptions::new()
+                .watermarks(0, high)
+                .max_write_queue(max);
+            let (key, far) = bench.open_unix(&options, sink())?;
+            let written = bench.with(key, move |connection| {
+                if is_paused {
+                    connection.pause_reading();
+                }
+                drop(far);
+                [write(connection), write(connection)]
+            });
+            let failed = if is_paused {
+                Err(Some(Errno::PIPE.raw_os_error()))
+            } else {
+                Ok(Flow::Full)
+            };
+            let written = written.map(|flow| flow.map_err(|error| handlers::errno(&error)));
+            assert_eq!(written, [Ok(Flow::Open), failed]);
+            assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+        }
+    }
     Ok(())
 }
 

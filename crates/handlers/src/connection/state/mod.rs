@@ -170,6 +170,12 @@ impl State {
         self.flags.set(Flags::NOT_WRITING, writing != Writing::Open);
     }
 
+    /// Returns `true` while bytes can be sent: those that are queued, and those that a layered
+    /// stream holds.
+    pub(super) const fn can_send(&self) -> bool {
+        matches!(self.writing, Writing::Open | Writing::Ending)
+    }
+
     pub(super) const fn graceful_close(&self) -> Pending {
         self.graceful_close
     }

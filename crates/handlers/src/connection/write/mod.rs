@@ -120,15 +120,15 @@ impl<S> Connection<'_, S> {
     #[cold]
     #[inline(never)]
     fn write_unsteady(&mut self, bytes: &[u8]) -> io::Result<Flow> {
-        if let Some(answer) = self.answer_after_failure() {
-            return answer;
-        }
         self.send_if_beyond(
             self.state
                 .settings
                 .max_write_queue
                 .saturating_sub(bytes.len()),
         );
+        if let Some(answer) = self.answer_after_failure() {
+            return answer;
+        }
         self.expect_room(bytes.len())?;
         let is_small = self.buffer.len() + bytes.len() < BUFFER_MAX;
         self.defer_flush_if(is_small);
@@ -151,7 +151,7 @@ impl<S> Connection<'_, S> {
                 self.state.queue_or_new().push(&bytes[sent..]);
             }
         }
-        Ok(self.flow())
+        self.answer()
     }
 
     /// Sends `bytes`, as [`write`](Self::write) does, and in most cases does not copy them.
@@ -181,15 +181,15 @@ impl<S> Connection<'_, S> {
         if is_small && !self.state.is_queued() && !self.from_outside {
             return self.write(&bytes);
         }
-        if let Some(answer) = self.answer_after_failure() {
-            return answer;
-        }
         self.send_if_beyond(
             self.state
                 .settings
                 .max_write_queue
                 .saturating_sub(bytes.len()),
         );
+        if let Some(answer) = self.answer_after_failure() {
+            return answer;
+        }
         self.expect_room(bytes.len())?;
         self.defer_flush_if(is_small);
         // A large piece is tried at once, unless it would overtake queued bytes.
@@ -206,7 +206,7 @@ impl<S> Connection<'_, S> {
             self.state.queue_or_new().push_shared(bytes);
         }
         self.send_if_beyond(self.state.settings.high_watermark);
-        Ok(self.flow())
+        self.answer()
     }
 
     /// Defers the flush of a small piece that is about to be queued from outside, if the queue is
@@ -251,7 +251,8 @@ impl<S> Connection<'_, S> {
         self.flow()
     }
 
-    /// Returns the number of written bytes that the socket has not taken yet.
+    /// Returns the number of written bytes that the socket has not taken yet. Bytes that were lost
+    /// because the socket has failed do not count.
     pub fn queued(&self) -> usize {
         self.state.queued() + self.held_output() + self.buffer.len()
     }
@@ -332,6 +333,15 @@ impl<S> Connection<'_, S> {
         (self.state.writing() == Writing::Failed).then(answer)
     }
 
+    /// Returns the result of a write whose bytes were sent or queued. The socket may have failed
+    /// meanwhile.
+    fn answer(&mut self) -> io::Result<Flow> {
+        match self.answer_after_failure() {
+            Some(answer) => answer,
+            None => Ok(self.flow()),
+        }
+    }
+
     fn expect_room(&self, more: usize) -> io::Result<()> {
         let ended = self.state.writing() != Writing::Open || self.state.phase() == Phase::Over;
         if ended {
@@ -355,7 +365,7 @@ impl<S> Connection<'_, S> {
         if self.queued() >= self.state.settings.high_watermark {
             self.state.flags.insert(Flags::QUEUE_FULL);
         }
-        if self.state.flags.has(Flags::QUEUE_FULL) {
+        if self.state.flags.has(Flags::QUEUE_FULL) || self.state.writing() == Writing::Failed {
             Flow::Full
         } else {
             Flow::Open

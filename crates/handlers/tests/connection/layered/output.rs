@@ -1,6 +1,6 @@
 //! Output that the stream holds.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use handlers::{ConnectionOptions, Flow};
 use support::{Result, ms};
@@ -97,6 +97,46 @@ fn held_output_counts_for_the_watermarks() -> Result {
         pair.bench.run_until_idle();
         assert_eq!(pair.bench.world.log, log);
     }
+    Ok(())
+}
+
+/// The output that the stream holds then is lost, and no room for it follows.
+#[test]
+fn output_that_is_held_at_a_failure_does_not_stop_reading() -> Result {
+    let answers = probe(|event, connection, cx| {
+        if let Event::Data(_) = event {
+            assert_eq!(connection.write(&[1; 10])?, Flow::Full);
+            assert_eq!((connection.flush(), connection.queued()), (Flow::Full, 0));
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let options = ConnectionOptions::new().watermarks(0, 10);
+    let mut pair = Pair::open(&options, answers, |toy| toy.max_read = 1)?;
+    pair.peer.socket.write_all(&records(b"unread"))?;
+    drop(pair.peer);
+    assert_eq!(pair.bench.until_closed(), "close Failed(BrokenPipe)");
+    assert_eq!(pair.bench.world.received, b"unread");
+    Ok(())
+}
+
+#[test]
+fn a_paused_stream_that_holds_output_is_read_after_a_failure() -> Result {
+    let options = ConnectionOptions::new().watermarks(0, 10);
+    let mut pair = Pair::open(&options, sink(), |_| {})?;
+    pair.bench
+        .with(pair.key, |connection| connection.pause_reading());
+    pair.send(&records(b"unread"));
+    drop(pair.peer);
+    let after = pair.bench.with(pair.key, |connection| {
+        let _ = connection.write(&[1; 10]);
+        (connection.flush(), connection.queued())
+    });
+    assert_eq!(after, (Flow::Full, 0));
+    pair.bench.until(|world| world.has("failure BrokenPipe"));
+    pair.bench
+        .with(pair.key, |connection| connection.resume_reading());
+    assert_eq!(pair.bench.until_closed(), "close Failed(BrokenPipe)");
+    assert_eq!(pair.bench.world.received, b"unread");
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! The causes of seeds that have failed: daemons that do the same in every run.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use handlers::{Connection, ConnectionOptions, on_data};
 use reactor::{Interest, Next, Reactor, Registry};
 use simulation::{Faults, Peer, Simulation, now};
 
@@ -35,6 +37,35 @@ fn bytes_that_come_during_the_sweep_may_follow_the_timeout() {
         reactor.run(&mut Rc::new(Daemon::default())).unwrap();
         drop(reactor);
         peers.join();
+    });
+    assert_eq!(run.outcome, Ok(()));
+}
+
+/// The handler of a taken stream learns by a write that it has nothing to announce.
+#[test]
+fn a_response_after_the_end_of_a_taken_stream_is_not_owed() {
+    let run = Simulation::new(0).faults(Faults::none()).run(|| {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let (stream, mut peer) = Peer::pair().unwrap();
+        let options = ConnectionOptions::new();
+        let discard = || on_data(|data, _connection, _cx| Ok(data.len()));
+        let key = Connection::open(&mut reactor, stream, &options, discard()).unwrap();
+        reactor.defer(move |cx| {
+            key.shutdown(cx).unwrap();
+            let taken = key.take::<TcpStream>(cx).unwrap();
+            let key = taken.open(cx.registry, &options, discard()).unwrap();
+            key.with(cx, |connection, _cx| {
+                let refused = connection.write(b"").unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+                connection.begin_response();
+            })
+            .unwrap();
+        });
+        let peer = simulation::thread("peer", move || {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "a clean end");
+        });
+        reactor.run(&mut ()).unwrap();
+        peer.join();
     });
     assert_eq!(run.outcome, Ok(()));
 }

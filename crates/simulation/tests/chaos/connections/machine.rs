@@ -114,7 +114,9 @@ impl Machine {
                     connection.resume_reading();
                 });
             }
-            13 | 14 => {
+            // After the end of the write side no response can follow. A stream that is taken keeps
+            // this end, and its next handler learns of it by its writes.
+            13 | 14 if connection.write(b"").is_ok() => {
                 client.pending.set(client.pending.get() + 1);
                 connection.begin_response();
                 later(connection.key(), cx, |machine, connection, _cx| {

@@ -138,8 +138,11 @@ impl Times {
     pub(super) fn set_now(&mut self, now: Instant, turn: u64) {
         (self.now, self.turn) = (Some(now), turn);
         if self.last_byte.is_none() {
-            (self.read_in, self.written_in, self.deadline_in) = (turn, turn, turn);
-            self.deadline_since.get_or_insert(now); // it may have been set before this turn was known
+            (self.read_in, self.written_in) = (turn, turn);
+        }
+        // The handler may have set it before this turn was known. Bytes may have come since.
+        if self.deadline.is_some() && self.deadline_since.is_none() {
+            (self.deadline_since, self.deadline_in) = (Some(now), turn);
         }
         for since in [
             &mut self.last_byte,

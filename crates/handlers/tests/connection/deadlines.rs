@@ -276,3 +276,29 @@ fn a_deadline_moved_by_a_slow_callback_counts_from_the_end_of_its_turn() -> Resu
     assert_eq!(bench.until_closed(), "close TimedOut(Deadline)");
     Ok(())
 }
+
+/// The first bytes of a connection are read in the call that opens it.
+#[test]
+fn a_first_deadline_holds_although_bytes_follow_in_the_same_call() -> Result {
+    const MANY: usize = 200_000;
+    for sets_at_open in [true, false] {
+        let mut is_set = false;
+        let handler = probe(move |event, connection, cx| {
+            let sets = matches!(event, Event::Open) == sets_at_open;
+            if sets && !std::mem::replace(&mut is_set, true) {
+                connection.set_deadline(secs(10));
+            }
+            Ok(default(&event, connection, cx))
+        });
+        let mut bench = Bench::new()?;
+        let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+        far.write_all(&pattern(MANY))?;
+        bench.run_until_idle();
+        assert_eq!(bench.world.received.len(), MANY);
+        bench.advance(ms(9999));
+        assert!(!bench.world.has(PASSED), "{:?}", bench.world.log);
+        bench.advance(ms(1));
+        assert!(bench.world.has(PASSED), "{:?}", bench.world.log);
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ use super::dispatch::{Callback, Dispatch};
 use super::handler::ConnectionHandler;
 use super::later::run_later;
 use super::reason::CloseReason;
-use super::state::{Flags, Phase};
+use super::state::{Flags, Phase, Writing};
 use super::stream::Stream;
 
 impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
@@ -60,7 +60,9 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
     /// comes from outside. It is also deferred for a mark that the handler sets in this callback: a
     /// handler that writes and sets a mark each time does not hold up the loop.
     fn report_sent(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
-        if self.state.phase() != Phase::Open || !self.state.has_reached_mark() {
+        let takes_bytes = self.state.writing() != Writing::Failed; // otherwise writes are dropped
+        let is_open = self.state.phase() == Phase::Open;
+        if !is_open || !takes_bytes || !self.state.has_reached_mark() {
             return Ok(());
         }
         if !self.from_outside

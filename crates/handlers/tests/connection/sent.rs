@@ -236,6 +236,33 @@ fn no_mark_is_reported_after_the_socket_has_failed() -> Result {
     Ok(())
 }
 
+/// The write after the failure is dropped, so its mark must not say that it was sent.
+#[test]
+fn no_mark_that_is_set_after_the_socket_has_failed_is_reported() -> Result {
+    let mut bench = Bench::new()?;
+    let handler = probe(|event, connection, cx| {
+        if matches!(event, Event::Data(_) | Event::Failure(_)) {
+            let _ = connection.write(b"dropped");
+            let _ = connection.flush();
+            connection.notify_sent();
+        }
+        Ok(default(&event, connection, cx))
+    });
+    let (_, mut far) = bench.open_unix(&ConnectionOptions::new(), handler)?;
+    bench.run_until_idle();
+    far.write_all(b"question")?;
+    drop(far);
+    assert_eq!(bench.until_closed(), "close Failed(BrokenPipe)");
+    let sent = bench
+        .world
+        .log
+        .iter()
+        .filter(|entry| entry.starts_with("sent"));
+    assert_eq!(sent.count(), 0, "{:?}", bench.world.log);
+    assert_eq!(bench.world.metrics.unwrap().sent, 0);
+    Ok(())
+}
+
 #[test]
 fn a_new_handler_gets_no_marks_of_the_old_one() -> Result {
     let mut bench = Bench::new()?;

@@ -218,7 +218,10 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
 
     fn check_timeouts(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
         self.state.flags.insert(Flags::NEEDS_UPDATE);
-        let waits = self.state.waits();
+        let mut waits = self.state.waits();
+        // A handler that has replaced another one is called with `on_open` first, and with its
+        // timeout in the next turn.
+        waits.closing |= self.state.phase() == Phase::Opening;
         let State {
             times, settings, ..
         } = &mut *self.state;

@@ -302,3 +302,38 @@ fn a_first_deadline_holds_although_bytes_follow_in_the_same_call() -> Result {
     }
     Ok(())
 }
+
+/// Replaces itself once in its first callback, `left` times in all.
+fn renewed(left: usize) -> BoxedHandler<World> {
+    let mut is_new = left > 0;
+    Box::new(probe(move |event, connection, cx| {
+        if !matches!(event, Event::Timeout(_)) && std::mem::take(&mut is_new) {
+            connection.replace_handler(renewed(left - 1)).unwrap();
+        }
+        Ok(default(&event, connection, cx))
+    }))
+}
+
+#[test]
+fn a_deadline_that_passes_while_handlers_are_replaced_is_reported() -> Result {
+    for options in [
+        ConnectionOptions::new(),
+        ConnectionOptions::new().idle_timeout(secs(10)),
+    ] {
+        for left in 0..5 {
+            let handler: BoxedHandler<World> = Box::new(probe(move |event, connection, cx| {
+                if let Event::Data(_) = event {
+                    connection.replace_handler(renewed(left)).unwrap();
+                }
+                Ok(default(&event, connection, cx))
+            }));
+            let (mut bench, _, mut far) = open(&options, handler)?;
+            far.write_all(b"x")?;
+            bench.advance(secs(10));
+            let end = bench.until_closed();
+            assert_eq!(end, "close TimedOut(Deadline)", "{left}");
+            assert_eq!(bench.world.count("open"), left + 2);
+        }
+    }
+    Ok(())
+}

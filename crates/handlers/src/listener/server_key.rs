@@ -102,7 +102,9 @@ impl<S> ServerKey<S> {
     /// The kernel's accept queue can hold clients that have connected and may have sent a request.
     /// These clients are accepted, even if the listener is paused, and their connections are closed
     /// in the same way. If a [limit](crate::ListenOptions::limit) or a lack of descriptors prevents
-    /// this, they are accepted when other connections end.
+    /// this, they are accepted when other connections end. An
+    /// [`accept_rate`](crate::ListenOptions::accept_rate) still holds: no more clients are accepted
+    /// than it allows within `grace`.
     ///
     /// The listener is closed when the queue is empty, usually next turn, or when `grace` is over.
     /// When the listener is closed, the clients that are still in the queue are reset. With a

@@ -235,3 +235,22 @@ fn refused_clients_count_for_the_rate() -> Result {
     assert_eq!(read_all(&mut clients[1])?, BUSY);
     Ok(())
 }
+
+#[test]
+fn a_stopping_listener_accepts_at_its_rate_within_its_grace() -> Result {
+    let mut full = Full::new(ListenOptions::new().accept_rate(RateLimit::new(1, 1)))?;
+    let _clients = full.clients(5)?;
+    full.turn()?;
+    full.server
+        .stop(&mut full.reactor, Duration::from_millis(2500));
+    for open in [1, 2, 3] {
+        full.turn()?;
+        assert_eq!(full.seen.opened.len(), open);
+        assert!(full.reactor.contains(full.server.key()));
+        full.clock.advance(Duration::from_secs(1));
+    }
+    full.turn()?;
+    assert_eq!(full.seen.opened.len(), 3);
+    assert!(!full.reactor.contains(full.server.key()));
+    Ok(())
+}

@@ -114,10 +114,14 @@ use crate::sockets::SocketStream;
 ///
 /// # The end
 /// The link ends after [`stop`](Self::stop). It keeps [`Reactor::run`](reactor::Reactor::run) alive
-/// until then, also while it waits for the next attempt. Nothing else ends it, except that its loop
-/// is dropped, or that a panic of the handler unwinds through the loop, under
-/// [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate). If the handler panics under another
-/// policy, the panic costs the connection, and the same handler gets the next one.
+/// until then, also while it waits for the next attempt. Nothing else ends it, with two exceptions:
+/// - Its loop is dropped.
+/// - A panic of the handler unwinds through the loop, under
+///   [`PanicPolicy::Propagate`](reactor::PanicPolicy::Propagate). After a panic of
+///   [`on_close`](ConnectionHandler::on_close) the link continues if the loop is run again.
+///
+/// If the handler panics under another policy, the panic costs the connection, and the same handler
+/// gets the next one.
 ///
 /// Restrictions: the handler cannot be [replaced](crate::Connection::replace_handler). The state of
 /// the loop must be `'static`.

@@ -120,9 +120,9 @@ impl FdStream {
             );
             return io::Error::new(ErrorKind::QuotaExceeded, text);
         }
-        let call = format_args!("recvmsg on fd {fd}");
         let advice = ": descriptors of the peer are lost, since this process has too many";
-        advised(call, Errno::MFILE.into(), advice)
+        let error = Errno::MFILE.into();
+        advised(format_args!("recvmsg on fd {fd}"), error, advice)
     }
 
     /// Writes the next part of `bufs`, of which `done` bytes are written already: up to the next

@@ -82,8 +82,12 @@ pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials
 
 fn of_kernel(fd: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     let credentials = getsockopt(&fd, sockopt::PeerCredentials).map_err(|errno| {
-        let call = format_args!("getsockopt(SO_PEERCRED) on fd {}", fd.as_raw_fd());
-        named(call, errno.into())
+        let number = fd.as_raw_fd();
+        let error = errno.into();
+        named(
+            format_args!("getsockopt(SO_PEERCRED) on fd {number}"),
+            error,
+        )
     })?;
     Ok(PeerCredentials {
         pid: u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0),

@@ -259,7 +259,8 @@ impl<S> Connection<'_, S> {
 
     /// Returns the number of bytes that were written on this connection so far, including the
     /// queued ones. It is the position at which the next write begins. When the socket fails,
-    /// queued bytes are dropped and no longer counted.
+    /// queued bytes are dropped and no longer counted. Bytes that a callback writes by the
+    /// [key](Self::key) of its own connection are written after the callback, and count from then.
     pub fn write_position(&self) -> u64 {
         self.state.write_position(self.buffer.len())
     }

@@ -14,9 +14,6 @@ use support::{Result, turn_until};
 
 use super::local;
 
-/// Only for the test that sends. The kernel passes its datagrams to every wildcard socket while any
-/// socket of the host is a member.
-const SENT_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 76);
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0x77, 0x77);
 
@@ -176,6 +173,19 @@ fn hop_limits_and_loop_are_set_for_both_families_of_a_socket() -> Result {
     Ok(())
 }
 
+/// Returns a number that no other run of these tests has at the same time. The kernel passes a
+/// datagram to every wildcard socket while any socket of the host is a member of its group.
+fn own_number() -> [u8; 2] {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    [high, low]
+}
+
+/// Returns a group for the test that sends.
+fn sent_v4() -> Ipv4Addr {
+    let [high, low] = own_number();
+    Ipv4Addr::new(239, 254, high, low)
+}
+
 /// Sends one datagram to the IPv4 group by `sender`. Returns how many `receiver` has got of it.
 fn received(sender: &UdpSocket, receiver: UdpSocket) -> Result<usize> {
     let mut reactor = Reactor::<Vec<Vec<u8>>>::new()?;
@@ -184,7 +194,9 @@ fn received(sender: &UdpSocket, receiver: UdpSocket) -> Result<usize> {
         cx.state.push(datagram.bytes.to_vec());
         Ok(Next::Keep)
     })?;
-    sender.as_std().send_to(b"to the group", (SENT_V4, port))?;
+    sender
+        .as_std()
+        .send_to(b"to the group", (sent_v4(), port))?;
     // It arrives after the datagram to the group, if that arrives.
     let marker = std::net::UdpSocket::bind(local(false))?;
     marker.send_to(b"marker", (Ipv4Addr::LOCALHOST, port))?;
@@ -208,12 +220,12 @@ fn datagrams_of_a_group_arrive_from_joining_to_leaving() -> Result {
     assert_eq!(received(&sender, stranger)?, 0, "not joined");
 
     let member = UdpSocket::bind(wildcard(false)?)?;
-    member.join_multicast(SENT_V4.into(), &loopback())?;
+    member.join_multicast(sent_v4().into(), &loopback())?;
     assert_eq!(received(&sender, member)?, 1);
 
     let former = UdpSocket::bind(wildcard(false)?)?;
-    former.join_multicast(SENT_V4.into(), &loopback())?;
-    former.leave_multicast(SENT_V4.into(), &loopback())?;
+    former.join_multicast(sent_v4().into(), &loopback())?;
+    former.leave_multicast(sent_v4().into(), &loopback())?;
     assert_eq!(received(&sender, former)?, 0, "left");
     Ok(())
 }
@@ -221,12 +233,15 @@ fn datagrams_of_a_group_arrive_from_joining_to_leaving() -> Result {
 /// Few hosts have a route for IPv6 multicast on the loopback interface, so nothing can be sent.
 #[test]
 fn the_kernel_lists_the_ipv6_group_from_joining_to_leaving() -> Result {
+    let number = u16::from_be_bytes(own_number());
+    // Of the scope of one host.
+    let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0x78, number);
+    let shown = format!("ff01000000000000000000000078{number:04x}");
     let is_member = || -> Result<bool> {
-        Ok(std::fs::read_to_string("/proc/self/net/igmp6")?
-            .lines()
-            .any(|line| line.contains("ff010000000000000000000000780078")))
+        let groups = std::fs::read_to_string("/proc/self/net/igmp6")?;
+        Ok(groups.lines().any(|line| line.contains(&shown)))
     };
-    let group: IpAddr = "ff01::78:78".parse()?; // of the scope of one host
+    let group = IpAddr::from(group);
     let socket = UdpSocket::bind(wildcard(true)?)?;
     assert!(!is_member()?);
     socket.join_multicast(group, &loopback())?;

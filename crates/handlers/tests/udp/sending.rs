@@ -48,7 +48,23 @@ fn a_too_large_datagram_is_reported_and_the_socket_goes_on() -> Result {
         ("sendmsg", None, Some(Errno::DESTADDRREQ)),
     ];
     assert_eq!((&seen.failures[..], seen.metrics.failed), (&told[..], 3));
-    assert_eq!((peer.recv(&mut [0; 16])?, reactor.len()), (4, 1));
+    assert_eq!(reactor.len(), 1);
+    // The kernel drops datagrams, also on the loopback interface, while its backlog is full.
+    peer.set_read_timeout(Some(PATIENCE / 10))?;
+    let mut answer = 0;
+    for asked in 1..10 {
+        turn_until(&mut reactor, &mut seen, |seen| {
+            seen.datagrams.len() == asked
+        })?;
+        match peer.recv(&mut [0; 16]) {
+            Ok(len) => {
+                answer = len;
+                break;
+            }
+            Err(_) => peer.send_to(b"again", address)?,
+        };
+    }
+    assert_eq!(answer, 4);
     Ok(())
 }
 

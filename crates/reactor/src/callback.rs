@@ -11,6 +11,7 @@ use std::thread;
 
 use crate::context::Context;
 use crate::outcome::{CloseReason, Next};
+use crate::request_context::Carried;
 use crate::slots::Key;
 use crate::source::kind::Kind;
 use crate::source::readiness::{Interest, Readiness};
@@ -110,4 +111,5 @@ pub(crate) struct Deferred<S> {
     pub(crate) origin: Option<&'static Location<'static>>,
     /// The registration whose end it reports.
     pub(crate) key: Key,
+    pub(crate) context: Carried,
 }

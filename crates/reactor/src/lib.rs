@@ -72,11 +72,21 @@
 //! | wait for all of several events and fds, on a loop | [`Registry::on_all_and_readable`] |
 //! | be signalled by C, another process or the kernel | [`EventFd`] |
 //! | share a value between handlers of one loop, whatever its state | [`Registry::local`] |
+//! | know in each callback on behalf of which request it runs | `RequestContext` |
 //! | test timeouts without waiting for them | [`ManualClock`] |
 //! | keep state in a handler, and be notified of its end | [`Handler`] |
 //! | reach another registration's source and handler | [`Context::with_handler`] |
 //! | see what the loop does | [`Metrics`], [`RegistrationInfo`] |
 //! | see why [`Reactor::run`] does not end | [`Registry::reasons_to_run`] |
+//!
+//! # Features
+//!
+//! None is a default.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `request-context` | `RequestContext`, which the loop carries from callback to callback |
+//! | `simulation` | the interface by which the crate `simulation` replaces the kernel |
 //!
 //! The crate runs on Linux on 64-bit machines. It is tested on x86-64. For AArch64 it is compiled,
 //! but not tested. A child process made by `fork` without `exec` must not use the reactor of its
@@ -97,6 +107,7 @@ mod outcome;
 mod primitives;
 mod reactor;
 mod registry;
+mod request_context;
 mod slots;
 mod source;
 mod sys;
@@ -118,6 +129,8 @@ pub use crate::notify::waker::{KeepAlive, Waker};
 pub use crate::outcome::{CloseReason, Exit, Next};
 pub use crate::reactor::Reactor;
 pub use crate::registry::Registry;
+#[cfg(feature = "request-context")]
+pub use crate::request_context::RequestContext;
 pub use crate::slots::Key;
 pub use crate::source::handler::Handler;
 pub use crate::source::io::Io;

@@ -13,6 +13,7 @@ use crate::notify::remote::Remote;
 use crate::notify::waker::KeepAlive;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::sys::thread::{JoinHandle, receive, spawn};
 use crate::turn::disposal::{PanicPayload, into_message};
 
@@ -84,12 +85,13 @@ impl<S: Send + 'static> LoopThread<S> {
         F: FnOnce(&mut Registry<S>) -> io::Result<S> + Send + 'static,
     {
         let (started, starts) = sync_channel(1);
+        let context = Carried::current();
         let thread = spawn(name.into(), move || {
             // Declared first, so that it is dropped after the reactor in any case: a state may join
             // threads that wait for an answer of this loop.
             let mut state;
             let mut reactor = builder().build()?;
-            state = set_up(&mut reactor)?;
+            state = in_context(context, || set_up(&mut reactor))?;
             let remote = reactor.remote()?;
             let alive = remote.keep_alive();
             let _ = started.send((remote, alive));
@@ -230,6 +232,11 @@ impl WorkerThread {
     pub fn name(&self) -> &str {
         self.0.name()
     }
+}
+
+/// Runs `set_up` in the context of the thread that has started this one. The context ends with it.
+fn in_context<R>(context: Carried, set_up: impl FnOnce() -> R) -> R {
+    context.run(set_up)
 }
 
 /// Waits for the thread of a loop, and returns its outcome.

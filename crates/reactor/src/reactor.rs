@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::Exit;
 use crate::registry::Registry;
+use crate::request_context::{Carried, SetAside};
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 use crate::turn::dispatch::Running;
@@ -110,6 +111,7 @@ impl<S> Reactor<S> {
         "block_on"
     ))]
     pub fn run(&mut self, state: &mut S) -> Result<Exit, Error> {
+        let _outer = SetAside::all();
         // The time since the last run is not part of its last turn.
         self.registry.time.pauses.forget_open();
         while !self.registry.turn.stopping && self.registry.has_work() {
@@ -157,6 +159,7 @@ impl<S> Reactor<S> {
     /// # }
     /// ```
     pub fn run_until(&mut self, deadline: Instant, state: &mut S) -> Result<Exit, Error> {
+        let _outer = SetAside::all();
         self.registry.time.pauses.forget_open(); // as in `run`
         while !self.registry.turn.stopping && self.registry.has_work() {
             let now = self.registry.time.read();
@@ -212,12 +215,18 @@ impl<S> Reactor<S> {
         state: &mut S,
         callback: impl FnOnce(&mut Context<'_, S>) -> R,
     ) -> R {
-        callback(&mut Context::new(
-            state,
-            &mut self.registry,
-            Key::NULL,
-            Readiness::EMPTY,
-        ))
+        let Self { registry, .. } = self;
+        // A context that the callback sets ends with it.
+        Carried::current().scope(|| {
+            let result = callback(&mut Context::new(
+                state,
+                registry,
+                Key::NULL,
+                Readiness::EMPTY,
+            ));
+            registry.leave_context();
+            result
+        })
     }
 
     /// Takes one turn of the loop: waits for at most `timeout`, then calls the handlers of
@@ -290,6 +299,7 @@ impl<S> Reactor<S> {
         "UV_RUN_NOWAIT"
     ))]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<usize, Error> {
+        let _outer = SetAside::all();
         // The time between turns is not part of them.
         self.registry.time.pauses.forget_open();
         let timeout = match timeout {

@@ -8,6 +8,7 @@
 //! | `timers` | the wheel, and the timers that are due | `timer/` |
 //! | `inbox` | messages from other threads | `notify/` |
 //! | `deferred`, `hooks`, `turn` | further callbacks; policies; why the loop ends | `turn/` |
+//! | `contexts` | the contexts that callbacks carry | `request_context/` |
 //! | `time` | the time of the turn | `turn/time.rs` |
 //! | `sys` | the kernel, or its stand-in in tests | `sys/` |
 
@@ -17,6 +18,7 @@ use crate::callback::{Deferred, Entry, HookFn, TimerFn};
 use crate::locals::Locals;
 use crate::notify::inbox::LoopInbox;
 use crate::notify::posts::PostBox;
+use crate::request_context::Contexts;
 use crate::source::Sources;
 use crate::sys::Sys;
 use crate::timer::Timers;
@@ -45,6 +47,7 @@ pub struct Registry<S> {
     pub(crate) sys: Sys,
     pub(crate) metrics: Metrics,
     pub(crate) locals: Locals,
+    pub(crate) contexts: Contexts,
 }
 
 impl<S> Registry<S> {
@@ -60,6 +63,7 @@ impl<S> Registry<S> {
             sys,
             metrics: Metrics::default(),
             locals: Locals::default(),
+            contexts: Contexts::default(),
         }
     }
 

@@ -39,6 +39,8 @@ mod outcome;
 mod reactor;
 #[path = "../../../crates/reactor/src/registry.rs"]
 mod registry;
+#[path = "../../../crates/reactor/src/request_context/mod.rs"]
+mod request_context;
 #[path = "../../../crates/reactor/src/simulation.rs"]
 pub mod simulation;
 #[path = "../../../crates/reactor/src/slots.rs"]

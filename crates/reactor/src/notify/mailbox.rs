@@ -355,12 +355,13 @@ impl<B: Batch, A> Mailbox<B, A> {
     }
 }
 
-impl<T, A> Mailbox<VecDeque<T>, A> {
-    /// Adds values until one is refused, and leaves the rest in `values`. Also returns the address
-    /// of a consumer that is to be notified.
-    pub(crate) fn push_many(
+impl<V, A> Mailbox<VecDeque<V>, A> {
+    /// Adds values, each as `wrap` returns it, until one is refused, and leaves the rest in
+    /// `values`. Also returns the address of a consumer that is to be notified.
+    pub(crate) fn push_many<T>(
         &self,
         values: &mut VecDeque<T>,
+        wrap: impl FnMut(T) -> V,
     ) -> (Option<Arc<A>>, Result<(), Refused>) {
         let mut inner = self.lock();
         if inner.closed {
@@ -370,7 +371,7 @@ impl<T, A> Mailbox<VecDeque<T>, A> {
             .capacity
             .saturating_sub(inner.values.len() + self.taken.load(Ordering::Relaxed));
         let count = room.min(values.len());
-        inner.values.extend(values.drain(..count));
+        inner.values.extend(values.drain(..count).map(wrap));
         let address = if count > 0 { inner.notify_once() } else { None };
         (
             address,

@@ -28,15 +28,17 @@ use crate::context::Context;
 use crate::outcome::Next;
 use crate::primitives::Arc;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 
 /// The mailbox to which closures for a loop are posted.
 pub(crate) type PostBox<S> = Arc<Mailbox<Posts<S>, QueueAddress>>;
 
-/// A closure, and the place in the source where it was posted.
+/// A closure, the place in the source where it was posted, and the context of its caller.
 pub(super) struct Post<F> {
     pub(super) callback: F,
     pub(super) origin: &'static Location<'static>,
+    pub(super) context: Carried,
 }
 
 /// Closures in the order of posting.
@@ -66,18 +68,19 @@ impl<S> Batch for Posts<S> {
     }
 
     fn drop_next(&mut self) -> bool {
-        self.tickets.clear(); // boxes without a size: they take no memory
+        drop(self.tickets.pop_front()); // its context may hold values of the user
         self.captures.drop_next()
     }
 }
 
 impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Accept<Post<F>> for Posts<S> {
     #[inline]
-    fn accept(&mut self, Post { callback, origin }: Post<F>) {
-        self.captures.put(callback);
+    fn accept(&mut self, post: Post<F>) {
+        self.captures.put(post.callback);
         self.tickets.push_back(Post {
             callback: Box::new(TicketFor::<F>(PhantomData)),
-            origin,
+            origin: post.origin,
+            context: post.context,
         });
     }
 }
@@ -90,6 +93,7 @@ trait Ticket<S>: Send {
         captures: &mut Captures,
         registry: &mut Registry<S>,
         origin: &'static Location<'static>,
+        context: Carried,
     );
 }
 
@@ -102,6 +106,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor
         captures: &mut Captures,
         registry: &mut Registry<S>,
         origin: &'static Location<'static>,
+        context: Carried,
     ) {
         if let Some(callback) = captures.take::<F>() {
             registry.inbox.captures.put(callback);
@@ -111,6 +116,7 @@ impl<S, F: FnOnce(&mut Context<'_, S>) + Send + 'static> Ticket<S> for TicketFor
                 task,
                 origin: Some(origin),
                 key: Key::NULL,
+                context,
             });
         }
     }
@@ -136,9 +142,10 @@ pub(super) fn hand_over<S>(posts: &mut Posts<S>, cx: &mut Context<'_, S>) -> io:
     if let Some(Post {
         callback: ticket,
         origin,
+        context,
     }) = posts.tickets.pop_front()
     {
-        ticket.hand_over(&mut posts.captures, cx.registry, origin);
+        ticket.hand_over(&mut posts.captures, cx.registry, origin, context);
     }
     Ok(Next::Keep)
 }

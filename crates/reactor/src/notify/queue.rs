@@ -14,6 +14,7 @@ use crate::error::AddError;
 use crate::outcome::Next;
 use crate::primitives::Arc;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 
 /// The maximum number of values that a notification queue holds.
@@ -81,12 +82,21 @@ pub fn notification_queue<T>(capacity: Capacity) -> (Sender<T>, Receiver<T>) {
     )
 }
 
+/// The values of a queue.
+pub(super) type Values<T> = VecDeque<Sent<T>>;
+
+/// A value, and the context of its sender.
+pub(super) struct Sent<T> {
+    pub(super) value: T,
+    pub(super) context: Carried,
+}
+
 /// The receiving end of a [`notification_queue`], for [`Registry::consume`].
 ///
 /// When the receiver is dropped or its registration ends, all unhandled values are dropped at once.
 /// Values that are sent later are returned to their senders.
 pub struct Receiver<T> {
-    end: MailboxReceiver<VecDeque<T>>,
+    end: MailboxReceiver<Values<T>>,
 }
 
 impl<T> fmt::Debug for Receiver<T> {
@@ -156,12 +166,22 @@ impl<S> Registry<S> {
         F: FnMut(Option<T>, &mut Context<'_, S>) -> io::Result<Next> + 'static,
     {
         let (named, origin) = (type_name::<F>(), Location::caller());
-        let handle_next =
-            move |batch: &mut VecDeque<T>, cx: &mut Context<'_, S>| handler(batch.pop_front(), cx);
-        self.register_queue(receiver.end, handle_next, named, origin)
+        let handle_next = move |batch: &mut Values<T>, cx: &mut Context<'_, S>| {
+            let value = batch.pop_front().map(|Sent { value, context }| {
+                cx.registry.enter_context(context);
+                value
+            });
+            let result = handler(value, cx);
+            cx.registry.leave_context_of_value(cx.key());
+            result
+        };
+        let key = self
+            .register_queue(receiver.end, handle_next, named, origin)
             .map_err(|(end, error)| AddError {
                 inner: Receiver { end },
                 error,
-            })
+            })?;
+        self.carry_to_source(key);
+        Ok(key)
     }
 }

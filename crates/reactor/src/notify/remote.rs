@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::primitives::{Arc, ThreadId};
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 
 /// A handle to a loop for other threads. It posts closures to the loop, calls into it, wakes it and
@@ -102,14 +103,16 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        self.post_or_return(origin, callback).map_err(|_| LoopGone)
+        self.post_or_return(origin, Carried::current(), callback)
+            .map_err(|_| LoopGone)
     }
 
-    /// Posts `callback`, or returns it if the loop is gone.
+    /// Posts `callback` with `context`, or returns the callback if the loop is gone.
     #[inline]
     pub(super) fn post_or_return<F>(
         &self,
         origin: &'static Location<'static>,
+        context: Carried,
         callback: F,
     ) -> Result<(), F>
     where
@@ -117,7 +120,11 @@ impl<S: 'static> Remote<S> {
     {
         let address = self
             .posts
-            .push(Post { callback, origin })
+            .push(Post {
+                callback,
+                origin,
+                context,
+            })
             .map_err(|(post, _)| post.callback)?;
         if let Some(address) = address {
             address.notify();
@@ -169,6 +176,7 @@ impl<S: 'static> Remote<S> {
             Post {
                 callback,
                 origin: Location::caller(),
+                context: Carried::current(),
             },
             self.max_pending_posts,
         );

@@ -9,22 +9,24 @@ use std::time::{Duration, Instant};
 use super::address::QueueAddress;
 use super::mailbox::{Mailbox, Refused};
 use super::post_error::LoopGone;
+use super::queue::{Sent, Values};
 use super::remote::Remote;
 use super::room::{Leftover, Position};
 use super::send_error::SendTimeoutError;
 use crate::context::Context;
 use crate::primitives::{Arc, AtomicBool, Ordering, Thread, thread};
+use crate::request_context::Carried;
 use crate::sys::thread::{now, park_while_not};
 use crate::turn::disposal::catch_panic;
 
 /// The sending end of a [`notification_queue`](crate::notification_queue), for any thread. Clones
 /// send to the same queue.
 pub struct Sender<T> {
-    mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>,
+    mailbox: Arc<Mailbox<Values<T>, QueueAddress>>,
 }
 
 impl<T> Sender<T> {
-    pub(super) const fn new(mailbox: Arc<Mailbox<VecDeque<T>, QueueAddress>>) -> Self {
+    pub(super) const fn new(mailbox: Arc<Mailbox<Values<T>, QueueAddress>>) -> Self {
         Self { mailbox }
     }
 
@@ -58,7 +60,7 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        match self.mailbox.push(value) {
+        match self.push(value, Carried::current()) {
             Ok(None) => Ok(()),
             Ok(Some(address)) => {
                 address.notify();
@@ -72,7 +74,16 @@ impl<T> Sender<T> {
     /// Sends a value for a caller that holds a lock. The caller notifies the loop after it has
     /// released the lock. A refused value is dropped.
     pub(crate) fn send_unnotified(&self, value: T) -> Result<Option<Arc<QueueAddress>>, Refused> {
-        self.mailbox.push(value).map_err(|(_, reason)| reason)
+        // The waiter has a context of its own: that of the registration which waits.
+        self.push(value, Carried::NONE)
+            .map_err(|(_, reason)| reason)
+    }
+
+    #[inline]
+    fn push(&self, value: T, context: Carried) -> Result<Option<Arc<QueueAddress>>, (T, Refused)> {
+        self.mailbox
+            .push(Sent { value, context })
+            .map_err(|(sent, reason)| (sent.value, reason))
     }
 
     /// Sends values in their order, from the front of `values`, under one lock.
@@ -96,7 +107,11 @@ impl<T> Sender<T> {
     /// assert_eq!(values, [3], "the queue has room for two");
     /// ```
     pub fn send_many(&self, values: &mut VecDeque<T>) -> Result<(), TrySendError<()>> {
-        let (address, result) = self.mailbox.push_many(values);
+        let context = Carried::current();
+        let (address, result) = self.mailbox.push_many(values, |value| Sent {
+            value,
+            context: context.clone(),
+        });
         if let Some(address) = address {
             address.notify();
         }
@@ -303,6 +318,7 @@ impl<T> Sender<T> {
         }
         let origin = Location::caller();
         let (sender, remote, alive) = (self.clone(), remote.clone(), remote.keep_alive());
+        let context = Carried::current();
         // Runs on the thread that makes room, without the lock of the mailbox.
         let notify = move || {
             let turn = RoomTurn { sender };
@@ -315,7 +331,7 @@ impl<T> Sender<T> {
                 callback(cx);
             };
             remote
-                .post_or_return(origin, in_turn)
+                .post_or_return(origin, context, in_turn)
                 .err()
                 .map(|in_turn| leftover(origin, in_turn))
         };

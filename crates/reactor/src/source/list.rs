@@ -47,6 +47,9 @@ pub struct RegistrationInfo<'a> {
     /// "remote", each posted closure is one call. For a registration of [`Event`](crate::Event)s,
     /// each call of its handler is one call, however many events the registration waits for.
     pub calls: u64,
+    /// The [name](crate::RequestContext::name) of its context, if it has one.
+    #[cfg(feature = "request-context")]
+    pub context: Option<&'static str>,
 }
 
 impl fmt::Display for RegistrationInfo<'_> {
@@ -74,6 +77,10 @@ impl fmt::Display for RegistrationInfo<'_> {
         }
         if !self.keeps_alive {
             f.write_str(", background")?;
+        }
+        #[cfg(feature = "request-context")]
+        if let Some(context) = self.context {
+            write!(f, ", in {context}")?;
         }
         Ok(())
     }
@@ -116,10 +123,12 @@ impl<S> Registry<S> {
             readiness: slot.ready,
             priority: slot.priority,
             always_ready: slot.always_ready && slot.kind != Kind::Queue,
-            keeps_alive: !slot.background,
+            keeps_alive: !slot.marks.is_background(),
             name: self.name_of(key, slot.entry.as_deref()),
             origin: slot.origin,
             calls: slot.calls,
+            #[cfg(feature = "request-context")]
+            context: self.contexts.of_sources.get(key).name(),
         })
     }
 

@@ -98,7 +98,7 @@ impl<E: ?Sized> Sources<E> {
     #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> Option<Slot<E>> {
         let slot = self.slots.remove(key)?;
-        self.foreground -= usize::from(!slot.background);
+        self.foreground -= usize::from(!slot.marks.is_background());
         self.prioritised -= usize::from(slot.priority != ready::Priority::Normal);
         if !self.names.is_empty() {
             self.names.remove(&key);

@@ -17,11 +17,19 @@ use crate::context::Context;
 use crate::error::{AddError, Error};
 use crate::outcome::{CloseReason, Next};
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::{Blank, Key};
 use crate::sys::fd;
 use crate::sys::poller::Watch;
 use crate::turn::disposal::Disposal;
 use crate::turn::policies::{Label, PanicPolicy};
+
+/// A registration that is out of its slot for good.
+pub(crate) struct Removed<S> {
+    /// `None` if its handler is running.
+    pub(crate) entry: Option<Box<dyn Entry<S>>>,
+    pub(crate) context: Carried,
+}
 
 impl<S> Registry<S> {
     /// Registers `source` with a closure, which is called while the source is ready for `interest`.
@@ -187,6 +195,7 @@ impl<S> Registry<S> {
                 // Only now: a source that the kernel has refused goes back to the caller.
                 let io = Io::new(source, slot.always_ready);
                 slot.entry = Some(Box::new(Registered { io, respond }));
+                self.carry_to_source(key);
                 self.sources.enqueue_if_ready(key);
                 Ok(key)
             }
@@ -301,14 +310,20 @@ impl<S> Registry<S> {
     pub(crate) fn end_sources(&mut self, disposal: &mut Disposal) {
         for (key, slot) in self.sources.take_slots().iter_mut() {
             let entry = slot.entry.take();
+            let context = self.take_context_of(key, slot);
             // The task that would notify the handler of its end is dropped with the deferred
             // callbacks.
-            if let Some(task) = entry.and_then(|entry| entry.close(CloseReason::ByKey, disposal)) {
+            let task =
+                entry.and_then(|entry| context.run(|| entry.close(CloseReason::ByKey, disposal)));
+            if let Some(task) = task {
                 self.deferred.push_back(Deferred {
                     task,
                     origin: None,
                     key,
+                    context,
                 });
+            } else {
+                disposal.drop_one(context);
             }
         }
     }
@@ -352,19 +367,26 @@ impl<S> Registry<S> {
         let own_policy = self
             .sources
             .get(key)
-            .and_then(|slot| slot.on_failure.panic_policy());
-        match self.forget(key).ok_or(Error::StaleKey(key))? {
-            Some(entry) => self.close(key, entry, CloseReason::ByKey, own_policy),
+            .and_then(|slot| slot.marks.panic_policy());
+        let removed = self.forget(key).ok_or(Error::StaleKey(key))?;
+        match removed.entry {
+            Some(entry) => {
+                self.close(key, entry, CloseReason::ByKey, own_policy, removed.context);
+            }
             // The handler is running: source and handler are dropped when it returns.
-            None => self.turn.policy_of_running = own_policy,
+            None => {
+                self.turn.policy_of_running = own_policy;
+                self.contexts.keep_for_end(key, removed.context);
+            }
         }
         Ok(())
     }
 
     /// Frees the slot of `key` and ends the kernel's watch. Returns the entry for the caller to
     /// drop. While the handler runs the entry is out of its slot, and the caller has it already.
-    pub(crate) fn forget(&mut self, key: Key) -> Option<Option<Box<dyn Entry<S>>>> {
+    pub(crate) fn forget(&mut self, key: Key) -> Option<Removed<S>> {
         let slot = self.sources.remove(key)?;
+        let context = self.take_context_of(key, &slot);
         if !slot.armed.is_none() {
             self.metrics.kernel_updates += 1;
             // If the fd was closed outside of this reactor, its watch has ended with it.
@@ -379,7 +401,10 @@ impl<S> Registry<S> {
             self.inbox.queue_limits.remove(&key);
         }
         tracing::debug!(%key, fd = slot.fd, origin = %slot.origin, calls = slot.calls, "removed");
-        Some(slot.entry)
+        Some(Removed {
+            entry: slot.entry,
+            context,
+        })
     }
 
     /// Closes the source of an entry, and defers the notification of its handler.
@@ -393,8 +418,9 @@ impl<S> Registry<S> {
         entry: Box<dyn Entry<S>>,
         reason: CloseReason,
         own_policy: Option<PanicPolicy>,
+        context: Carried,
     ) {
-        self.close_with(key, entry, own_policy, |entry, disposal| {
+        self.close_with(key, entry, own_policy, context, |entry, disposal| {
             entry.close(reason, disposal)
         });
     }
@@ -408,6 +434,7 @@ impl<S> Registry<S> {
         key: Key,
         entry: Box<dyn Entry<S>>,
         own_policy: Option<PanicPolicy>,
+        context: Carried,
         end: impl FnOnce(Box<dyn Entry<S>>, &mut Disposal) -> Option<Box<dyn Task<S>>>,
     ) {
         // Before any destructor of the user runs: one may join a thread that waits for the handler.
@@ -418,17 +445,20 @@ impl<S> Registry<S> {
             origin: None,
         };
         let mut disposal = Disposal::default();
-        if let Some(task) = end(entry, &mut disposal) {
+        if let Some(task) = context.run(|| end(entry, &mut disposal)) {
             self.deferred.push_back(Deferred {
                 task,
                 origin: None,
                 key,
+                context,
             });
             // The task runs later, and the slot with the policy is free by then.
             let other = own_policy.filter(|policy| *policy != self.turn.supervision.policy());
             self.turn
                 .policies_of_ended
                 .extend(other.map(|policy| (key, policy)));
+        } else {
+            disposal.drop_one(context);
         }
         self.handle_drop_panics(
             disposal,

@@ -122,7 +122,7 @@ impl<S> Registry<S> {
     #[doc(alias("ev_unref", "uv_unref"))]
     pub fn set_background(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        self.sources.foreground -= usize::from(!std::mem::replace(&mut slot.background, true));
+        self.sources.foreground -= usize::from(!slot.marks.set_background(true));
         Ok(())
     }
 
@@ -135,7 +135,7 @@ impl<S> Registry<S> {
     #[doc(alias("ev_ref", "uv_ref"))]
     pub fn set_foreground(&mut self, key: Key) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
-        self.sources.foreground += usize::from(std::mem::replace(&mut slot.background, false));
+        self.sources.foreground += usize::from(slot.marks.set_background(false));
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl<S> Registry<S> {
         self.sources
             .get_mut(key)
             .ok_or(Error::StaleKey(key))?
-            .on_failure
+            .marks
             .set_essential();
         Ok(())
     }
@@ -214,7 +214,7 @@ impl<S> Registry<S> {
         self.sources
             .get_mut(key)
             .ok_or(Error::StaleKey(key))?
-            .on_failure
+            .marks
             .set_panic_policy(policy);
         if policy == PanicPolicy::RemoveHandler {
             if !self.turn.supervision.is_active() {

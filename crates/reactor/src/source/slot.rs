@@ -31,22 +31,49 @@ pub(crate) struct Slot<E: ?Sized> {
     /// `true` if the ready queue holds its key.
     pub(crate) queued: bool,
     pub(crate) always_ready: bool,
-    pub(crate) background: bool,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) marks: Marks,
     pub(crate) kind: Kind,
 }
 
 // A slot and its key fill one cache line.
 const _: () = assert!(size_of::<Slot<dyn Fn()>>() == 56);
 
-/// The consequences of a failure of a registration for its loop, in one byte.
+/// Properties that few registrations have, in one byte.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct OnFailure(u8);
+pub(crate) struct Marks(u8);
 
-impl OnFailure {
+impl Marks {
     const ENDS_RUN: u8 = 1;
     const CATCHES: u8 = 2;
     const PROPAGATES: u8 = 4;
+    const BACKGROUND: u8 = 8;
+    const HAS_CONTEXT: u8 = 16;
+
+    /// Returns `true` if it does not keep `run` alive.
+    pub(crate) const fn is_background(self) -> bool {
+        self.0 & Self::BACKGROUND != 0
+    }
+
+    /// Moves it into the background or the foreground. Returns `true` if it was in the background.
+    pub(super) const fn set_background(&mut self, is_background: bool) -> bool {
+        let was = self.is_background();
+        self.set(Self::BACKGROUND, is_background);
+        was
+    }
+
+    /// Returns `true` if it has a [request context](crate::request_context).
+    #[inline]
+    pub(crate) const fn has_context(self) -> bool {
+        self.0 & Self::HAS_CONTEXT != 0
+    }
+
+    pub(crate) const fn set_has_context(&mut self, has_context: bool) {
+        self.set(Self::HAS_CONTEXT, has_context);
+    }
+
+    const fn set(&mut self, bit: u8, is_set: bool) {
+        self.0 = if is_set { self.0 | bit } else { self.0 & !bit };
+    }
 
     /// Returns `true` if an error ends `run`.
     pub(crate) const fn is_essential(self) -> bool {
@@ -71,7 +98,7 @@ impl OnFailure {
             PanicPolicy::RemoveHandler => Self::CATCHES,
             PanicPolicy::Propagate => Self::PROPAGATES,
         };
-        self.0 = self.0 & Self::ENDS_RUN | bit;
+        self.0 = self.0 & !(Self::CATCHES | Self::PROPAGATES) | bit;
     }
 }
 
@@ -90,8 +117,7 @@ impl<E: ?Sized> Blank for Slot<E> {
             priority: Priority::Normal,
             queued: false,
             always_ready: false,
-            background: false,
-            on_failure: OnFailure::default(),
+            marks: Marks::default(),
             kind: Kind::Anonymous,
         }
     }

@@ -82,7 +82,8 @@ impl<S> Registry<S> {
         if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
             return Err(Error::OtherType(key));
         }
-        let entry = self.forget(key).flatten();
+        let removed = self.forget(key);
+        let entry = removed.and_then(|removed| removed.entry);
         let registered = entry.and_then(|entry| entry.into_any().downcast().ok());
         let Some(registered) = registered else {
             unreachable!("it is of that type")
@@ -132,11 +133,17 @@ impl<S> Registry<S> {
         if !entry.has_source_for(&source) {
             return Err(Error::OtherType(key));
         }
-        let own_policy = slot.on_failure.panic_policy();
-        if let Some(entry) = self.forget(key).flatten() {
-            self.close_with(key, entry, own_policy, |entry, disposal| {
-                entry.release_source(&mut source, disposal)
-            });
+        let own_policy = slot.marks.panic_policy();
+        if let Some(removed) = self.forget(key)
+            && let Some(entry) = removed.entry
+        {
+            self.close_with(
+                key,
+                entry,
+                own_policy,
+                removed.context,
+                |entry, disposal| entry.release_source(&mut source, disposal),
+            );
         }
         let Some(source) = source else {
             unreachable!("it is of that type")

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::outcome::Next;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::{Blank, Key};
 use crate::source::readiness::Readiness;
 use crate::turn::nanos::nanos;
@@ -247,10 +248,13 @@ impl<S> Registry<S> {
         self.timers.foreground += 1;
         self.turn.needs_full_turn = true;
         let origin = self.timers.origins.number(origin);
-        TimerKey(
-            self.timers
-                .arm(deadline, now_ns, origin, Payload::Callback(callback)),
-        )
+        let payload = Payload::Callback(callback);
+        let timer = TimerKey(self.timers.arm(deadline, now_ns, origin, payload));
+        let context = Carried::current();
+        if !context.is_none() && self.timers.mark_context(timer, true).is_ok() {
+            self.contexts.of_timers.put(timer.0, context);
+        }
+        timer
     }
 
     /// Re-arms a timer: the timer runs `delay` after [this turn's time](Self::now) instead of at
@@ -420,10 +424,14 @@ impl<S> Registry<S> {
         if marks & mark::BACKGROUND == 0 {
             self.timers.foreground -= 1;
         }
+        let mut context = Carried::NONE;
         if marks & mark::HAS_MORE != 0 {
             self.timers.wall.forget(timer);
             self.timers.slack.remove(&timer);
             self.timers.periods.remove(&timer);
+            if marks & mark::CONTEXT != 0 {
+                context = self.contexts.of_timers.take(timer.0);
+            }
         }
         // Last, since a destructor of the callback's captures may panic. The callback is dropped in
         // place, unless the policy catches such a panic.
@@ -439,6 +447,7 @@ impl<S> Registry<S> {
         } else {
             *payload = Payload::blank();
         }
+        self.drop_context(context);
         true
     }
 

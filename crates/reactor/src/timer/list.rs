@@ -26,6 +26,9 @@ pub struct TimerInfo {
     pub keeps_alive: bool,
     /// The place in the source where the timer was armed.
     pub origin: &'static Location<'static>,
+    /// The [name](crate::RequestContext::name) of its context, if it has one.
+    #[cfg(feature = "request-context")]
+    pub context: Option<&'static str>,
 }
 
 impl fmt::Display for TimerInfo {
@@ -35,13 +38,19 @@ impl fmt::Display for TimerInfo {
             remaining,
             keeps_alive,
             origin,
+            ..
         } = self;
         write!(f, "{key} ")?;
         match remaining {
             Some(remaining) => write!(f, "in {remaining:?} {origin}")?,
             None => write!(f, "not due {origin}")?,
         }
-        f.write_str(if *keeps_alive { "" } else { ", background" })
+        f.write_str(if *keeps_alive { "" } else { ", background" })?;
+        #[cfg(feature = "request-context")]
+        if let Some(context) = self.context {
+            write!(f, ", in {context}")?;
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +88,8 @@ impl<S> Registry<S> {
                         .then(|| Duration::from_nanos(deadline.saturating_sub(now_ns))),
                     keeps_alive: marks & mark::BACKGROUND == 0,
                     origin: self.timers.origins.get(origin)?,
+                    #[cfg(feature = "request-context")]
+                    context: self.contexts.of_timers.get(key).name(),
                 })
             })
     }

@@ -173,10 +173,14 @@ mod mark {
     pub(super) const ESSENTIAL: u16 = 8;
     /// The timer is one of [`every`](crate::Registry::every).
     pub(super) const PERIODIC: u16 = 16;
+    /// The timer has a request context.
+    pub(super) const CONTEXT: u16 = 32;
     /// Marks that affect the deadline when a timer is re-armed.
     pub(super) const AFFECT_DEADLINE: u16 = WALL | SLACK;
     /// Marks of timers that have an entry in another table too.
-    pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC;
+    pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC | CONTEXT;
+    /// Marks that matter when a timer is due.
+    pub(super) const MATTER_WHEN_DUE: u16 = WALL | CONTEXT;
 }
 
 impl<F: ?Sized> Blank for Payload<F> {
@@ -364,6 +368,11 @@ impl<F: ?Sized> Timers<F> {
         };
         slack.deadline = deadline;
         slack.agree()
+    }
+
+    /// Marks whether a timer has a request context.
+    pub(crate) fn mark_context(&mut self, timer: TimerKey, has_context: bool) -> Result<(), Error> {
+        self.set_mark(timer, mark::CONTEXT, has_context).map(drop)
     }
 
     fn is_marked(&self, timer: TimerKey, mark: u16) -> bool {

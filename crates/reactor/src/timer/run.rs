@@ -48,6 +48,7 @@ impl<S> Registry<S> {
             {
                 ran += 1;
                 self.run_timer(TimerKey(due.key), origin, callback, state);
+                self.leave_context();
             }
         }
         (self.metrics.timers + self.metrics.calls - ran_before) as usize
@@ -60,8 +61,13 @@ impl<S> Registry<S> {
         callback: Box<TimerFn<S>>,
         state: &mut S,
     ) {
-        if self.timers.is_marked(timer, mark::WALL) && self.postpone_until_wall(timer) {
-            return self.put_back(timer, callback);
+        if self.timers.is_marked(timer, mark::MATTER_WHEN_DUE) {
+            if self.timers.is_marked(timer, mark::WALL) && self.postpone_until_wall(timer) {
+                return self.put_back(timer, callback);
+            }
+            if self.timers.is_marked(timer, mark::CONTEXT) {
+                self.enter_context(self.contexts.of_timers.get(timer.0).clone());
+            }
         }
         self.metrics.timers += 1;
         self.timers.running = Some(timer);

@@ -9,6 +9,7 @@ use crate::callback::{Deferred, Task};
 use crate::context::Context;
 use crate::error::Error;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 use crate::source::readiness::Readiness;
 
@@ -99,6 +100,7 @@ impl<S> Registry<S> {
             task: Box::new(callback),
             origin: Some(origin),
             key: Key::NULL,
+            context: Carried::current(),
         });
         key
     }
@@ -144,8 +146,14 @@ impl<S> Registry<S> {
             task: Box::new(end_it),
             origin: None,
             key: Key::CANCELLED,
+            context: Carried::NONE,
         };
-        let Deferred { task, origin, .. } = std::mem::replace(deferred, cancelled);
+        let Deferred {
+            task,
+            origin,
+            context,
+            ..
+        } = std::mem::replace(deferred, cancelled);
         self.turn.cancelled.places += 1;
         // A run counts places. So during a run no place is removed: a callback that is deferred
         // meanwhile would move up into the run.
@@ -153,7 +161,7 @@ impl<S> Registry<S> {
             self.skip_cancelled();
         }
         let name = task.type_name();
-        self.dispose(task, Label { name, origin });
+        self.dispose((task, context), Label { name, origin });
         Ok(())
     }
 
@@ -176,17 +184,25 @@ impl<S> Registry<S> {
         let cancelled = self.turn.cancelled.ended;
         self.turn.runs_deferred = true;
         for _ in 0..count {
-            let Some(Deferred { task, origin, key }) = self.deferred.pop_front() else {
+            let Some(Deferred {
+                task,
+                origin,
+                key,
+                context,
+            }) = self.deferred.pop_front()
+            else {
                 break;
             };
             // Counted one by one, because a task may panic.
             self.metrics.deferred += 1;
+            self.enter_context(context);
             let mut cx = Context::new(state, self, key, Readiness::EMPTY);
             if cx.registry.turn.supervision.is_active() {
                 run_supervised(task, origin, &mut cx);
             } else {
                 task.run(&mut cx);
             }
+            self.leave_context();
         }
         let ran = count - (self.turn.cancelled.ended - cancelled) as usize;
         self.end_deferred();

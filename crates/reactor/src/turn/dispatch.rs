@@ -17,6 +17,7 @@ use crate::callback::Entry;
 use crate::context::Context;
 use crate::outcome::CloseReason;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 use crate::source::readiness::{Interest, Readiness};
 use crate::source::ready::{Priority, Shares};
@@ -107,6 +108,9 @@ impl<S> Registry<S> {
         };
         let armed = slot.armed;
         slot.calls += 1;
+        if Carried::ENABLED && slot.marks.has_context() {
+            self.enter_context_of_source(key);
+        }
         self.metrics.calls += 1;
         let mut cx = Context::new(state, self, key, ready);
         let left = if CARE && cx.registry.turn.supervision.is_active() {
@@ -117,6 +121,7 @@ impl<S> Registry<S> {
         let entry = guard.entry.take();
         forget(guard);
         self.return_entry(key, entry, left);
+        self.leave_context();
     }
 
     /// Puts the entry that was called or accessed back into its slot, with the readiness that is
@@ -238,7 +243,7 @@ impl<S> Registry<S> {
             && self
                 .sources
                 .get(key)
-                .is_some_and(|slot| slot.on_failure.is_essential())
+                .is_some_and(|slot| slot.marks.is_essential())
         {
             let label = self.label(key, &*entry);
             let (name, origin) = (label.name.to_owned(), label.origin);
@@ -254,9 +259,12 @@ impl<S> Registry<S> {
         let own_policy = self
             .sources
             .get(key)
-            .map_or(removed_itself, |slot| slot.on_failure.panic_policy());
-        self.forget(key);
-        self.close(key, entry, reason, own_policy);
+            .map_or(removed_itself, |slot| slot.marks.panic_policy());
+        let context = match self.forget(key) {
+            Some(removed) => removed.context,
+            None => self.contexts.take_kept(key),
+        };
+        self.close(key, entry, reason, own_policy, context);
     }
 
     /// Keeps a registration after a call with facts left, or with facts to ask the kernel for.
@@ -302,7 +310,7 @@ fn call_supervised<S>(
         .registry
         .sources
         .get(key)
-        .and_then(|slot| slot.on_failure.panic_policy());
+        .and_then(|slot| slot.marks.panic_policy());
     let policy = own_policy.unwrap_or(cx.registry.turn.supervision.policy());
     let verdict = if cx.registry.turn.supervision.is_timing() {
         supervise_under(policy, cx, |cx| entry.call(armed, cx))

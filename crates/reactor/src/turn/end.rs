@@ -19,6 +19,7 @@ impl<S> Registry<S> {
         self.end_sources(&mut disposal);
         self.hooks.end_all(&mut disposal);
         self.timers.end_all(&mut disposal);
+        self.contexts.end_all(&mut disposal);
         disposal.drop_each(|| self.deferred.pop_front().is_some());
         disposal.drop_each(|| self.inbox.captures.drop_next());
         self.locals.end_all(&mut disposal);

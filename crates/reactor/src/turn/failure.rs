@@ -122,7 +122,7 @@ impl<S> Registry<S> {
     /// [`Error::StaleKey`] if the registration has ended.
     pub fn report_failure(&mut self, key: Key, error: &io::Error) -> Result<(), Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
-        if slot.on_failure.is_essential() {
+        if slot.marks.is_essential() {
             let name = Some(self.name_of(key, slot.entry.as_deref()).to_owned());
             self.fail(Failure {
                 name,
@@ -148,7 +148,7 @@ impl<S> Registry<S> {
     pub fn report_panic(&mut self, key: Key, message: &str) -> Result<PanicPolicy, Error> {
         let slot = self.sources.get(key).ok_or(Error::StaleKey(key))?;
         let policy = slot
-            .on_failure
+            .marks
             .panic_policy()
             .unwrap_or(self.turn.supervision.policy());
         // Under `Propagate` the library resumes the panic, so it is not logged or counted here.
@@ -162,7 +162,7 @@ impl<S> Registry<S> {
                     name: &name,
                     origin,
                 },
-                slot.on_failure.is_essential(),
+                slot.marks.is_essential(),
             );
             log_panic(label, message);
             self.metrics.panics += 1;

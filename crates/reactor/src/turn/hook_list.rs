@@ -5,6 +5,7 @@ use std::panic::Location;
 
 use super::disposal::Disposal;
 use super::policies::Label;
+use crate::request_context::Carried;
 use crate::slots::{Blank, Key, Slots};
 
 /// The name of a hook, checked at each use like a [`Key`].
@@ -45,6 +46,7 @@ pub(crate) struct Hook<F: ?Sized> {
     type_name: &'static str,
     origin: &'static Location<'static>,
     pub(crate) essential: bool,
+    pub(crate) context: Carried,
 }
 
 impl<F: ?Sized> Hook<F> {
@@ -63,6 +65,7 @@ impl<F: ?Sized> Blank for Hook<F> {
             type_name: "",
             origin: Location::caller(),
             essential: false,
+            context: Carried::NONE,
         }
     }
 }
@@ -75,6 +78,8 @@ pub(crate) struct Hooks<F: ?Sized> {
     idle: Vec<HookKey>,
     /// The list that is running.
     running: Option<Place>,
+    /// The hook that is running.
+    running_hook: Option<HookKey>,
 }
 
 impl<F: ?Sized> Hooks<F> {
@@ -85,6 +90,7 @@ impl<F: ?Sized> Hooks<F> {
             after_wait: Vec::new(),
             idle: Vec::new(),
             running: None,
+            running_hook: None,
         }
     }
 
@@ -101,11 +107,17 @@ impl<F: ?Sized> Hooks<F> {
             type_name,
             origin,
             essential: false,
+            context: Carried::current(),
         };
         // Memory ends long before 2^32 - 1 hooks. A hook beyond that number would get a stale key.
         let key = HookKey(self.hooks.insert(hook).unwrap_or(Key::NULL));
         self.at(place).push(key);
         key
+    }
+
+    #[cfg(feature = "request-context")]
+    pub(crate) fn get(&self, key: HookKey) -> Option<&Hook<F>> {
+        self.hooks.get(key.0)
     }
 
     pub(crate) fn get_mut(&mut self, key: HookKey) -> Option<&mut Hook<F>> {
@@ -163,8 +175,24 @@ impl<F: ?Sized> Hooks<F> {
         self.at(place).len()
     }
 
+    /// Takes the callback of a hook, which runs next, with its context.
+    pub(crate) fn begin_hook(&mut self, key: HookKey) -> Option<(Box<F>, Label<'static>, Carried)> {
+        let hook = self.get_mut(key)?;
+        let callback = hook.callback.take()?;
+        let begun = (callback, hook.label(), hook.context.clone());
+        self.running_hook = Some(key);
+        Some(begun)
+    }
+
+    /// Returns the hook that is running.
+    #[cfg(feature = "request-context")]
+    pub(crate) const fn running_hook(&self) -> Option<HookKey> {
+        self.running_hook
+    }
+
     /// Ends the run of a list, and removes its empty places.
     pub(crate) fn end(&mut self) {
+        self.running_hook = None;
         if let Some(place) = self.running.take() {
             self.at(place).retain(|key| *key != HookKey::EMPTY);
         }

@@ -161,15 +161,15 @@ impl<S> Registry<S> {
 
     /// Runs one hook, unless another hook has removed it meanwhile.
     fn run_hook(&mut self, place: Place, key: HookKey, state: &mut S) -> bool {
-        let Some(hook) = self.hooks.get_mut(key) else {
+        // The callback leaves its place, so that it may remove its own hook.
+        let Some((callback, label, context)) = self.hooks.begin_hook(key) else {
             return false;
         };
-        let label = hook.label();
-        // The callback leaves its place, so that it may remove its own hook.
-        let mut taken = OnStack(hook.callback.take());
+        let mut taken = OnStack(Some(callback));
         let Some(callback) = &mut taken.0 else {
             return false;
         };
+        self.enter_context(context);
         self.metrics.idle += u64::from(place == Place::Idle);
         let mut cx = Context::new(state, self, Key::NULL, Readiness::EMPTY);
         let result = if cx.registry.turn.supervision.is_active() {
@@ -200,6 +200,7 @@ impl<S> Registry<S> {
             (Some(hook), None) => hook.callback = callback,
             (_, ended) => self.end_hook(key, (callback, ended), label),
         }
+        self.leave_context();
         true
     }
 

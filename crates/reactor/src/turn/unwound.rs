@@ -9,13 +9,16 @@ impl<S> Registry<S> {
     /// Ends the callbacks that were running when a panic unwound through the loop.
     #[cold]
     pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
+        let mut disposal = Disposal::default();
+        self.contexts.end_unwound(&mut disposal);
         let unwound = self
             .sources
             .iter()
             .find(|(_, slot)| slot.entry.is_none())
             .map(|(key, _)| key);
         if let Some(key) = unwound {
-            self.forget(key);
+            let context = self.forget(key).map(|removed| removed.context);
+            disposal.drop_one(context);
             self.answer_lost_calls(key);
         }
         self.hooks.remove_unwound();
@@ -25,7 +28,6 @@ impl<S> Registry<S> {
         self.inbox.handed_over.end_run();
         // Last, when the registry's own data is consistent. The task that would notify the handler
         // is not called while the panic unwinds.
-        let mut disposal = Disposal::default();
         let news = running
             .and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));
         disposal.drop_one(news);

@@ -1,0 +1,103 @@
+//! The context that is current on a thread.
+//!
+//! INVARIANT (entered): the span of the current context is entered on this thread, once. Kept by
+//! `replace`, which leaves the span of one context and enters that of the next.
+
+use std::cell::RefCell;
+
+use tracing::Span;
+use tracing::dispatcher::get_default;
+use tracing::level_filters::LevelFilter;
+
+use super::context::RequestContext;
+
+/// At most this many spans that a caller has entered are left while a turn runs.
+const SPANS_MAX: usize = 256;
+
+thread_local! {
+    static CURRENT: RefCell<RequestContext> = const { RefCell::new(RequestContext::NONE) };
+}
+
+/// Returns the current context, with the current span of `tracing`.
+#[inline]
+pub(super) fn get() -> RequestContext {
+    let context = CURRENT.try_with(|current| current.borrow().clone());
+    let context = context.unwrap_or_default(); // at the end of a thread there is none
+    if are_spans_off() {
+        context
+    } else {
+        with_current_span(context)
+    }
+}
+
+/// Returns `true` if there is no span, since no subscriber listens.
+#[inline]
+fn are_spans_off() -> bool {
+    LevelFilter::current() == LevelFilter::OFF
+}
+
+/// Returns `context` with the span that is current, unless that is the span of `context`.
+#[inline(never)]
+fn with_current_span(context: RequestContext) -> RequestContext {
+    let id = get_default(|dispatch| dispatch.current_span().id().cloned());
+    if id.is_none() || id == context.span().and_then(Span::id) {
+        context
+    } else {
+        context.with_span(Span::current())
+    }
+}
+
+/// Makes `context` current. Returns the context that was current.
+pub(super) fn replace(context: RequestContext) -> RequestContext {
+    let entered = context.clone();
+    let Ok(before) = CURRENT.try_with(|current| current.replace(context)) else {
+        return RequestContext::NONE; // the thread ends
+    };
+    if !before.is_same(&entered) {
+        before.span().into_iter().for_each(leave);
+        entered.span().into_iter().for_each(enter);
+    }
+    before
+}
+
+fn enter(span: &Span) {
+    span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+}
+
+fn leave(span: &Span) {
+    span.with_subscriber(|(id, dispatch)| dispatch.exit(id));
+}
+
+/// The context that was current on this thread, and the spans that were entered by other means. They
+/// are restored when this value is dropped, also by a panic.
+#[derive(Debug)]
+pub(crate) struct SetAside {
+    context: RequestContext,
+    /// From the innermost to the outermost.
+    spans: Vec<Span>,
+}
+
+impl SetAside {
+    /// Sets aside all that is current.
+    pub(crate) fn all() -> Self {
+        let context = replace(RequestContext::NONE);
+        let mut spans = Vec::new();
+        while !are_spans_off() && spans.len() < SPANS_MAX {
+            let span = Span::current();
+            if span.is_none() {
+                break;
+            }
+            leave(&span);
+            spans.push(span);
+        }
+        Self { context, spans }
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        // The spans that were entered by other means lay within the span of the context.
+        drop(replace(std::mem::take(&mut self.context)));
+        self.spans.iter().rev().for_each(enter);
+    }
+}

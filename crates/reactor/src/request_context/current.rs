@@ -68,8 +68,8 @@ fn leave(span: &Span) {
     span.with_subscriber(|(id, dispatch)| dispatch.exit(id));
 }
 
-/// The context that was current on this thread, and the spans that were entered by other means. They
-/// are restored when this value is dropped, also by a panic.
+/// The context that was current on this thread, and the spans that were entered by other means.
+/// They are restored when this value is dropped, also by a panic.
 #[derive(Debug)]
 pub(crate) struct SetAside {
     context: RequestContext,

@@ -236,7 +236,7 @@ impl WorkerThread {
 
 /// Runs `set_up` in the context of the thread that has started this one. The context ends with it.
 fn in_context<R>(context: Carried, set_up: impl FnOnce() -> R) -> R {
-    context.run(set_up)
+    context.scope(set_up)
 }
 
 /// Waits for the thread of a loop, and returns its outcome.

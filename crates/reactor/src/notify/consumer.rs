@@ -206,7 +206,10 @@ where
                     CloseReason::Failed(error)
                 }
                 _ if last => CloseReason::ByHandler,
-                _ => continue,
+                _ => {
+                    cx.registry.leave_context_of_value(key);
+                    continue;
+                }
             };
             return cx.registry.turn.end_running(reason);
         }

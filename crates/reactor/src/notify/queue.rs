@@ -171,9 +171,7 @@ impl<S> Registry<S> {
                 cx.registry.enter_context(context);
                 value
             });
-            let result = handler(value, cx);
-            cx.registry.leave_context_of_value(cx.key());
-            result
+            handler(value, cx)
         };
         let key = self
             .register_queue(receiver.end, handle_next, named, origin)

@@ -103,18 +103,18 @@ impl<S: 'static> Remote<S> {
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
-        self.post_or_return(origin, Carried::current(), callback)
+        self.post_or_return(origin, callback, Carried::current())
             .map_err(|_| LoopGone)
     }
 
-    /// Posts `callback` with `context`, or returns the callback if the loop is gone.
+    /// Posts `callback` with `context`, or returns both if the loop is gone.
     #[inline]
     pub(super) fn post_or_return<F>(
         &self,
         origin: &'static Location<'static>,
-        context: Carried,
         callback: F,
-    ) -> Result<(), F>
+        context: Carried,
+    ) -> Result<(), (F, Carried)>
     where
         F: FnOnce(&mut Context<'_, S>) + Send + 'static,
     {
@@ -125,7 +125,7 @@ impl<S: 'static> Remote<S> {
                 origin,
                 context,
             })
-            .map_err(|(post, _)| post.callback)?;
+            .map_err(|(post, _)| (post.callback, post.context))?;
         if let Some(address) = address {
             address.notify();
         }

@@ -324,16 +324,16 @@ impl<T> Sender<T> {
             let turn = RoomTurn { sender };
             if remote.is_gone() {
                 drop(turn); // the next sender's turn begins at once, not after the callback's drop
-                return Some(leftover(origin, callback));
+                return Some(leftover(origin, (callback, context)));
             }
             let in_turn = move |cx: &mut Context<'_, S>| {
                 let _until_it_has_run = (turn, alive);
                 callback(cx);
             };
             remote
-                .post_or_return(origin, context, in_turn)
+                .post_or_return(origin, in_turn, context)
                 .err()
-                .map(|in_turn| leftover(origin, in_turn))
+                .map(|refused| leftover(origin, refused))
         };
         self.mailbox
             .notify_of_room(Position::Last, Box::new(notify));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::Span;
 
 use super::current::{self, SetAside};
+use crate::turn::disposal::Disposal;
 
 /// The context of a request: a [`tracing::Span`] and any values, for example the id of the request.
 ///
@@ -26,8 +27,9 @@ use super::current::{self, SetAside};
 /// | the end of a registration | to [`closing`](crate::Handler::closing) and [`closed`](crate::Handler::closed) |
 /// | [`LoopThread::spawn`](crate::LoopThread::spawn) | to `set_up` |
 ///
-/// A value of a queue that was sent without a context is handled in the context of the queue. A
-/// closure of [`with_handler`](crate::Context::with_handler) and a
+/// A value of a queue that was sent without a context is handled in the context of the queue. The
+/// log line about a slow call of a queue is in the context of the queue, since such a call may
+/// handle many values. A closure of [`with_handler`](crate::Context::with_handler) and a
 /// [`request`](crate::Handler::request) run in the context of their caller.
 ///
 /// A context is a value that never changes: [`with`](Self::with) makes another one. To give the
@@ -80,7 +82,20 @@ pub struct RequestContext(Option<Arc<Parts>>);
 #[derive(Clone)]
 struct Parts {
     span: Span,
-    values: Vec<Value>,
+    values: Values,
+}
+
+/// The last of several owners drops them, wherever it is: in a callback that a panic unwinds
+/// through, too. So a destructor that panics there must not end the process.
+#[derive(Clone, Default)]
+struct Values(Vec<Value>);
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        let mut disposal = Disposal::default();
+        disposal.drop_each(|| self.0.pop().is_some());
+        disposal.resume();
+    }
 }
 
 #[derive(Clone)]
@@ -116,8 +131,8 @@ impl RequestContext {
     #[must_use = "the context itself does not change"]
     pub fn with<T: Send + Sync + 'static>(&self, value: T) -> Self {
         let mut parts = self.parts();
-        parts.values.retain(|other| !other.value.is::<T>());
-        parts.values.push(Value {
+        parts.values.0.retain(|other| !other.value.is::<T>());
+        parts.values.0.push(Value {
             type_name: type_name::<T>(),
             value: Arc::new(value),
         });
@@ -136,11 +151,8 @@ impl RequestContext {
     /// O(values), two allocations.
     #[must_use = "the context itself does not change"]
     pub fn with_span(&self, span: Span) -> Self {
-        let parts = Parts {
-            span,
-            ..self.parts()
-        };
-        Self(Some(Arc::new(parts)))
+        let Parts { values, .. } = self.parts();
+        Self(Some(Arc::new(Parts { span, values })))
     }
 
     fn parts(&self) -> Parts {
@@ -148,7 +160,7 @@ impl RequestContext {
             Some(parts) => Parts::clone(parts),
             None => Parts {
                 span: Span::none(),
-                values: Vec::new(),
+                values: Values::default(),
             },
         }
     }
@@ -158,7 +170,7 @@ impl RequestContext {
     /// # Cost
     /// O(values).
     pub fn get<T: 'static>(&self) -> Option<&T> {
-        let mut values = self.0.as_deref()?.values.iter();
+        let mut values = self.0.as_deref()?.values.0.iter();
         values.find_map(|value| value.value.downcast_ref())
     }
 
@@ -179,7 +191,7 @@ impl RequestContext {
     pub fn name(&self) -> Option<&'static str> {
         let of_span = self.span().and_then(Span::metadata);
         of_span.map(tracing::Metadata::name).or_else(|| {
-            let values = &self.0.as_deref()?.values;
+            let values = &self.0.as_deref()?.values.0;
             values.last().map(|value| value.type_name)
         })
     }
@@ -205,16 +217,6 @@ impl RequestContext {
         callback()
     }
 
-    /// Runs `callback` with this context. Without a context, leaves what is current.
-    #[inline]
-    pub(crate) fn run<R>(&self, callback: impl FnOnce() -> R) -> R {
-        if self.is_none() {
-            callback()
-        } else {
-            self.scope(callback)
-        }
-    }
-
     /// Makes this context current on this thread. Returns the context that was current.
     pub(crate) fn make_current(self) -> Self {
         current::replace(self)
@@ -232,7 +234,7 @@ impl RequestContext {
 
 impl fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values = self.0.iter().flat_map(|parts| &parts.values);
+        let values = self.0.iter().flat_map(|parts| &parts.values.0);
         let values: Vec<_> = values.map(|value| value.type_name).collect();
         f.debug_struct("RequestContext")
             .field(

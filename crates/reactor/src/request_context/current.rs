@@ -5,9 +5,9 @@
 
 use std::cell::RefCell;
 
-use tracing::Span;
 use tracing::dispatcher::get_default;
 use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Span};
 
 use super::context::RequestContext;
 
@@ -39,8 +39,16 @@ fn are_spans_off() -> bool {
 /// Returns `context` with the span that is current, unless that is the span of `context`.
 #[inline(never)]
 fn with_current_span(context: RequestContext) -> RequestContext {
-    let id = get_default(|dispatch| dispatch.current_span().id().cloned());
-    if id.is_none() || id == context.span().and_then(Span::id) {
+    let is_known = get_default(|dispatch| {
+        let current = dispatch.current_span();
+        // Two subscribers may give the same id, so an id says nothing alone.
+        let callsite = current.metadata().map(Metadata::callsite);
+        let of_context = context.span();
+        current.id().is_none()
+            || current.id().cloned() == of_context.and_then(Span::id)
+                && callsite == of_context.and_then(Span::metadata).map(Metadata::callsite)
+    });
+    if is_known {
         context
     } else {
         context.with_span(Span::current())
@@ -97,7 +105,8 @@ impl SetAside {
 impl Drop for SetAside {
     fn drop(&mut self) {
         // The spans that were entered by other means lay within the span of the context.
-        drop(replace(std::mem::take(&mut self.context)));
+        let ended = replace(std::mem::take(&mut self.context));
         self.spans.iter().rev().for_each(enter);
+        drop(ended); // last, since a destructor of its values may panic
     }
 }

@@ -33,6 +33,6 @@ mod settings;
 pub use self::context::RequestContext;
 #[cfg(not(feature = "request-context"))]
 pub(crate) use self::nothing::{Carried, SetAside};
-pub(crate) use self::on_loop::Contexts;
+pub(crate) use self::on_loop::{Accessed, Contexts};
 #[cfg(feature = "request-context")]
 pub(crate) use self::{context::RequestContext as Carried, current::SetAside};

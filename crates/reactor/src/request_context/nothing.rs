@@ -19,21 +19,16 @@ impl Carried {
         true
     }
 
-    #[inline]
-    pub(crate) fn scope<R>(&self, callback: impl FnOnce() -> R) -> R {
-        self.run(callback)
-    }
-
     /// Makes this context current on this thread. Returns the context that was current.
     #[inline]
     pub(crate) const fn make_current(self) -> Self {
         self
     }
 
-    /// Runs `callback` with this context, if there is one.
+    /// Runs `callback` with this context.
     #[inline]
     #[expect(clippy::unused_self, reason = "a context has the same method")]
-    pub(crate) fn run<R>(&self, callback: impl FnOnce() -> R) -> R {
+    pub(crate) fn scope<R>(&self, callback: impl FnOnce() -> R) -> R {
         callback()
     }
 }

@@ -38,6 +38,9 @@ impl ByIndex {
     }
 }
 
+/// The registration that a callback accesses now, if it accesses one.
+pub(crate) type Accessed = Option<Key>;
+
 /// The contexts of a loop.
 #[derive(Default)]
 pub(crate) struct Contexts {
@@ -47,6 +50,7 @@ pub(crate) struct Contexts {
     of_running: Vec<(Key, Carried)>,
     /// `true` if a context was made current for the callback that runs, or by it.
     pub(super) is_entered: bool,
+    accessed: Accessed,
 }
 
 impl Contexts {
@@ -63,12 +67,38 @@ impl Contexts {
         place.map_or(Carried::NONE, |place| self.of_running.swap_remove(place).1)
     }
 
-    /// Ends the contexts of callbacks that a panic has unwound through.
-    pub(crate) fn end_unwound(&mut self, disposal: &mut Disposal) {
+    /// Begins the access of a callback to another registration. Returns the access around it.
+    #[inline]
+    pub(crate) const fn begin_access(&mut self, key: Key) -> Accessed {
+        let outer = self.accessed;
+        if Carried::ENABLED {
+            self.accessed = Some(key);
+        }
+        outer
+    }
+
+    #[inline]
+    pub(crate) const fn end_access(&mut self, outer: Accessed) {
+        if Carried::ENABLED {
+            self.accessed = outer;
+        }
+    }
+
+    /// Returns `true` if a callback accesses another registration now.
+    #[cfg(feature = "request-context")]
+    pub(super) const fn is_accessing(&self) -> bool {
+        self.accessed.is_some()
+    }
+
+    /// Ends the context of a callback that a panic has unwound through. Returns it, and that of its
+    /// registration if the callback has removed it. They are to be dropped last.
+    pub(crate) fn end_unwound(&mut self) -> (Carried, Carried) {
         if Carried::ENABLED {
             self.is_entered = false;
-            disposal.drop_one(Carried::NONE.make_current());
-            disposal.drop_each(|| self.of_running.pop().is_some());
+            let kept = self.of_running.pop().map(|(_, context)| context);
+            (Carried::NONE.make_current(), kept.unwrap_or_default())
+        } else {
+            (Carried::NONE, Carried::NONE)
         }
     }
 

@@ -60,13 +60,14 @@ impl<S> Context<'_, S> {
     #[doc(alias("setContext", "saveContext"))]
     pub fn set_context(&mut self, context: RequestContext) {
         let key = self.key();
+        if self.registry.contexts.is_accessing() {
+            // The context of the caller stays current.
+            let _ = self.registry.set_context(key, context); // it may be removed
+            return;
+        }
         if let Some(slot) = self.registry.sources.get(key) {
-            let is_queue = slot.kind == Kind::Queue;
-            if !is_queue {
+            if slot.kind != Kind::Queue {
                 let _ = self.registry.set_context(key, context.clone()); // it exists
-            }
-            if self.readiness().is_empty() {
-                return; // an access: the caller's context stays current
             }
         } else if let Some(timer) = self.timer() {
             let _ = self.registry.set_timer_context(timer, context.clone()); // it may be cancelled
@@ -112,7 +113,10 @@ impl<S> Registry<S> {
     pub fn set_context(&mut self, key: Key, context: RequestContext) -> Result<(), Error> {
         let slot = self.sources.get_mut(key).ok_or(Error::StaleKey(key))?;
         slot.marks.set_has_context(!context.is_none());
-        drop(self.contexts.of_sources.put(key, context));
+        // The next value of a queue that is running is handled in this context.
+        self.contexts.is_entered |= slot.entry.is_none();
+        let before = self.contexts.of_sources.put(key, context);
+        self.drop_context(before);
         Ok(())
     }
 
@@ -137,7 +141,8 @@ impl<S> Registry<S> {
         context: RequestContext,
     ) -> Result<(), Error> {
         self.timers.mark_context(timer, !context.is_none())?;
-        drop(self.contexts.of_timers.put(timer.into(), context));
+        let before = self.contexts.of_timers.put(timer.into(), context);
+        self.drop_context(before);
         Ok(())
     }
 
@@ -164,7 +169,8 @@ impl<S> Registry<S> {
             .hooks
             .get_mut(hook)
             .ok_or(Error::StaleKey(hook.into()))?;
-        drop(std::mem::replace(&mut place.context, context));
+        let before = std::mem::replace(&mut place.context, context);
+        self.drop_context(before);
         Ok(())
     }
 }

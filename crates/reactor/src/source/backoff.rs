@@ -13,6 +13,7 @@ use super::slot::Backoff;
 use crate::callback::Entry;
 use crate::context::Context;
 use crate::registry::Registry;
+use crate::request_context::Carried;
 use crate::slots::Key;
 use crate::source::readiness::{Interest, Readiness};
 use crate::sys::fd;
@@ -71,7 +72,9 @@ impl<S> Registry<S> {
             cx.registry.end_backoff(key);
             Ok(Then::Done)
         });
-        let timer = self.add_timer(now_ns.saturating_add(nanos(pause)), now_ns, ends, origin);
+        // The pause may outlast the registration and its context.
+        let timer = Carried::NONE
+            .scope(|| self.add_timer(now_ns.saturating_add(nanos(pause)), now_ns, ends, origin));
         let _ = self.set_timer_background(timer); // it was armed just now
         true
     }

@@ -314,7 +314,7 @@ impl<S> Registry<S> {
             // The task that would notify the handler of its end is dropped with the deferred
             // callbacks.
             let task =
-                entry.and_then(|entry| context.run(|| entry.close(CloseReason::ByKey, disposal)));
+                entry.and_then(|entry| context.scope(|| entry.close(CloseReason::ByKey, disposal)));
             if let Some(task) = task {
                 self.deferred.push_back(Deferred {
                     task,
@@ -445,7 +445,7 @@ impl<S> Registry<S> {
             origin: None,
         };
         let mut disposal = Disposal::default();
-        if let Some(task) = context.run(|| end(entry, &mut disposal)) {
+        if let Some(task) = context.scope(|| end(entry, &mut disposal)) {
             self.deferred.push_back(Deferred {
                 task,
                 origin: None,

@@ -82,14 +82,16 @@ impl<S> Registry<S> {
         if !entry.as_any().is::<Registered<T, Object<T, H>>>() {
             return Err(Error::OtherType(key));
         }
-        let removed = self.forget(key);
-        let entry = removed.and_then(|removed| removed.entry);
+        let removed = self.forget(key).ok_or(Error::StaleKey(key))?;
+        let entry = removed.entry;
         let registered = entry.and_then(|entry| entry.into_any().downcast().ok());
         let Some(registered) = registered else {
             unreachable!("it is of that type")
         };
         let Registered::<T, Object<T, H>> { io, respond } = *registered;
-        Ok((io.into_source(), respond.into_handler()))
+        let taken = (io.into_source(), respond.into_handler());
+        self.drop_context(removed.context);
+        Ok(taken)
     }
 
     /// Ends a registration and returns its source. The source stays open. The type of the handler

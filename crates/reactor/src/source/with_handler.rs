@@ -12,6 +12,7 @@ use std::panic::resume_unwind;
 use crate::callback::Entry;
 use crate::context::Context;
 use crate::error::Error;
+use crate::request_context::Accessed;
 use crate::slots::Key;
 use crate::source::handler::{Handler, Object, Registered};
 use crate::source::io::Io;
@@ -195,12 +196,14 @@ impl<S> Context<'_, S> {
         Ok(Lent {
             facts: (slot.ready, slot.armed),
             entry: slot.entry.take(),
+            outer: self.registry.contexts.begin_access(key),
         })
     }
 
     /// Puts an entry back into its slot, with the facts that are `left`. A panic of the access is
     /// resumed only after that: the entry must not be dropped before its watch ends.
     fn take_back(&mut self, key: Key, lent: Lent<S>, left: Readiness) {
+        self.registry.contexts.end_access(lent.outer);
         // Announcements that came in meanwhile are still delivered to the handler.
         let announcements = self
             .registry
@@ -216,4 +219,6 @@ impl<S> Context<'_, S> {
 struct Lent<S> {
     facts: (Readiness, Interest),
     entry: Option<Box<dyn Entry<S>>>,
+    /// The access from which this one was made.
+    outer: Accessed,
 }

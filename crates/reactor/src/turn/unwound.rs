@@ -9,28 +9,32 @@ impl<S> Registry<S> {
     /// Ends the callbacks that were running when a panic unwound through the loop.
     #[cold]
     pub(crate) fn remove_unwound(&mut self, running: Option<Box<dyn Entry<S>>>) {
-        let mut disposal = Disposal::default();
-        self.contexts.end_unwound(&mut disposal);
+        let (current, kept) = self.contexts.end_unwound();
         let unwound = self
             .sources
             .iter()
             .find(|(_, slot)| slot.entry.is_none())
             .map(|(key, _)| key);
-        if let Some(key) = unwound {
-            let context = self.forget(key).map(|removed| removed.context);
-            disposal.drop_one(context);
+        let removed = unwound.and_then(|key| {
             self.answer_lost_calls(key);
-        }
+            self.forget(key)
+        });
+        let context = removed.map_or(kept, |removed| removed.context);
+        self.end_deferred();
+        self.inbox.handed_over.end_run();
         self.hooks.remove_unwound();
         self.cancel_unwound();
-        self.end_deferred();
         self.rearm_after_set_wall();
-        self.inbox.handed_over.end_run();
         // Last, when the registry's own data is consistent. The task that would notify the handler
         // is not called while the panic unwinds.
-        let news = running
-            .and_then(|entry| entry.close(CloseReason::Panicked(String::new()), &mut disposal));
+        let mut disposal = Disposal::default();
+        let news = running.and_then(|entry| {
+            let reason = CloseReason::Panicked(String::new());
+            context.scope(|| entry.close(reason, &mut disposal))
+        });
         disposal.drop_one(news);
+        disposal.drop_one(context);
+        disposal.drop_one(current);
         disposal.resume();
     }
 }

@@ -3,7 +3,7 @@
 //! INVARIANT (entered): the span of the current context is entered on this thread, once. Kept by
 //! `replace`, which leaves the span of one context and enters that of the next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tracing::dispatcher::get_default;
 use tracing::level_filters::LevelFilter;
@@ -16,11 +16,28 @@ const SPANS_MAX: usize = 256;
 
 thread_local! {
     static CURRENT: RefCell<RequestContext> = const { RefCell::new(RequestContext::NONE) };
+    /// `true` if `CURRENT` has a context. It has no destructor, so a look at it costs one load.
+    static IS_SET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Returns the current context, with the current span of `tracing`.
 #[inline]
 pub(super) fn get() -> RequestContext {
+    if may_be_current() {
+        get_some()
+    } else {
+        RequestContext::NONE
+    }
+}
+
+/// Returns `false` if neither a context nor a span can be current.
+#[inline]
+fn may_be_current() -> bool {
+    IS_SET.get() || !are_spans_off()
+}
+
+#[inline(never)]
+fn get_some() -> RequestContext {
     let context = CURRENT.try_with(|current| current.borrow().clone());
     let context = context.unwrap_or_default(); // at the end of a thread there is none
     if are_spans_off() {
@@ -58,6 +75,7 @@ fn with_current_span(context: RequestContext) -> RequestContext {
 /// Makes `context` current. Returns the context that was current.
 pub(super) fn replace(context: RequestContext) -> RequestContext {
     let entered = context.clone();
+    IS_SET.set(!context.is_none());
     let Ok(before) = CURRENT.try_with(|current| current.replace(context)) else {
         return RequestContext::NONE; // the thread ends
     };
@@ -87,7 +105,20 @@ pub(crate) struct SetAside {
 
 impl SetAside {
     /// Sets aside all that is current.
+    #[inline]
     pub(crate) fn all() -> Self {
+        if may_be_current() {
+            Self::some()
+        } else {
+            Self {
+                context: RequestContext::NONE,
+                spans: Vec::new(),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn some() -> Self {
         let context = replace(RequestContext::NONE);
         let mut spans = Vec::new();
         while !are_spans_off() && spans.len() < SPANS_MAX {
@@ -103,7 +134,17 @@ impl SetAside {
 }
 
 impl Drop for SetAside {
+    #[inline]
     fn drop(&mut self) {
+        if IS_SET.get() || !self.context.is_none() || !self.spans.is_empty() {
+            self.restore();
+        }
+    }
+}
+
+impl SetAside {
+    #[inline(never)]
+    fn restore(&mut self) {
         // The spans that were entered by other means lay within the span of the context.
         let ended = replace(std::mem::take(&mut self.context));
         self.spans.iter().rev().for_each(enter);

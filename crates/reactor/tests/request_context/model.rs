@@ -51,7 +51,7 @@ struct Plan {
     watches: Rc<RefCell<Vec<Watch>>>,
     calls: Rc<RefCell<u32>>,
     panics: Rc<RefCell<u64>>,
-    remote: Remote<Plan>,
+    remote: Remote<Self>,
     sender: Sender<Here>,
 }
 

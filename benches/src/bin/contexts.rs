@@ -1,4 +1,4 @@
-//! What a request context costs: instructions and allocations for each way of handing work on.
+//! The cost of a request context: instructions and allocations for each way of handing work on.
 //!
 //! Run: `cargo run --release -p benches --features request-context --bin contexts`. Without the
 //! feature it prints the counts of a loop that carries no context.

@@ -37,8 +37,8 @@ use crate::turn::disposal::Disposal;
 /// use [`Context::set_context`](crate::Context::set_context) or
 /// [`Registry::set_context`](crate::Registry::set_context).
 ///
-/// A context is dropped with its carrier: with the timer when it has run, with the registration when
-/// it is removed, with the value when it is handled. A span stays open while it is carried.
+/// A context is dropped with its carrier: with the timer when it has run, with the registration
+/// when it is removed, with the value when it is handled. A span stays open while it is carried.
 ///
 /// # Cost
 /// A clone is one atomic increment. Without the feature `request-context` this type does not exist,

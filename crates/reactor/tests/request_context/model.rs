@@ -34,7 +34,7 @@ enum Other {
     Nothing,
 }
 
-/// What a callback does.
+/// The acts of a callback.
 #[derive(Clone, Debug)]
 struct Step {
     /// It changes its context for the rest of the call.

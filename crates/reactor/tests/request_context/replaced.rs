@@ -25,7 +25,7 @@ fn advance(reactor: &mut Reactor<State>, state: &mut State) {
 }
 
 #[test]
-fn a_context_set_in_a_callback_is_current_at_once_and_kept_by_sources_timers_hooks() -> Result {
+fn a_context_set_in_a_callback_is_current_at_once_and_may_be_kept() -> Result {
     for way in WAYS
         .iter()
         .filter(|way| !["closing", "with_handler", "request"].contains(&way.name))

@@ -18,7 +18,7 @@ use support::{PATIENCE, ms};
 
 use crate::{Here, Result, here};
 
-/// What the callbacks have seen, and what a callback does beyond that.
+/// The contexts that the callbacks have seen.
 pub(crate) struct State {
     pub(crate) seen: Vec<Here>,
     /// Those of callbacks that nobody has handed a context to.
@@ -120,7 +120,7 @@ impl Name {
 /// Work that was handed on.
 pub(crate) struct Handed {
     pub(crate) name: Name,
-    /// What must not be dropped until the callback has run.
+    /// Peers and senders, which must live until the callback has run.
     pub(crate) held: Vec<Box<dyn Send>>,
     /// `true` if it holds a thread that waits for the callback.
     is_calling: bool,

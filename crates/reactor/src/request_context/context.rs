@@ -30,7 +30,11 @@ use crate::turn::disposal::Disposal;
 /// A value of a queue that was sent without a context is handled in the context of the queue. The
 /// log line about a slow call of a queue is in the context of the queue, since such a call may
 /// handle many values. A closure of [`with_handler`](crate::Context::with_handler) and a
-/// [`request`](crate::Handler::request) run in the context of their caller.
+/// [`request`](crate::Handler::request) run in the context of their caller, except
+/// [`in_own_context`](crate::Context::in_own_context).
+///
+/// With the feature of the same name, the crate `handlers` carries a context to the callbacks of
+/// connections, jobs, lookups and all else that it has. Its first page lists them.
 ///
 /// A context is a value that never changes: [`with`](Self::with) makes another one. To give the
 /// callbacks of a registration another context, for example for the next request on a connection,

@@ -77,6 +77,12 @@ impl Contexts {
         outer
     }
 
+    /// Returns the access of a callback, which is a call of its own from now on.
+    #[cfg(feature = "request-context")]
+    pub(super) const fn suspend_access(&mut self) -> Accessed {
+        self.accessed.take()
+    }
+
     #[inline]
     pub(crate) const fn end_access(&mut self, outer: Accessed) {
         if Carried::ENABLED {

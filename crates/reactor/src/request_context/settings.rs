@@ -1,5 +1,8 @@
 //! The contexts of registrations, timers and hooks, as users read and change them.
 
+use std::mem::replace;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::RequestContext;
 use crate::context::Context;
 use crate::error::Error;
@@ -20,7 +23,8 @@ impl<S> Context<'_, S> {
     /// In the handler of a queue or of an [`Event`](crate::Event), and in a callback that runs
     /// once, the context is current for the rest of the call, and is not kept. In a closure of
     /// [`with_handler`](Self::with_handler) and in [`Handler::request`](crate::Handler::request)
-    /// the context is given to the accessed registration, and what is current does not change. In a
+    /// the context is given to the accessed registration, and what is current does not change,
+    /// except within [`in_own_context`](Self::in_own_context). In a
     /// [`scope`](RequestContext::scope) the context is current until the scope ends.
     ///
     /// # Cost
@@ -69,12 +73,70 @@ impl<S> Context<'_, S> {
             if slot.kind != Kind::Queue {
                 let _ = self.registry.set_context(key, context.clone()); // it exists
             }
+        } else if key != Key::NULL {
+            // Its registration has ended: the context is current, and is not kept.
         } else if let Some(timer) = self.timer() {
             let _ = self.registry.set_timer_context(timer, context.clone()); // it may be cancelled
         } else if let Some(hook) = self.registry.hooks.running_hook() {
             let _ = self.registry.set_hook_context(hook, context.clone()); // it may be removed
         }
         self.registry.enter_some_context(context);
+    }
+
+    /// Runs `callback` in the context of the accessed registration, and returns its result. Use it
+    /// in a closure of [`with_handler`](Self::with_handler) or in
+    /// [`Handler::request`](crate::Handler::request), if you call functions of your users there
+    /// which must not run in the context of the caller. In `callback`,
+    /// [`set_context`](Self::set_context) changes what is current too.
+    ///
+    /// The context of the caller is restored when `callback` returns or panics. Without an accessed
+    /// registration, nothing is current in `callback`.
+    ///
+    /// ```
+    /// use std::any::Any;
+    /// use std::io;
+    /// use reactor::{Context, Handler, Interest, Io, Next, Reactor, RequestContext};
+    ///
+    /// fn current() -> Option<&'static str> {
+    ///     RequestContext::current().get::<&str>().copied()
+    /// }
+    ///
+    /// struct Commands;
+    ///
+    /// impl<T> Handler<(), T> for Commands {
+    ///     fn ready(&mut self, _: &mut Io<T>, _: &mut Context<'_, ()>) -> io::Result<Next> {
+    ///         Ok(Next::Remove)
+    ///     }
+    ///
+    ///     fn request(&mut self, _: &mut Io<T>, _: &mut dyn Any, cx: &mut Context<'_, ()>) {
+    ///         assert_eq!(current(), Some("the caller"));
+    ///         cx.in_own_context(|_cx| assert_eq!(current(), Some("commands")));
+    ///         assert_eq!(current(), Some("the caller"));
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let (reader, _writer) = io::pipe()?;
+    /// let mut reactor = Reactor::new()?;
+    /// let commands = RequestContext::NONE.with("commands");
+    /// let key = commands.scope(|| reactor.add_handler(reader, Interest::READABLE, Commands))?;
+    /// reactor.set_background(key)?;
+    /// RequestContext::NONE.with("the caller").scope(|| {
+    ///     reactor.defer(move |cx| assert!(cx.request(key, &mut ()).is_ok()));
+    /// });
+    /// reactor.run(&mut ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_own_context<R>(&mut self, callback: impl FnOnce(&mut Self) -> R) -> R {
+        let key = self.key();
+        let own = self.registry.context(key).unwrap_or_default();
+        // Within `callback` this is a call of its own, not an access.
+        let outer = self.registry.contexts.suspend_access();
+        let result = catch_unwind(AssertUnwindSafe(|| own.scope(|| callback(self))));
+        self.registry.contexts.end_access(outer);
+        self.registry.drop_context(own);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 
@@ -169,7 +231,7 @@ impl<S> Registry<S> {
             .hooks
             .get_mut(hook)
             .ok_or(Error::StaleKey(hook.into()))?;
-        let before = std::mem::replace(&mut place.context, context);
+        let before = replace(&mut place.context, context);
         self.drop_context(before);
         Ok(())
     }

@@ -52,11 +52,39 @@
 //! - The *write queue* of a connection holds the bytes that were written and that the socket has
 //!   not taken yet.
 //!
+//! # Contexts of requests
+//!
+//! A daemon handles a request in many callbacks. With the feature `request-context`, the
+//! [`RequestContext`] that is current when work is handed to this crate is current again in the
+//! callbacks of this work, on whatever thread. After a callback, what was current before it is
+//! restored, even if the callback panics.
+//!
+//! | handed on | runs in the context of the caller |
+//! | --- | --- |
+//! | a job of a [`WorkerPool`] or of [`files`] | the job on its worker, and its completion on the loop; not the function that makes the state of a worker |
+//! | a connection that is opened, or that a listener or another loop opens | all callbacks of its handler |
+//! | a connect | the closures that prepare the socket and make the stream, all callbacks of the handler, also if the connect fails or is cancelled |
+//! | a [`Listener`] | its callbacks. A connection that such a callback opens inherits the context of the listener |
+//! | [`on_listener_end`], [`Upstream::on_room`], [`Upstream::on_end`], [`Connection::take_after_flush`] | the callback |
+//! | a lookup of a [`Resolver`] | the callback; not the function that looks up |
+//! | an [`Upstream`] | all callbacks of its handler, on each of its connections. A message has no context |
+//! | a watcher of [`signal`], a child or a supervisor of [`child`], a watcher of [`files`], a [`Console`], a socket of [`udp`] | all their callbacks |
+//!
+//! A closure that accesses something by a key, such as that of [`ConnectionKey::with`], runs in the
+//! context of its caller. The callbacks that it causes, such as
+//! [`on_drain`](ConnectionHandler::on_drain), run in the context of the connection.
+//!
+//! To give each request on a connection a context of its own, see
+//! [`ConnectionHandler`](ConnectionHandler#contexts-of-requests).
+//!
+//! A context is dropped when its work has ended, even if a handle of the work still exists. Work
+//! that serves all users of a part, such as the threads of a resolver, has no context.
+//!
 //! # Features
 //!
-//! By default everything except `proxy-protocol`, `simulation`, `stream-check` and `tls` is
-//! compiled. Connections, listeners and relays are always included. To compile less, set
-//! `default-features = false` and name the features that you need:
+//! By default everything except `proxy-protocol`, `request-context`, `simulation`, `stream-check`
+//! and `tls` is compiled. Connections, listeners and relays are always included. To compile less,
+//! set `default-features = false` and name the features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |
@@ -68,6 +96,7 @@
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |
 //! | `proxy-protocol` | [`proxy_protocol`] | | |
+//! | `request-context` | [contexts of requests](#contexts-of-requests) | | |
 //! | `signal` | [`signal`] | | signal-hook (needs a C compiler) |
 //! | `simulation` | [`simulation`]: tests over a simulated network | | |
 //! | `stream-check` | [`StreamCheck`]: tests of a stream of your own | | |
@@ -94,6 +123,14 @@
 #![cfg_attr(not(feature = "names"), doc = "[`Resolver`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
+#![cfg_attr(
+    feature = "request-context",
+    doc = "[`RequestContext`]: reactor::RequestContext"
+)]
+#![cfg_attr(
+    not(feature = "request-context"),
+    doc = "[`RequestContext`]: #features"
+)]
 #![cfg_attr(not(feature = "signal"), doc = "[`signal`]: #features")]
 #![cfg_attr(not(feature = "simulation"), doc = "[`simulation`]: #features")]
 #![cfg_attr(not(feature = "stream-check"), doc = "[`StreamCheck`]: #features")]
@@ -105,6 +142,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
+mod carried;
 #[cfg(feature = "child")]
 pub mod child;
 mod connection;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reactor::Sender;
 
+use crate::carried::for_no_request;
+
 /// A limit on the number of connections that are open at once. All clones share one count, so one
 /// limit can apply to several listeners, even on different loops. Pass it to
 /// [`ListenOptions::limit`](crate::ListenOptions::limit).
@@ -118,13 +120,17 @@ impl LimitState {
     /// Notifies all listeners that pause that there may be room.
     fn tell_listeners(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            // Notify all of them, and not only one: the first may have been removed and does not
-            // react, while the others would go on waiting.
-            let mut listeners = self.listeners();
-            self.waiting.store(0, Ordering::SeqCst);
-            for listener in listeners.drain(..) {
-                let _ = listener.try_send(()); // fails only if the listener is gone
-            }
+            for_no_request(|| self.tell_waiting_listeners()); // the room is for all clients
+        }
+    }
+
+    fn tell_waiting_listeners(&self) {
+        // Notify all of them, and not only one: the first may have been removed and does not react,
+        // while the others would go on waiting.
+        let mut listeners = self.listeners();
+        self.waiting.store(0, Ordering::SeqCst);
+        for listener in listeners.drain(..) {
+            let _ = listener.try_send(()); // fails only if the listener is gone
         }
     }
 

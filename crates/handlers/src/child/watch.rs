@@ -11,6 +11,7 @@ use super::key::{ChildKey, Children};
 use super::orphans::{self, Orphan};
 use super::process::ChildProcess;
 use super::{Exit, Spawned, WatchError};
+use crate::carried::for_no_request;
 use crate::error::{advised, is_nothing_done};
 
 /// The action at the exit of a child.
@@ -134,7 +135,8 @@ fn reap_in_background<S>(
     process: Rc<ChildProcess>,
     origin: &'static Location<'static>,
 ) {
-    let watched = register(registry, &process, Some(ReapOnly)).and_then(|key| {
+    let registered = for_no_request(|| register(registry, &process, Some(ReapOnly)));
+    let watched = registered.and_then(|key| {
         registry.set_origin(key, origin)?;
         match process.kill_at.get() {
             Some(at) => {
@@ -210,12 +212,13 @@ impl<H> ChildWatch<H> {
         let key = cx.key();
         let waits = self.process.other_of_group().and_then(|other| {
             let Some(other) = other else { return Ok(false) };
-            let waiting = cx.registry.add(other, Interest::READABLE, move |_, cx| {
+            let on_end = move |_: &mut Io<_>, cx: &mut Context<'_, S>| {
                 // The rest of the group may have been killed meanwhile, and the registration of the
                 // child may have ended.
                 let _ = cx.registry.set_interest(key, Interest::READABLE);
                 Ok(Next::Remove)
-            })?;
+            };
+            let waiting = for_no_request(|| cx.registry.add(other, Interest::READABLE, on_end))?;
             cx.registry.set_background(waiting)?;
             cx.registry.set_interest(key, Interest::NONE)?;
             Ok(true)

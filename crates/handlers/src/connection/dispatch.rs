@@ -23,6 +23,7 @@ use super::state::{Flags, Phase, State, Writing};
 use super::stream::Stream;
 use super::times::Timeout;
 use super::write::buffer::WriteBuffer;
+use crate::carried::{ENABLED, in_own_context};
 use crate::error::is_nothing_done;
 
 pub(super) struct Dispatch<'a, S, T, H> {
@@ -105,7 +106,7 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
         access: impl FnOnce(&mut H, &mut Connection<'_, S>, &mut Context<'_, S>),
         cx: &mut Context<'_, S>,
     ) -> io::Result<Next> {
-        self.open_if_new(cx)?;
+        self.open_for_access(cx)?;
         if self.state.phase() == Phase::Over {
             // The connection has ended in `on_open`, so `access` is not called.
             return self.update_registration(cx);
@@ -214,6 +215,15 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Dispatch<'_, S, T, H> {
             self.flush_after_callback();
         }
         Ok(())
+    }
+
+    /// Does what [`open_if_new`](Self::open_if_new) does, in the context of the connection. The
+    /// access itself runs in the context of its caller.
+    fn open_for_access(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {
+        if ENABLED && (self.state.phase() == Phase::Opening || self.is_handshaking()) {
+            return in_own_context(cx, |cx| self.open_if_new(cx));
+        }
+        self.open_if_new(cx)
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_, S>) -> io::Result<()> {

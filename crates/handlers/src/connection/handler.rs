@@ -38,6 +38,59 @@ use super::times::Timeout;
 ///     }
 /// }
 /// ```
+///
+/// # Contexts of requests
+/// With the feature `request-context`, all callbacks of a connection run in the context of the
+/// connection. This is the context that was current when the connection was opened, accepted or
+/// connected. It is current also in a callback that another request causes, for example in
+/// [`on_drain`](Self::on_drain) after a write through the [key](crate::ConnectionKey).
+///
+/// A connection that serves many requests gives each of them a context of its own: it calls
+/// `cx.set_context(..)` when it has read a request. The context is current from then on, also in
+/// the jobs and the timers that the callback hands on. With `RequestContext::NONE` after the last
+/// request, the open connection keeps no context.
+///
+#[cfg_attr(feature = "request-context", doc = "```")]
+#[cfg_attr(not(feature = "request-context"), doc = "```ignore")]
+/// use std::io;
+/// use handlers::{Connection, ConnectionHandler, PoolHandle};
+/// use reactor::{Context, RequestContext};
+/// use tracing::info_span;
+///
+/// /// Each byte is a request. Its answer is computed by a job.
+/// struct Server {
+///     pool: PoolHandle<()>,
+///     requests: u64,
+/// }
+///
+/// impl ConnectionHandler<()> for Server {
+///     fn on_data(
+///         &mut self,
+///         data: &[u8],
+///         connection: &mut Connection<'_, ()>,
+///         cx: &mut Context<'_, ()>,
+///     ) -> io::Result<usize> {
+///         for &byte in data {
+///             self.requests += 1;
+///             let span = info_span!(parent: None, "request", id = self.requests);
+///             cx.set_context(RequestContext::NONE.with_span(span));
+///             let key = connection.key();
+///             let answer = move || {
+///                 tracing::info!("computing"); // on a worker, within the span of the request
+///                 byte.to_ascii_uppercase()
+///             };
+///             let submitted = self.pool.submit(answer, move |answer, cx| {
+///                 tracing::info!("answered"); // on the loop, within the same span
+///                 // An error means that the client is gone.
+///                 let _ = key.write(cx, &[answer.unwrap_or(b'!')]);
+///             });
+///             submitted.map_err(|refused| refused.reason)?;
+///         }
+///         cx.set_context(RequestContext::NONE);
+///         Ok(data.len())
+///     }
+/// }
+/// ```
 #[doc(alias("ReadCallback", "bufferevent_setcb", "uv_read_cb"))]
 pub trait ConnectionHandler<S>: Any {
     /// Called when the connection is open, before all other callbacks. A connection on a

@@ -16,6 +16,7 @@ use super::handler::ConnectionHandler;
 use super::registration::Registration;
 use super::state::{Flags, State};
 use super::stream::Stream;
+use crate::carried::for_no_request;
 
 /// The handshakes of a loop.
 #[derive(Default)]
@@ -129,7 +130,7 @@ pub(super) fn end<S>(registry: &mut Registry<S>, key: Key, state: &mut State) {
 fn resume_later<S>(registry: &mut Registry<S>) {
     let handshakes = registry.local::<Handshakes>();
     if !std::mem::replace(&mut handshakes.is_resuming, true) {
-        registry.defer(|cx| resume(cx));
+        for_no_request(|| registry.defer(|cx| resume(cx)));
     }
 }
 

@@ -55,6 +55,9 @@ impl<S> ConnectionKey<S> {
     /// before `access`. During the handshake of a [layered stream](crate::Stream#layered-streams),
     /// `access` is called without it, and its writes are sent after the handshake.
     ///
+    /// With the feature `request-context`, `access` runs in the context of its caller, and
+    /// `on_open` in that of the connection.
+    ///
     /// The writes of `access` are sent with the [deferred callbacks](reactor::Registry::defer) of
     /// the turn. All writes of a turn to this connection are usually sent by one system call. If
     /// the deferred callbacks of this turn have already run, the writes are sent in the next turn.

@@ -26,6 +26,7 @@ use super::state::{Carried, Flags, Phase, State};
 use super::stream::Stream;
 use super::take::{run_timer, take_into};
 use super::write::buffer::WriteBuffer;
+use crate::carried::in_own_context;
 use crate::error::{discard, panic_message};
 use crate::limit::Permit;
 use crate::server::Server;
@@ -140,12 +141,14 @@ impl<H> Registration<H> {
     where
         H: ConnectionHandler<S>,
     {
-        self.guarded::<S, T>(cx, |registration, cx| {
-            with_buffers(|input, output| {
-                registration
-                    .dispatch(io, output, cx, false)
-                    .on_deferred(input, cx)
-            })
+        in_own_context(cx, |cx| {
+            self.guarded::<S, T>(cx, |registration, cx| {
+                with_buffers(|input, output| {
+                    registration
+                        .dispatch(io, output, cx, false)
+                        .on_deferred(input, cx)
+                })
+            });
         });
     }
 

@@ -91,6 +91,10 @@ impl Listener {
     /// [its key](ServerKey::key). [`serve`](Self::serve) describes how to pause the listener, and
     /// how it ends by itself.
     ///
+    /// With the feature `request-context`, `accept` runs in the context of the listener, and a
+    /// connection that it opens inherits this context. To give the connection its own, open it in a
+    /// `RequestContext::scope`.
+    ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
     ///   with a [connection limit](ListenOptions::limit) takes two registrations.

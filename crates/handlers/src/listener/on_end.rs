@@ -7,6 +7,8 @@ use reactor::{
     Capacity, CloseReason, Context, Error, Key, Next, Registry, Sender, notification_queue,
 };
 
+use crate::carried::for_no_request;
+
 /// The listeners of a loop that have such a callback. Each entry holds the listener, its queue and
 /// the registration of the queue.
 #[derive(Default)]
@@ -34,6 +36,9 @@ struct EndCallbacks(Vec<(Key, Sender<CloseReason>, Key)>);
 /// [`Reactor::run`](reactor::Reactor::run) alive, the callback runs before `run` returns. Until the
 /// listener ends, the callback does not keep `run` alive. If you call this function again for the
 /// same listener, the new callback replaces the old one.
+///
+/// With the feature `request-context`, the callback runs in the context of this call, and not in
+/// that of the listener.
 ///
 /// # Cost
 /// One allocation. Creates the `eventfd` of the loop if it has none.
@@ -100,6 +105,8 @@ pub(super) fn report<S>(registry: &mut Registry<S>, listener: Key, reason: Close
     };
     let (_, reasons, queue) = ends.swap_remove(place);
     if registry.set_foreground(queue).is_ok() {
-        let _ = reasons.try_send(reason); // the queue exists and has no limit
+        // The callback has the context of its own registration, and not that of the listener. The
+        // queue exists and has no limit.
+        let _ = for_no_request(|| reasons.try_send(reason));
     }
 }

@@ -239,7 +239,8 @@ impl ResolverBuilder {
     ///
     /// An error of the function is passed on with its kind: see
     /// [`Resolver::resolve`] for the kinds. A panic of the function is an error of its
-    /// lookup, and the thread continues.
+    /// lookup, and the thread continues. With the feature `request-context`, the function runs
+    /// without a context.
     ///
     /// ```
     /// use handlers::Resolver;

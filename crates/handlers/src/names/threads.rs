@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use reactor::{Registry, Sender};
 
+use crate::carried::for_no_request;
 use crate::error::{copy_error, discard, named, panic_message};
 
 /// The time after which an idle thread ends.
@@ -140,7 +141,9 @@ impl Threads {
         drop(state);
         for request in unanswered {
             let error = named("start a thread", copy_error(error));
-            let _ = request.answer.try_send(Err(error)); // else the lookup has ended
+            // Each answer is handled in the context of its own lookup. An error means that it has
+            // ended.
+            let _ = for_no_request(|| request.answer.try_send(Err(error)));
         }
     }
 

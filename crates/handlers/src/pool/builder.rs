@@ -94,6 +94,9 @@ impl<S, W: 'static> PoolBuilder<S, W> {
     ///   [drained](super::WorkerPool::drain), [shut down](super::WorkerPool::shutdown_now) or
     ///   dropped, a worker ends as soon as its last job is done.
     ///
+    /// - With the feature `request-context`, `make` runs without a context, since further jobs use
+    ///   the state.
+    ///
     /// Default: no state (`()`).
     ///
     /// [`JobError::NoState`]: super::JobError::NoState

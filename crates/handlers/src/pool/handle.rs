@@ -11,6 +11,7 @@ use super::error::{JobError, JobPanic, Refusal, Refused};
 use super::job::Job;
 use super::queue::JobQueue;
 use super::state::WorkerState;
+use crate::carried::CallerContext;
 
 /// A handle to submit jobs to a [`WorkerPool`](super::WorkerPool) from any thread. Clone it into
 /// your handlers, or keep it in the state of the loop.
@@ -47,6 +48,8 @@ impl<S, W> PoolHandle<S, W> {
     ///
     /// If the job panics, `done` gets a [`JobPanic`], and the worker continues with the next job.
     /// If the loop has ended before the job is done, `done` is dropped and not called.
+    ///
+    /// With the feature `request-context`, `job` and `done` run in the context of the caller.
     ///
     /// # Cost
     /// One lock, a few allocations, and a wakeup if a worker is asleep.
@@ -155,6 +158,8 @@ impl<S, W> PoolHandle<S, W> {
         R: Send + 'static,
         D: FnOnce(R, &mut Context<'_, S>) + Send + 'static,
     {
+        // Before the lock: a subscriber of `tracing` may be asked for its span.
+        let context = CallerContext::current();
         let room = match self.shared.room() {
             Ok(room) => room,
             Err(reason) => return Err((input, reason)),
@@ -163,8 +168,11 @@ impl<S, W> PoolHandle<S, W> {
         let (remote, origin) = (self.remote.clone(), Location::caller());
         let completion = Completion::new(remote.keep_alive(), done);
         let pending = completion.handle();
-        let slot = room
-            .fill(move |shared, state| complete(&remote, origin, work(shared, state), completion));
+        let slot = room.fill(move |shared, state| {
+            let result = context.scope_on_worker(|| work(shared, state));
+            // The post takes the context on to the completion.
+            context.scope_on_worker(|| complete(&remote, origin, result, completion));
+        });
         Ok(Job { slot, pending })
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::carried::for_no_request;
 use crate::error::{discard, panic_message};
 
 /// A function that makes the state of a worker.
@@ -43,7 +44,11 @@ impl<W> WorkerState<W> {
     pub(super) fn run<R>(&mut self, job: impl FnOnce(&mut W) -> R) -> Result<R, JobFailure> {
         let state = match &mut self.state {
             Some(state) => state,
-            none => none.insert(make(&*self.make).map_err(JobFailure::NoState)?),
+            none => {
+                // Further jobs use the state, on behalf of other requests.
+                let made = for_no_request(|| make(&*self.make));
+                none.insert(made.map_err(JobFailure::NoState)?)
+            }
         };
         catch_unwind(AssertUnwindSafe(|| job(state))).map_err(|panic| {
             self.is_poisoned = true;

@@ -10,6 +10,7 @@ use reactor::{Context, Error, Io, Key};
 use super::handler::Udp;
 use super::sending::Sending;
 use super::socket::UdpSocket;
+use crate::carried::in_own_context;
 
 /// Identifies a socket on its loop. The key is `Copy`. Like a [`Key`], it is checked at each use:
 /// if the socket has ended, the call returns an error, and never reaches another socket.
@@ -38,7 +39,9 @@ impl<S: 'static> UdpKey<S> {
     ///
     /// When `act` has returned, this method calls
     /// [`on_failure`](super::DatagramHandler::on_failure) for each error that has occurred
-    /// meanwhile. Datagrams that were queued are sent when the socket has room.
+    /// meanwhile. Datagrams that were queued are sent when the socket has room. With the feature
+    /// `request-context`, `act` runs in the context of its caller, and `on_failure` in that of the
+    /// socket.
     ///
     /// # Cost
     /// O(1), in addition to the cost of `act`.
@@ -84,7 +87,7 @@ impl<S: 'static> UdpKey<S> {
                     },
                     cx,
                 );
-                udp.report_failures(cx);
+                in_own_context(cx, |cx| udp.report_failures(cx));
                 result
             }));
             // This also runs after a panic of `act`, since datagrams that were queued before the

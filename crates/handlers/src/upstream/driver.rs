@@ -22,7 +22,7 @@ pub(super) struct Driver<S: 'static, H> {
 }
 
 impl<S, H: ConnectionHandler<S>> Driver<S, H> {
-    /// Starts an attempt. No callback runs before this returns.
+    /// Starts an attempt, in the context of the upstream. No callback runs before this returns.
     pub(super) fn attempt(self, registry: &mut Registry<S>) {
         let (shared, connect) = (Rc::clone(&self.shared), Rc::clone(&self.connect));
         shared.set_stage(Stage::Connecting);
@@ -60,12 +60,14 @@ impl<S, H: ConnectionHandler<S>> Driver<S, H> {
             until.saturating_duration_since(cx.now())
         });
         let mut driver = Some(self);
-        let timer = cx.registry.after(delay, move |cx| {
+        let go_on = move |cx: &mut Context<'_, S>| {
             if let Some(driver) = driver.take() {
                 driver.go_on(cx);
             }
             Ok(Then::Done)
-        });
+        };
+        // The handler may have given its connection another context, which has ended with it.
+        let timer = shared.context().scope(|| cx.registry.after(delay, go_on));
         let _ = cx.registry.set_timer_origin(timer, shared.line); // it was just armed
         shared.set_stage(Stage::Waiting { timer, until });
     }

@@ -8,6 +8,7 @@ use reactor::{Context, Registry};
 
 use super::attempts;
 use super::shared::{Shared, Stage};
+use crate::carried::for_no_request;
 use crate::connection::{Connection, Flow};
 
 /// The number of messages, and of their bytes, that one turn writes to a connection. More would
@@ -20,7 +21,7 @@ impl<S> Shared<S> {
     pub(super) fn advance_later(self: &Rc<Self>, registry: &mut Registry<S>) {
         if !self.is_deferred.replace(true) {
             let shared = Rc::clone(self);
-            registry.defer_from(self.line, move |cx| {
+            let advance = move |cx: &mut Context<'_, S>| {
                 shared.is_deferred.set(false);
                 let advanced = catch_unwind(AssertUnwindSafe(|| shared.advance(cx)));
                 if let Err(panic) = advanced {
@@ -28,7 +29,9 @@ impl<S> Shared<S> {
                     shared.advance_later(cx.registry);
                     resume_unwind(panic);
                 }
-            });
+            };
+            // One callback sends the messages of all callers.
+            for_no_request(|| registry.defer_from(self.line, advance));
         }
     }
 

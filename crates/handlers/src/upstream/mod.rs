@@ -123,7 +123,13 @@ use crate::sockets::SocketStream;
 /// If the handler panics under another policy, the panic costs the connection, and the same handler
 /// gets the next one.
 ///
-/// Restrictions: the handler cannot be [replaced](crate::Connection::replace_handler). The state of
+/// # Contexts of requests
+/// With the feature `request-context`, the handler is called in the context that was current when
+/// the link was started, on each of its connections. A context that a callback sets lasts as long
+/// as the connection.
+///
+/// # Restrictions
+/// The handler cannot be [replaced](crate::Connection::replace_handler). The state of
 /// the loop must be `'static`.
 #[doc(alias("reconnect", "ReconnectingClientFactory"))]
 pub struct Upstream<S: 'static> {
@@ -233,6 +239,10 @@ impl<S> Upstream<S> {
     ///
     /// The messages of a turn are written together, with the [deferred
     /// callbacks](Registry::defer) of the turn.
+    ///
+    /// A message does not carry a `RequestContext`. If the peer answers, keep the context with the
+    /// list of the requests that wait for an answer, and handle the answer in its
+    /// `RequestContext::scope`.
     ///
     /// Returns [`Flow::Full`] if the queue has reached half of one of its limits. If a single
     /// producer pauses then, and continues at [`on_room`](Self::on_room), it does not meet the

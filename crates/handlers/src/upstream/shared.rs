@@ -20,6 +20,7 @@ use super::options::UpstreamOptions;
 use super::queue::Queue;
 use super::stopping::Stop;
 use super::trust::Trust;
+use crate::carried::CallerContext;
 use crate::connection::{CloseReason, ConnectionKey, ConnectionMetrics};
 use crate::error::discard;
 
@@ -40,12 +41,14 @@ pub(super) struct Shared<S: 'static> {
     pub(super) is_deferred: Cell<bool>,
     /// `true` if the log has a line about the present outage.
     is_down_reported: Cell<bool>,
-    on_room: RefCell<Vec<Callback<S>>>,
-    on_end: RefCell<Vec<Callback<S>>>,
+    on_room: RefCell<Vec<(Callback<S>, CallerContext)>>,
+    on_end: RefCell<Vec<(Callback<S>, CallerContext)>>,
     connections: Cell<u64>,
     failures: Cell<u64>,
     /// The line that started the upstream, for logs and lists.
     pub(super) line: &'static Location<'static>,
+    /// The context of that call, for the attempts. None after the end.
+    context: Cell<CallerContext>,
 }
 
 pub(super) enum Stage<S: 'static> {
@@ -89,7 +92,15 @@ impl<S> Shared<S> {
             connections: Cell::new(0),
             failures: Cell::new(0),
             line,
+            context: Cell::new(CallerContext::current()),
         }
+    }
+
+    /// Returns the context in which the upstream was started.
+    pub(super) fn context(&self) -> CallerContext {
+        let context = self.context.take();
+        self.context.set(context.clone());
+        context
     }
 
     pub(super) fn stage(&self) -> Stage<S> {
@@ -203,9 +214,9 @@ impl<S> Shared<S> {
             let _ = registry.cancel(stop.timer);
         }
         self.release_producers(registry);
-        for callback in take(&mut *self.on_end.borrow_mut()) {
-            registry.defer_from(self.line, callback);
-        }
+        let ends = take(&mut *self.on_end.borrow_mut());
+        self.defer_each(registry, ends);
+        self.context.set(CallerContext::default());
     }
 
     /// Records that the driver was dropped, with its loop or by a panic that unwinds. All messages
@@ -216,6 +227,7 @@ impl<S> Shared<S> {
         let rooms = take(&mut *self.on_room.borrow_mut());
         let ends = take(&mut *self.on_end.borrow_mut());
         drop((rooms, ends));
+        self.context.set(CallerContext::default());
     }
 
     /// Calls `callback` when the queue has room, or when the upstream has ended.
@@ -224,7 +236,8 @@ impl<S> Shared<S> {
             registry.defer_from(self.line, callback);
             return;
         }
-        self.on_room.borrow_mut().push(callback);
+        let context = CallerContext::current();
+        self.on_room.borrow_mut().push((callback, context));
         self.notify_room(registry);
     }
 
@@ -233,7 +246,8 @@ impl<S> Shared<S> {
         if self.has_ended() {
             registry.defer_from(self.line, callback);
         } else {
-            self.on_end.borrow_mut().push(callback);
+            let context = CallerContext::current();
+            self.on_end.borrow_mut().push((callback, context));
         }
     }
 
@@ -246,8 +260,14 @@ impl<S> Shared<S> {
 
     /// Lets all producers that wait for room continue.
     pub(super) fn release_producers(&self, registry: &mut Registry<S>) {
-        for callback in take(&mut *self.on_room.borrow_mut()) {
-            registry.defer_from(self.line, callback);
+        let rooms = take(&mut *self.on_room.borrow_mut());
+        self.defer_each(registry, rooms);
+    }
+
+    /// Defers callbacks, each in the context of its own caller.
+    fn defer_each(&self, registry: &mut Registry<S>, callbacks: Vec<(Callback<S>, CallerContext)>) {
+        for (callback, context) in callbacks {
+            context.scope(|| registry.defer_from(self.line, callback));
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reactor::{Context, Registry, Then, TimerKey};
 
 use super::shared::{Shared, Stage};
+use crate::carried::for_no_request;
 use crate::connection::Connection;
 
 /// A stop that was requested.
@@ -49,10 +50,11 @@ impl<S> Shared<S> {
             let _ = registry.cancel(before.timer);
         }
         let shared = Rc::clone(self);
-        let timer = registry.after(grace, move |cx| {
+        let end_grace = move |cx: &mut Context<'_, S>| {
             shared.end_grace(cx);
             Ok(Then::Done)
-        });
+        };
+        let timer = for_no_request(|| registry.after(grace, end_grace));
         // The timer was just armed. The connection, the attempt or the delay keeps `run` alive.
         let _ = registry.set_timer_origin(timer, self.line);
         let _ = registry.set_timer_background(timer);

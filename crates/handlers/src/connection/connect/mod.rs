@@ -168,7 +168,9 @@ impl<S> Connecting<S> {
     /// Cancels the lookup of the name and all attempts. The handler's
     /// [`on_close`](ConnectionHandler::on_close) is called with [`CloseReason::Closed`]. This call
     /// is [deferred](Registry::defer), so it does not happen before `cancel` returns. Does nothing
-    /// if the connection is already open, or has failed.
+    /// if the connection is already open, or has failed. With the feature `request-context`,
+    /// `on_close` runs in the context of the call that connects, and not in that of the caller of
+    /// `cancel`.
     pub fn cancel(&self, registry: &mut Registry<S>) {
         self.race.cancel(registry);
     }

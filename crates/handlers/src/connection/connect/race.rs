@@ -9,11 +9,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Interest, Key, Registry, Then, TimerKey};
+use reactor::{Context, Interest, Key, Registry, Then, TimerKey};
 
 use super::attempt::{Attempt, connect_unix, start_tcp};
 use super::full_queue::FullQueues;
 use super::order::alternate;
+use crate::carried::CallerContext;
 use crate::connection::handler::ConnectionHandler;
 use crate::connection::options::ConnectionOptions;
 use crate::connection::reason::CloseReason;
@@ -32,8 +33,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub(in crate::connection) struct Race<H>(pub(super) Rc<RefCell<RaceState<H>>>);
 
 pub(in crate::connection) struct RaceState<H> {
+    /// The handler, and the context of the call that connects, which is that of its `on_close`.
     /// `None` when the race is over.
-    handler: Option<H>,
+    handler: Option<(H, CallerContext)>,
     /// The addresses that are not tried yet.
     addresses: VecDeque<Address>,
     /// The name that the addresses were looked up for, as it is shown.
@@ -61,7 +63,7 @@ impl<H: 'static> Race<H> {
         origin: &'static Location<'static>,
     ) -> Self {
         Self(Rc::new(RefCell::new(RaceState {
-            handler: Some(handler),
+            handler: Some((handler, CallerContext::current())),
             addresses: VecDeque::new(),
             target: None,
             options: options.clone(),
@@ -115,15 +117,19 @@ impl<H: 'static> Race<H> {
     where
         H: ConnectionHandler<S>,
     {
-        if let Some(mut handler) = self.end_attempts(registry, Key::NULL) {
-            registry.defer_from(self.0.borrow().origin, move |cx| {
-                handler.on_close(reason, cx)
-            });
+        if let Some((mut handler, context)) = self.end(registry, Key::NULL) {
+            let line = self.0.borrow().origin;
+            let on_close = move |cx: &mut Context<'_, S>| handler.on_close(reason, cx);
+            context.scope(|| registry.defer_from(line, on_close));
         }
     }
 
     /// Ends all attempts except the winner. Returns the handler, or `None` if it was taken already.
     pub(super) fn end_attempts<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<H> {
+        self.end(registry, winner).map(|(handler, _)| handler)
+    }
+
+    fn end<S>(&self, registry: &mut Registry<S>, winner: Key) -> Option<(H, CallerContext)> {
         let (handler, attempts, timers) = {
             let mut race = self.0.borrow_mut();
             race.addresses.clear();

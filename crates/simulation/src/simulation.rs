@@ -108,10 +108,16 @@ impl Simulation {
     /// connections and pools that are made meanwhile on this thread belong to the simulation. If
     /// the run fails, the threads that have not ended are unwound.
     ///
+    /// Each simulated thread has its own current `RequestContext` and its own spans, as a real
+    /// thread has, if `reactor` has the feature `request-context`. Nothing is current when it
+    /// starts.
+    ///
     /// # Panics
     /// If called from within another simulation, or if the process has no descriptor left for an
     /// epoll instance.
     pub fn run(self, body: impl FnOnce() + 'static) -> Report {
+        // No thread has the context of the caller: they end in any order.
+        let _context = seam::set_context_aside();
         let trace = Trace::new(self.keeps_timeline);
         let network = Network::new(Draw::new(self.seed), self.faults, trace);
         #[expect(clippy::expect_used, reason = "documented")]

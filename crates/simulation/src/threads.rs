@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use generator::{Generator, Gn};
-use reactor::simulation::ThreadNumber;
+use reactor::simulation::{ThreadNumber, set_context_aside};
 
 use crate::world::{ProcessNumber, State, World};
 
@@ -77,8 +77,9 @@ pub(crate) fn is_unwinding() -> bool {
     !RUNNING.get() || std::thread::panicking()
 }
 
-/// Suspends the present thread until the scheduler chooses it again.
+/// Suspends the present thread until the scheduler chooses it again. Its context stays with it.
 pub(crate) fn suspend() {
+    let _context = set_context_aside();
     #[expect(
         deprecated,
         reason = "the scoped form needs a handle that a system call has not"

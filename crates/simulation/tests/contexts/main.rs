@@ -10,6 +10,6 @@
 #[allow(dead_code, reason = "other random daemons use more of it")]
 #[path = "../chaos/draw.rs"]
 mod draw;
-//mod hand_overs;
+mod hand_overs;
 mod mark;
 mod threads;

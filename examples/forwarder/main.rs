@@ -1,6 +1,6 @@
 //! Relay of lines with a spool on disk. Shows: an upstream that reconnects, acknowledgements from
-//! end to end, blocking disk writes on a worker, back-pressure, replay after a crash. Leaves out:
-//! TLS, a spool that is larger than memory.
+//! end to end, blocking disk writes on a worker, back-pressure, replay after a crash, a log with
+//! the id of each request. Leaves out: TLS, a spool that is larger than memory.
 //!
 //! A client sends lines, and gets `+` and a line feed for each, in order. The upstream gets the
 //! same lines and answers in the same way, so one forwarder can be the upstream of another. A line
@@ -10,8 +10,10 @@
 //!
 //! Run: cargo run --release --example forwarder -- --listen 127.0.0.1:7779 --to 127.0.0.1:7780
 //! Try: printf 'one\ntwo\n' | nc 127.0.0.1 7779
+//! With RUST_LOG=forwarder=debug the log says what happens to each line, with the id of the line.
 
 mod relay;
+mod request;
 mod spool;
 
 use std::io::{self, Write};
@@ -53,6 +55,9 @@ struct Options {
     /// Greatest delay before the target is tried again
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 5000)]
     max_delay: u64,
+    /// Report a line that has not been answered for this long
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000)]
+    slow: u64,
     /// Maximum number of open connections; more wait in the kernel's queue
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_connections: usize,
@@ -67,6 +72,7 @@ impl Options {
             spool: self.spool.clone(),
             max_spool: self.max_spool,
             sync: self.sync,
+            slow_after: Duration::from_millis(self.slow),
         }
     }
 }

@@ -18,8 +18,9 @@ use handlers::{
     JobError, Lines, Listener, ServerKey, Target, Timeout, Upstream, UpstreamOptions,
     UpstreamState, WorkerPool, on_frames,
 };
-use reactor::{Context, Registry, Then};
+use reactor::{Context, Registry, RequestContext, Then};
 
+use super::request::{Pending, Waiting, answer, context_of, context_of_spooled};
 use super::spool::{Spool, SyncPolicy, push_record};
 
 /// The longest line of a client.
@@ -39,13 +40,7 @@ pub(crate) struct Settings {
     pub(crate) spool: PathBuf,
     pub(crate) max_spool: usize,
     pub(crate) sync: SyncPolicy,
-}
-
-/// A line that the upstream has not acknowledged.
-struct Pending {
-    line: Bytes,
-    /// The client that waits for its answer.
-    client: Option<ConnectionKey<Relay>>,
+    pub(crate) slow_after: Duration,
 }
 
 /// The state of the loop. Lines are numbered in the order in which they were accepted.
@@ -61,6 +56,10 @@ pub(crate) struct Relay {
     max_spool: usize,
     /// `true` while a job uses the spool, or waits to be tried again.
     is_writing: bool,
+    /// The number of clients since the start.
+    clients: u64,
+    /// The time after which a line that is not answered is reported.
+    slow_after: Duration,
     /// Clients that are paused until the queue has room.
     paused: Vec<ConnectionKey<Self>>,
     pool: WorkerPool<Self, Spool>,
@@ -89,9 +88,13 @@ impl Relay {
         let upstream = Upstream::start(registry, targets, &options, Link);
         upstream.on_end(registry, next_job);
         let mut pending = VecDeque::new();
-        for line in lines {
+        for (number, line) in lines.into_iter().enumerate() {
             let _ = upstream.send(registry, line.clone())?;
-            pending.push_back(Pending { line, client: None });
+            pending.push_back(Pending {
+                line,
+                context: context_of_spooled(number as u64),
+                waiting: None,
+            });
         }
         tracing::info!(lines = pending.len(), "spool read");
         Ok(Self {
@@ -102,6 +105,8 @@ impl Relay {
             spool_bytes,
             max_spool: settings.max_spool,
             is_writing: false,
+            clients: 0,
+            slow_after: settings.slow_after,
             paused: Vec::new(),
             pool: start_pool(registry, spool)?,
         })
@@ -116,20 +121,22 @@ impl Relay {
         self.first + self.pending.len() as u64
     }
 
-    /// Removes the oldest lines, which the upstream has acknowledged. Returns their clients.
-    fn remove(&mut self, count: usize) -> Vec<ConnectionKey<Self>> {
+    /// Removes the oldest lines, which the upstream has acknowledged.
+    fn remove(&mut self, count: usize) -> Vec<Pending> {
         self.first += count as u64;
-        let removed = self.pending.drain(..count);
-        removed.filter_map(|pending| pending.client).collect()
+        self.pending.drain(..count).collect()
     }
 
-    /// Records that all lines before `spooled` are safe. Returns the clients that wait for them.
-    fn record_spooled(&mut self, spooled: u64) -> Vec<ConnectionKey<Self>> {
+    /// Records that all lines before `spooled` are safe. Returns those that are so newly, with the
+    /// clients that wait for them.
+    fn record_spooled(&mut self, spooled: u64) -> Vec<(RequestContext, Option<Waiting>)> {
         let [before, safe] =
             [self.spooled, spooled].map(|line| line.saturating_sub(self.first) as usize);
         self.spooled = spooled;
         let newly = self.pending.iter_mut().take(safe).skip(before);
-        newly.filter_map(|pending| pending.client.take()).collect()
+        newly
+            .map(|pending| (pending.context.clone(), pending.waiting.take()))
+            .collect()
     }
 
     /// Returns the next job for the spool, or `None` if there is nothing to do.
@@ -202,14 +209,20 @@ fn next_job(cx: &mut Context<'_, Relay>) {
             Ok(length) => {
                 cx.state.is_writing = false;
                 cx.state.spool_bytes = length;
-                let clients = cx.state.record_spooled(spooled);
-                answer(&clients, cx);
+                for (context, waiting) in cx.state.record_spooled(spooled) {
+                    context.scope(|| {
+                        tracing::debug!("in the spool");
+                        answer(waiting, cx);
+                    });
+                }
                 next_job(cx);
             }
             Err(error) => retry_job(&error, cx),
         }
     };
-    if let Err(refused) = cx.state.pool.submit_with(work, done) {
+    // It serves all lines that wait, not the one whose callback is running.
+    let submitted = RequestContext::NONE.scope(|| cx.state.pool.submit_with(work, done));
+    if let Err(refused) = submitted {
         tracing::error!(%refused, "lines are not in the spool");
     }
 }
@@ -232,8 +245,20 @@ pub(crate) fn serve(
     registry: &mut Registry<Relay>,
     listener: Listener,
 ) -> io::Result<ServerKey<Relay>> {
-    listener.serve(registry, &ConnectionOptions::new(), |_peer, _cx| {
-        Ok(on_frames(Lines::new(LINE_MAX), receive))
+    let options = ConnectionOptions::new();
+    listener.serve(registry, &options, |peer, cx: &mut Context<'_, Relay>| {
+        cx.state.clients += 1;
+        let client = tracing::info_span!(parent: None, "client", id = cx.state.clients);
+        client.in_scope(|| tracing::debug!(address = %peer, "accepted"));
+        let lines = Lines::new(LINE_MAX);
+        Ok(on_frames::<Relay, _, _>(
+            lines,
+            move |line, connection, cx| {
+                // Replaces the context of the line before, which is answered later.
+                cx.set_context(context_of(cx.state.next(), &client));
+                receive(line, connection, cx)
+            },
+        ))
     })
 }
 
@@ -250,11 +275,21 @@ fn receive(
     connection: &mut Connection<'_, Relay>,
     cx: &mut Context<'_, Relay>,
 ) -> io::Result<()> {
+    tracing::debug!(bytes = line.len(), "received");
     let line = Bytes::from([line, b"\n"].concat());
     let flow = cx.state.upstream.send(cx.registry, line.clone())?;
     connection.begin_response();
-    let client = Some(connection.key());
-    cx.state.pending.push_back(Pending { line, client });
+    let slow = cx.registry.after(cx.state.slow_after, |_cx| {
+        tracing::warn!("is not answered yet");
+        Ok(Then::Done)
+    });
+    cx.registry.set_timer_background(slow)?;
+    let client = connection.key();
+    cx.state.pending.push_back(Pending {
+        line,
+        context: RequestContext::current(),
+        waiting: Some(Waiting { client, slow }),
+    });
     if flow == Flow::Full {
         connection.pause_reading();
         resume_later(connection.key(), cx);
@@ -276,17 +311,6 @@ fn resume_later(client: ConnectionKey<Relay>, cx: &mut Context<'_, Relay>) {
             let _ = client.with(cx, |connection, _cx| connection.resume_reading());
         }
     });
-}
-
-/// Answers clients, one line for each key.
-fn answer(clients: &[ConnectionKey<Relay>], cx: &mut Context<'_, Relay>) {
-    for client in clients {
-        // An error means that the client has gone.
-        let _ = client.with(cx, |connection, _cx| {
-            connection.end_response();
-            connection.write(b"+\n").map(drop)
-        });
-    }
 }
 
 /// The handler of the link.
@@ -312,8 +336,12 @@ impl ConnectionHandler<Relay> for Link {
         let all = answers.len();
         let count = answers.take_while(|answer| *answer == b"+\n").count();
         let acknowledged = cx.state.upstream.clone().acknowledge(cx.registry, count);
-        let clients = cx.state.remove(acknowledged);
-        answer(&clients, cx);
+        for line in cx.state.remove(acknowledged) {
+            line.context.scope(|| {
+                tracing::debug!("acknowledged by the upstream");
+                answer(line.waiting, cx);
+            });
+        }
         next_job(cx);
         if acknowledged < all {
             let text = "the upstream answers what was not sent, or not as a forwarder does";

@@ -5,6 +5,7 @@ mod console_loop;
 mod echo;
 mod echo_server;
 mod forwarder;
+mod forwarder_log;
 mod http_hello;
 mod kv_server;
 mod proxy;

@@ -48,6 +48,9 @@ use crate::turn::disposal::Disposal;
 /// A clone is one atomic increment. Without the feature `request-context` this type does not exist,
 /// and nothing is carried. With it, see `docs/costs.md`.
 ///
+/// `docs/request-context.md` has a server that logs the id of each request, and says what is not
+/// carried.
+///
 /// ```
 /// use reactor::{Reactor, RequestContext, Then};
 /// use std::time::Duration;

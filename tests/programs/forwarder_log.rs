@@ -166,3 +166,34 @@ fn a_line_without_an_answer_is_reported_with_its_id() -> Result {
         about(1, 0, "answered"),
     ])
 }
+
+#[test]
+fn lines_that_a_pause_has_held_up_have_their_ids() -> Result {
+    const LINES: u32 = 100;
+    let upstream = TcpListener::bind("127.0.0.1:0")?;
+    // The queue is full at half of 16 lines. Each acknowledgement lets the client continue.
+    let options = ["--slow", "60000", "--max-spool", "4096"];
+    let forwarder = Logging::start(upstream.local_addr()?, &options)?;
+    let mut link = accept(&upstream)?;
+    let mut client = forwarder.server.connect()?;
+    client.write_all(&b"a\n".repeat(LINES as usize))?;
+    for _ in 0..LINES {
+        expect(&mut link, b"a\n")?;
+        link.write_all(b"+\n")?;
+        expect(&mut client, b"+\n")?;
+    }
+    let lines = lines_of(&forwarder.folder)?;
+    for request in 0..LINES {
+        let all = [
+            "received bytes=1",
+            "acknowledged by the upstream",
+            "answered",
+        ];
+        let all = all.map(|what| about(1, request, what));
+        let id = format!("request{{id={request}}}:");
+        let of_request: Vec<_> = lines.iter().filter(|line| line.contains(&id)).collect();
+        assert_eq!(of_request, all.each_ref());
+    }
+    assert_eq!(lines.len() as u32, 2 + 3 * LINES, "\n{}", lines.join("\n"));
+    Ok(())
+}

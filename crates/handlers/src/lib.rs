@@ -229,6 +229,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/recipes.md")]
 struct Recipes;
 
+/// Compiles the programs about the context of a request.
+#[cfg(all(doctest, feature = "request-context"))]
+#[doc = include_str!("../../../docs/request-context.md")]
+struct RequestContextRecipes;
+
 /// Compiles the recipes of TLS.
 #[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../../../docs/tls.md")]

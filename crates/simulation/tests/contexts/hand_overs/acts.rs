@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use std::sync::mpsc::TrySendError;
 
-use reactor::{Next, RequestContext, Then};
+use reactor::{Key, Next, RequestContext, Then};
 use simulation::random;
 
-use super::{Cx, Here, kept, submit};
+use super::{Cx, Here, kept};
 use crate::draw::{duration, once_in, panic, size};
 use crate::mark::{current_number, expect_current};
 
@@ -130,13 +130,13 @@ fn add_job(cx: &Cx<'_>, here: &Here) {
         simulation::sleep(duration(Duration::from_millis(20)));
         expect_current(&in_job, "a job");
     };
-    let submitted = submit(cx, job, move |cx| {
+    let submitted = cx.state.pool.submit(job, move |_, cx| {
         let shared = Rc::clone(&cx.state.shared);
         count(&mut shared.arrived.borrow_mut(), "a job");
         arrive("the end of a job", &mut Here::once(&at_end), cx);
     });
     if once_in(8)
-        && let Some(job) = submitted
+        && let Ok(job) = submitted
     {
         let _ = job.cancel();
     }
@@ -176,6 +176,9 @@ fn cancel(cx: &mut Cx<'_>) {
 
 /// Replaces the context of the callback that runs, and of its further calls.
 pub(super) fn replace_own(cx: &mut Cx<'_>, here: &mut Here) {
+    if here.is_scope && cx.key() != Key::NULL {
+        return; // current only in the scope, although the handler may be called once more
+    }
     let context = if once_in(4) {
         RequestContext::NONE
     } else {
@@ -186,7 +189,8 @@ pub(super) fn replace_own(cx: &mut Cx<'_>, here: &mut Here) {
     here.current = context;
 }
 
-/// Replaces the context of a timer or of a registration that may be any. The current context stays.
+/// Replaces the context of a timer, or of a registration whose handler is not running. The current
+/// context stays.
 fn replace_by_key(cx: &mut Cx<'_>) {
     let fresh = cx.state.shared.fresh();
     if once_in(2) {
@@ -211,6 +215,9 @@ fn replace_by_key(cx: &mut Cx<'_>) {
     let Some((key, kept)) = cx.state.registrations.iter().nth(place) else {
         return;
     };
+    if *key == cx.key() {
+        return; // the handler of a connection may be called once more in this call
+    }
     if let Ok(context) = cx.registry.context(*key) {
         assert_eq!(
             context.span(),
@@ -228,6 +235,7 @@ fn act_in_scope(cx: &mut Cx<'_>, here: &mut Here) {
     let mut inner = Here {
         current: fresh.clone(),
         kept: Rc::clone(&here.kept),
+        is_scope: true,
     };
     fresh.scope(|| {
         for _ in 0..size(4) {
@@ -246,6 +254,7 @@ fn act_in_span(cx: &mut Cx<'_>, here: &Here) {
     let inner = Here {
         current: here.current.with_span(span.clone()),
         kept: Rc::clone(&here.kept),
+        is_scope: true,
     };
     span.in_scope(|| match random(3) {
         0 => arm(cx, &inner),
@@ -259,6 +268,7 @@ fn act_without(cx: &mut Cx<'_>, here: &Here) {
     let inner = Here {
         current: RequestContext::NONE,
         kept: Rc::clone(&here.kept),
+        is_scope: true,
     };
     RequestContext::NONE.scope(|| match random(3) {
         0 => arm(cx, &inner),

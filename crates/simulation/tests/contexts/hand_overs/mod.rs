@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use handlers::{Job, JobPanic, PoolHandle, ServerKey, WorkerPool};
+use handlers::{PoolHandle, ServerKey, WorkerPool};
 use reactor::{
     Capacity, Context, DeferredKey, Event, KeepAlive, Key, Next, PanicPolicy, Reactor, Registry,
     Remote, RequestContext, Sender, TimerKey, notification_queue,
@@ -42,6 +42,8 @@ fn kept(context: &RequestContext) -> Kept {
 pub(crate) struct Here {
     pub(crate) current: RequestContext,
     pub(crate) kept: Kept,
+    /// `true` in a scope within the callback.
+    pub(crate) is_scope: bool,
 }
 
 impl Here {
@@ -50,6 +52,7 @@ impl Here {
         Self {
             current: kept.borrow().clone(),
             kept: Rc::clone(kept),
+            is_scope: false,
         }
     }
 
@@ -124,18 +127,6 @@ pub(crate) struct Loop {
     deferred: Vec<DeferredKey>,
     /// The registrations, connections among them, with the contexts that they must have.
     registrations: BTreeMap<Key, Kept>,
-}
-
-/// Submits a job. A pool carries no context, so the job and its end take that of the caller.
-pub(crate) fn submit(
-    cx: &Cx<'_>,
-    job: impl FnOnce() + Send + 'static,
-    done: impl FnOnce(&mut Cx<'_>) + Send + 'static,
-) -> Option<Job> {
-    let (in_job, at_end) = (RequestContext::current(), RequestContext::current());
-    let job = move || in_job.scope(job);
-    let done = move |_: Result<(), JobPanic>, cx: &mut Cx<'_>| at_end.scope(|| done(cx));
-    cx.state.pool.submit(job, done).ok() // the pool is closed when its loop ends
 }
 
 /// Tries until the simulation grants it.

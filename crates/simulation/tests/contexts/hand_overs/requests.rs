@@ -8,19 +8,23 @@ use std::time::Duration;
 
 use handlers::{
     CloseReason, Connection, ConnectionHandler, ConnectionKey, ConnectionOptions, ListenOptions,
-    ServerKey,
+    ServerKey, Timeout,
 };
 use reactor::{Registry, Remote, RequestContext, Then};
 use simulation::{Peer, random};
 
 use super::acts::{act, arrive, replace_own};
-use super::{Cx, Here, Kept, Loop, kept, submit};
+use super::{Cx, Here, Kept, Loop, kept};
 use crate::draw::{duration, once_in};
 use crate::mark::{context_of, expect_current};
 
 /// The ways in which callbacks of this file are reached.
 pub(super) const WAYS: &[&str] = &[
+    "the opening of a connection",
     "a request",
+    "the end of the input",
+    "a mark",
+    "a timeout",
     "the end of a connection",
     "an answer by a timer",
     "an answer by another loop",
@@ -37,7 +41,8 @@ fn address(number: usize) -> SocketAddr {
 /// Listens on behalf of nobody.
 pub(super) fn serve(number: usize, registry: &mut Registry<Loop>) -> io::Result<ServerKey<Loop>> {
     let listener = ListenOptions::new().bind(&address(number).into())?;
-    listener.serve(registry, &ConnectionOptions::new(), |_peer, _cx| {
+    let options = ConnectionOptions::new().idle_timeout(Duration::from_millis(500));
+    listener.serve(registry, &options, |_peer, _cx| {
         Ok(Requests(kept(&RequestContext::NONE)))
     })
 }
@@ -49,6 +54,7 @@ impl ConnectionHandler<Loop> for Requests {
     fn on_open(&mut self, _: &mut Connection<'_, Loop>, cx: &mut Cx<'_>) -> io::Result<()> {
         let kept = Rc::clone(&self.0);
         cx.state.registrations.insert(cx.key(), kept);
+        arrive("the opening of a connection", &mut Here::of(&self.0), cx);
         Ok(())
     }
 
@@ -58,31 +64,88 @@ impl ConnectionHandler<Loop> for Requests {
         connection: &mut Connection<'_, Loop>,
         cx: &mut Cx<'_>,
     ) -> io::Result<usize> {
-        let requests = data.chunks_exact(LENGTH);
-        let taken = data.len() - requests.remainder().len();
         let mut here = Here::of(&self.0);
         expect_current(&here.current, "a call with requests");
-        for request in requests {
+        let mut taken = 0;
+        for request in data.chunks_exact(LENGTH) {
+            taken += LENGTH;
             let number = u64::from_be_bytes(request.try_into().expect("the length of a chunk"));
-            let context = context_of(number);
-            cx.set_context(context.clone());
-            self.0.replace(context.clone());
-            here.current = context;
-            connection.begin_response();
-            answer_somehow(number, &here.current, connection.key(), cx);
-            arrive("a request", &mut here, cx);
-            // Leaves another context for the next request.
+            self.begin(number, &mut here, connection, cx);
             if once_in(4) {
-                replace_own(cx, &mut here);
+                connection.pause_reading();
+                resume_later(&here.current, connection.key(), cx);
+                break;
             }
         }
         Ok(taken)
+    }
+
+    fn on_sent(&mut self, _: u64, _: &mut Connection<'_, Loop>, cx: &mut Cx<'_>) -> io::Result<()> {
+        arrive("a mark", &mut Here::of(&self.0), cx);
+        Ok(())
+    }
+
+    fn on_timeout(
+        &mut self,
+        _: Timeout,
+        _: &mut Connection<'_, Loop>,
+        cx: &mut Cx<'_>,
+    ) -> io::Result<()> {
+        arrive("a timeout", &mut Here::of(&self.0), cx);
+        Ok(())
+    }
+
+    fn on_end(
+        &mut self,
+        _: &[u8],
+        connection: &mut Connection<'_, Loop>,
+        cx: &mut Cx<'_>,
+    ) -> io::Result<()> {
+        connection.shutdown_after_responses();
+        arrive("the end of the input", &mut Here::of(&self.0), cx);
+        Ok(())
     }
 
     fn on_close(&mut self, _: CloseReason, cx: &mut Cx<'_>) {
         cx.state.registrations.remove(&cx.key());
         arrive("the end of a connection", &mut Here::unkept(&self.0), cx);
     }
+}
+
+impl Requests {
+    /// Begins a request: its context replaces that of the one before.
+    fn begin(
+        &self,
+        number: u64,
+        here: &mut Here,
+        connection: &mut Connection<'_, Loop>,
+        cx: &mut Cx<'_>,
+    ) {
+        let context = context_of(number);
+        cx.set_context(context.clone());
+        self.0.replace(context.clone());
+        here.current = context;
+        connection.begin_response();
+        answer_somehow(number, &here.current, connection.key(), cx);
+        arrive("a request", here, cx);
+        // Leaves another context for the next request.
+        if once_in(4) {
+            replace_own(cx, here);
+        }
+    }
+}
+
+/// Lets a connection continue. Its unconsumed bytes are passed again, but not by the kernel.
+fn resume_later(expected: &RequestContext, client: ConnectionKey<Loop>, cx: &mut Cx<'_>) {
+    let expected = expected.clone();
+    cx.registry
+        .after(duration(Duration::from_secs(1)), move |cx| {
+            expect_current(&expected, "a timer that resumes");
+            // An error means that the client has gone.
+            let _ = client.with(cx, |connection, _cx| connection.resume_reading());
+            expect_current(&expected, "a timer that resumes");
+            Ok(Then::Done)
+        });
 }
 
 /// Answers later: by a timer, by another loop, or by a job.
@@ -114,7 +177,7 @@ fn answer_somehow(
         }
         _ => {
             let job = move || expect_current(&there, "a job");
-            let _ = submit(cx, job, move |cx| {
+            let _ = cx.state.pool.submit(job, move |_, cx| {
                 answer("an answer by a job", number, &here, client, cx);
             });
         }
@@ -135,6 +198,7 @@ fn answer(
         expect_current(expected, "an access to a connection");
         connection.end_response();
         let _ = connection.write(&number.to_be_bytes());
+        connection.notify_sent();
         if once_in(4) {
             // The connection gets it. What is current stays.
             let fresh = cx.state.shared.fresh();

@@ -67,6 +67,12 @@ impl Contexts {
         place.map_or(Carried::NONE, |place| self.of_running.swap_remove(place).1)
     }
 
+    /// Returns `true` if a context was made current for the callback that runs, or by it.
+    #[inline]
+    pub(crate) const fn is_entered(&self) -> bool {
+        self.is_entered
+    }
+
     /// Begins the access of a callback to another registration. Returns the access around it.
     #[inline]
     pub(crate) const fn begin_access(&mut self, key: Key) -> Accessed {
@@ -128,12 +134,6 @@ impl<S> Registry<S> {
         self.contexts.is_entered = true;
         let before = context.make_current();
         self.drop_context(before);
-    }
-
-    /// Makes the context of a registration current for its handler, which runs next.
-    #[inline(never)]
-    pub(crate) fn enter_context_of_source(&mut self, key: Key) {
-        self.enter_context(self.contexts.of_sources.get(key).clone());
     }
 
     /// Ends the context of the callback that has run, if there was one.

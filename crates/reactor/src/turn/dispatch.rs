@@ -78,6 +78,14 @@ impl<S> Registry<S> {
         self.deliver::<true>(key, facts, running, state);
     }
 
+    /// Calls a source that is ready, in its context. It is a call of its own, so that nothing is
+    /// kept on the stack for it where there is no context.
+    #[inline(never)]
+    fn deliver_in_context(&mut self, key: Key, running: &mut Running<S>, state: &mut S) {
+        self.enter_context(self.contexts.of_sources.get(key).clone());
+        self.deliver_with_care(key, Readiness::EMPTY, running, state);
+    }
+
     /// Delivers `facts` about a source to its handler, if they are wanted. With `CARE`, calls may
     /// be supervised, and a source that is queued is left to the queue.
     ///
@@ -98,6 +106,9 @@ impl<S> Registry<S> {
         if CARE && slot.queued || !ready.intersects(slot.wanted) {
             return self.record_unwanted_event(key);
         }
+        if Carried::ENABLED && slot.marks.has_context() && !self.contexts.is_entered() {
+            return self.deliver_in_context(key, running, state);
+        }
         // The entry leaves its slot, so that the handler may do anything to its registration.
         let mut guard = EntryGuard {
             entry: slot.entry.take(),
@@ -108,9 +119,6 @@ impl<S> Registry<S> {
         };
         let armed = slot.armed;
         slot.calls += 1;
-        if Carried::ENABLED && slot.marks.has_context() {
-            self.enter_context_of_source(key);
-        }
         self.metrics.calls += 1;
         let mut cx = Context::new(state, self, key, ready);
         let left = if CARE && cx.registry.turn.supervision.is_active() {

@@ -426,11 +426,13 @@ impl<S> Registry<S> {
         }
         let mut context = Carried::NONE;
         if marks & mark::HAS_MORE != 0 {
-            self.timers.wall.forget(timer);
-            self.timers.slack.remove(&timer);
-            self.timers.periods.remove(&timer);
             if marks & mark::CONTEXT != 0 {
                 context = self.contexts.of_timers.take(timer.0);
+            }
+            if marks & mark::IN_A_MAP != 0 {
+                self.timers.wall.forget(timer);
+                self.timers.slack.remove(&timer);
+                self.timers.periods.remove(&timer);
             }
         }
         // Last, since a destructor of the callback's captures may panic. The callback is dropped in

@@ -177,8 +177,10 @@ mod mark {
     pub(super) const CONTEXT: u16 = 32;
     /// Marks that affect the deadline when a timer is re-armed.
     pub(super) const AFFECT_DEADLINE: u16 = WALL | SLACK;
+    /// Marks of timers that may have an entry in a map.
+    pub(super) const IN_A_MAP: u16 = AFFECT_DEADLINE | PERIODIC;
     /// Marks of timers that have an entry in another table too.
-    pub(super) const HAS_MORE: u16 = AFFECT_DEADLINE | PERIODIC | CONTEXT;
+    pub(super) const HAS_MORE: u16 = IN_A_MAP | CONTEXT;
     /// Marks that matter when a timer is due.
     pub(super) const MATTER_WHEN_DUE: u16 = WALL | CONTEXT;
 }

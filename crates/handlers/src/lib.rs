@@ -153,6 +153,8 @@ mod error;
 pub mod files;
 #[cfg(feature = "framing")]
 mod framing;
+#[cfg(feature = "futures")]
+pub mod futures;
 #[cfg(feature = "inherited")]
 mod inherited;
 mod limit;

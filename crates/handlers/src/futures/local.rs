@@ -1,0 +1,204 @@
+//! The part of an executor that knows no state type, and how it is found on its thread.
+//!
+//! A waker, a handle or a future knows the address of the executor's [`Shared`] part, and looks for
+//! it among the executors of this thread. So a thread may have several loops, and in a simulation
+//! one thread of the system may run the threads of many loops.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::join::LocalTask;
+use super::requests::{Message, Request};
+use super::sleeps::{SleepState, Sleeps};
+use super::tasks::TaskKey;
+use super::waker::Shared;
+
+thread_local! {
+    /// The executors of this thread.
+    static EXECUTORS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
+    /// The executor whose task is being polled or dropped.
+    static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+}
+
+/// Whether a pass over the woken tasks is certain to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    None,
+    /// A message in the queue asks for it.
+    Announced,
+    /// It is among the deferred callbacks.
+    Deferred,
+    Running,
+}
+
+/// The operations of an executor that depend on the state type.
+pub(super) trait Tasks {
+    /// Spawns a task. Returns `None` if the executor has ended. The task is dropped then.
+    fn spawn(
+        &self,
+        task: Pin<Box<dyn LocalTask>>,
+        origin: &'static Location<'static>,
+    ) -> Option<TaskKey>;
+
+    fn request(&self, request: Request);
+
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+pub(super) struct Local {
+    pub(super) shared: Arc<Shared>,
+    /// The woken tasks, in the order of their wakes.
+    pub(super) woken: RefCell<VecDeque<TaskKey>>,
+    /// The wakers of tasks that give way to the rest of the loop.
+    yielded: RefCell<VecDeque<Waker>>,
+    pub(super) pass: Cell<Pass>,
+    /// The task that is being polled or dropped.
+    polling: Cell<Option<TaskKey>>,
+    /// The time of the pass.
+    pub(super) now: Cell<Instant>,
+    pub(super) sleeps: RefCell<Sleeps>,
+    pub(super) tasks: Weak<dyn Tasks>,
+}
+
+impl Local {
+    pub(super) fn new(shared: Arc<Shared>, now: Instant, tasks: Weak<dyn Tasks>) -> Rc<Self> {
+        let local = Rc::new(Self {
+            shared,
+            woken: RefCell::new(VecDeque::new()),
+            yielded: RefCell::new(VecDeque::new()),
+            pass: Cell::new(Pass::None),
+            polling: Cell::new(None),
+            now: Cell::new(now),
+            sleeps: RefCell::default(),
+            tasks,
+        });
+        EXECUTORS.with_borrow_mut(|executors| executors.push(Rc::clone(&local)));
+        local
+    }
+
+    /// Removes this executor from its thread. From now on its wakers have no effect.
+    pub(super) fn retire(&self) {
+        let _ = EXECUTORS.try_with(|executors| {
+            executors
+                .borrow_mut()
+                .retain(|local| !std::ptr::eq(&**local, self));
+        });
+    }
+
+    /// Drops the wakers that futures have left, at the end of the loop.
+    pub(super) fn clear(&self) {
+        while let Some(waker) = self.next_yielded() {
+            drop(waker);
+        }
+        while let Some(sleep) = self.end_one_sleep() {
+            drop(sleep);
+        }
+    }
+
+    fn end_one_sleep(&self) -> Option<SleepState> {
+        self.sleeps.borrow_mut().pop()
+    }
+
+    /// Adds a woken task, on the thread of the loop.
+    pub(super) fn add_woken(&self, key: TaskKey) {
+        self.woken.borrow_mut().push_back(key);
+        self.announce_pass();
+    }
+
+    /// Makes sure that a pass comes.
+    pub(super) fn announce_pass(&self) {
+        if self.pass.get() == Pass::None {
+            self.pass.set(Pass::Announced);
+            self.shared.send(Message::Pass);
+        }
+    }
+
+    /// Makes a request, on the thread of the loop.
+    pub(super) fn request(&self, request: Request) {
+        if let Some(tasks) = self.tasks.upgrade() {
+            tasks.request(request);
+            self.announce_pass();
+        }
+    }
+
+    /// Returns the task that is being polled.
+    pub(super) const fn polling(&self) -> Option<TaskKey> {
+        self.polling.get()
+    }
+
+    /// Wakes `waker` after this pass.
+    pub(super) fn wake_after_pass(&self, waker: &Waker) {
+        self.yielded.borrow_mut().push_back(waker.clone());
+        self.announce_pass();
+    }
+
+    /// Wakes the tasks that gave way.
+    pub(super) fn wake_yielded(&self) {
+        while let Some(waker) = self.next_yielded() {
+            waker.wake();
+        }
+    }
+
+    fn next_yielded(&self) -> Option<Waker> {
+        self.yielded.borrow_mut().pop_front()
+    }
+
+    /// Enters a task: until the returned value is dropped, the task is the current one of this
+    /// thread. Whatever else is to be current in a task is to be entered here too.
+    pub(super) fn enter(self: &Rc<Self>, key: TaskKey) -> Entered {
+        let outer = CURRENT
+            .try_with(|current| current.replace(Some(Rc::clone(self))))
+            .ok()
+            .flatten();
+        Entered {
+            outer,
+            outer_key: self.polling.replace(Some(key)),
+            local: Rc::clone(self),
+        }
+    }
+}
+
+/// A task that is being polled or dropped.
+pub(super) struct Entered {
+    outer: Option<Rc<Local>>,
+    outer_key: Option<TaskKey>,
+    local: Rc<Local>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.local.polling.set(self.outer_key);
+        let outer = self.outer.take();
+        let _ = CURRENT.try_with(|current| current.replace(outer));
+    }
+}
+
+/// Calls `use_it` with the executor whose shared part is `shared`, if it belongs to this thread.
+/// `use_it` must not call the user.
+pub(super) fn with<R>(shared: &Arc<Shared>, use_it: impl FnOnce(&Local) -> R) -> Option<R> {
+    EXECUTORS
+        .try_with(|executors| {
+            executors
+                .borrow()
+                .iter()
+                .find(|local| Arc::ptr_eq(&local.shared, shared))
+                .map(|local| use_it(local))
+        })
+        .ok()
+        .flatten()
+}
+
+/// Returns the executor whose task is being polled or dropped on this thread. The caller lets go of
+/// it before the poll ends.
+pub(super) fn current() -> Option<Rc<Local>> {
+    CURRENT
+        .try_with(|current| current.borrow().clone())
+        .ok()
+        .flatten()
+}

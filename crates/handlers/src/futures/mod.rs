@@ -1,0 +1,96 @@
+//! Futures on the loop: any `async` crate becomes usable from a callback.
+//!
+//! A task is a future that the loop polls on its own thread, among the deferred callbacks. It needs
+//! no `Send`. When it is done, a callback gets its output, and has the state in its hands.
+//!
+//! | to | see |
+//! | --- | --- |
+//! | run a future from a callback | [`spawn`] |
+//! | run a future from a callback, and await it in a task | [`spawn_joinable`] |
+//! | run a future from a task | [`spawn_local`], [`JoinHandle`] |
+//! | run a future from another thread | [`Spawner`] |
+//! | begin a program as a future | [`block_on`] |
+//! | use the state and the registry within a future | [`with_context`] |
+//! | wait for a time within a future | [`sleep`], [`sleep_until`] |
+//! | give way to the rest of the loop | [`yield_now`] |
+//! | cancel a task, or let it run in the background | [`TaskKey`] |
+//! | list the tasks | [`tasks`] |
+//! | limit how much of a turn tasks may take | [`set_budget`] |
+//!
+//! # What a turn does with tasks
+//!
+//! A task is polled when it was spawned or woken. The woken tasks are polled once a turn, in the
+//! order of their wakes, after the sources and the timers of the turn. Tasks that are woken
+//! meanwhile, also by themselves, are polled in the same turn. After 256 polls or 5 ms the rest
+//! waits for the next turn, which does not sleep: see [`set_budget`]. So a task that is always
+//! ready keeps no source, timer or post from running. [`yield_now`] always goes on in the next
+//! turn.
+//!
+//! # Wakers
+//!
+//! A waker may be used on any thread, at any time: during the poll of its own task, from a
+//! destructor, and after the task or its loop has ended, when it does nothing. A wake allocates
+//! nothing. On the thread of the loop it takes no lock. On another thread it takes one, and makes a
+//! system call only if the loop sleeps: one for each sleep of the loop, however many tasks are
+//! woken.
+//!
+//! # Panics and the end
+//!
+//! If a task panics, the [panic policy](reactor::PanicPolicy) of the loop applies. With `Propagate`
+//! the panic unwinds through [`Reactor::run`](reactor::Reactor::run). In both cases only this task
+//! ends, and its [`JoinHandle`] returns [`JoinError::Panicked`].
+//!
+//! When the reactor is dropped, all tasks are dropped, each of them even if the destructor of
+//! another panics.
+
+mod block_on;
+mod executor;
+mod join;
+mod key;
+mod local;
+mod requests;
+mod sleeps;
+mod spawn;
+mod spawner;
+mod tasks;
+mod time;
+mod waker;
+mod with_context;
+mod yield_now;
+
+use std::time::Duration;
+
+use reactor::{Error, Registry};
+
+pub use self::block_on::{BlockOnError, block_on};
+pub use self::join::{JoinError, JoinHandle};
+pub use self::key::{StaleTask, TaskInfo, tasks};
+pub use self::spawn::{spawn, spawn_joinable, spawn_local};
+pub use self::spawner::Spawner;
+pub use self::tasks::TaskKey;
+pub use self::time::{Sleep, now, sleep, sleep_until};
+pub use self::with_context::{WithContext, with_context};
+pub use self::yield_now::{YieldNow, yield_now};
+
+/// Default number of polls in a turn.
+const MAX_POLLS: usize = 256;
+/// Default time for polls in a turn.
+const MAX_TIME: Duration = Duration::from_millis(5);
+
+/// Sets how much of a turn the tasks of a loop may take: `max_polls` polls, and no further poll
+/// once `max_time` has passed. The time is looked at after every eighth poll. A number of 0 counts
+/// as 1. Default: 256 polls, 5 ms.
+///
+/// # Errors
+/// - [`Error::Full`] at the limit of registrations.
+/// - [`Error::Loop`] if no eventfd can be created.
+/// - [`Error::Os`] if epoll refuses the eventfd.
+pub fn set_budget<S: 'static>(
+    registry: &mut Registry<S>,
+    max_polls: usize,
+    max_time: Duration,
+) -> Result<(), Error> {
+    let executor = executor::of_loop(registry)?;
+    executor.budget.set((max_polls.max(1), max_time));
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Requests: what futures ask of their loop.
+//!
+//! A future cannot reach the registry while it is polled. So it adds a request to a list, which the
+//! executor carries out right after the poll. A request that is made outside of a poll on the
+//! thread of the loop is carried out with the next pass. On another thread a request goes through
+//! the queue of the loop.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use reactor::{Context, TimerKey};
+
+use super::tasks::TaskKey;
+
+/// The name of a sleep in the table of sleeps.
+pub(super) type SleepKey = TaskKey;
+
+/// A value in the queue of an executor.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Another thread has woken a task.
+    Wake(TaskKey),
+    /// The thread of the loop has woken a task, or made a request, outside of a pass.
+    Pass,
+    /// Another thread has made a request.
+    Request(Request),
+}
+
+/// A request that needs no types of the user.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Arms the timer of a sleep, or moves it.
+    Arm(SleepKey, Instant),
+    /// Cancels the timer of a sleep that was dropped.
+    CancelTimer(TimerKey),
+    /// Forgets a sleep that another thread has dropped.
+    ForgetSleep(SleepKey),
+    /// Cancels a task.
+    Abort(TaskKey),
+}
+
+/// A request with the state type of its loop.
+pub(super) enum LoopRequest<S> {
+    Plain(Request),
+    /// A closure of [`with_context`](super::with_context), and the task that asked for it.
+    Call(Rc<dyn Call<S>>, Option<TaskKey>),
+}
+
+/// A closure that runs once, with the state in its hands.
+pub(super) trait Call<S> {
+    fn run(&self, cx: &mut Context<'_, S>);
+}

@@ -1,0 +1,299 @@
+//! Timers within a future: on the wheel of the loop, and on its manual clock.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use reactor::{Registry, Then};
+
+use super::executor;
+use super::local::{self, Local};
+use super::requests::{Message, Request, SleepKey};
+use super::waker::Shared;
+
+/// Returns a future that is done when `delay` has passed.
+///
+/// Within a task the delay counts from the time of this [turn](reactor::Reactor::turn), as
+/// [`Registry::after`] does. Outside of a task it counts from the first poll. A delay of zero, and
+/// a time that has passed at the first poll, give way once, as [`yield_now`](super::yield_now)
+/// does.
+///
+/// The timer itself is in the background: the task that awaits it keeps
+/// [`Reactor::run`](reactor::Reactor::run) alive.
+///
+/// # Cost
+/// One allocation of 8 bytes when it is first polled. O(1) to drop and to reset.
+///
+/// ```
+/// use std::time::Duration;
+/// use handlers::futures;
+/// use reactor::{ManualClock, Reactor};
+///
+/// # fn main() -> Result<(), reactor::Error> {
+/// let mut reactor = Reactor::<bool>::builder().clock(ManualClock::jumping()).build()?;
+/// let pause = async { futures::sleep(Duration::from_secs(3600)).await };
+/// futures::spawn(&mut reactor, pause, |(), cx| *cx.state = true)?;
+/// let mut is_over = false;
+/// reactor.run(&mut is_over)?; // takes no time
+/// assert!(is_over);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias("delay", "Timer"))]
+#[track_caller]
+pub fn sleep(delay: Duration) -> Sleep {
+    let from_now = local::current().map(|local| later(local.now.get(), delay));
+    Sleep {
+        until: from_now.map_or(Until::FirstPollAnd(delay), Until::Time),
+        stage: Stage::New,
+        origin: Location::caller(),
+    }
+}
+
+/// Returns a future that is done at `deadline`. A time that has passed gives way once, as
+/// [`yield_now`](super::yield_now) does. See [`sleep`].
+#[track_caller]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        until: Until::Time(deadline),
+        stage: Stage::New,
+        origin: Location::caller(),
+    }
+}
+
+/// Returns the time of this turn, as the [`now`](Registry::now) of the loop whose task is polled.
+/// Returns `None` outside of a task.
+pub fn now() -> Option<Instant> {
+    local::current().map(|local| local.now.get())
+}
+
+/// Returns the time after a delay. A delay that no clock can hold becomes a very long one.
+fn later(now: Instant, delay: Duration) -> Instant {
+    /// A century.
+    const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    now.checked_add(delay)
+        .or_else(|| now.checked_add(LONG))
+        .unwrap_or(now)
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It is `Send` and `Sync`, because some crates demand it of their timers. It belongs to the loop
+/// whose task polls it first. It may be dropped on any thread.
+///
+/// # Panics
+/// If it is polled outside of a task of this module, or on another thread than before.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sleep {
+    until: Until,
+    stage: Stage,
+    origin: &'static Location<'static>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Time(Instant),
+    FirstPollAnd(Duration),
+}
+
+enum Stage {
+    New,
+    /// Gives way, since its time has passed at its first poll.
+    GaveWay,
+    Armed(SleepKey, Arc<Shared>),
+    Elapsed,
+}
+
+impl Sleep {
+    /// Returns the time at which the sleep ends. Returns `None` before the first poll of a
+    /// [`sleep`] that was made outside of a task.
+    pub const fn deadline(&self) -> Option<Instant> {
+        match self.until {
+            Until::Time(deadline) => Some(deadline),
+            Until::FirstPollAnd(_) => None,
+        }
+    }
+
+    /// Returns `true` if the time has passed and a poll has reported it, or would report it now.
+    pub fn is_elapsed(&self) -> bool {
+        match &self.stage {
+            Stage::Elapsed => true,
+            Stage::New | Stage::GaveWay => false,
+            Stage::Armed(key, shared) => local::with(shared, |local| {
+                let mut sleeps = local.sleeps.borrow_mut();
+                sleeps.get_mut(*key).is_some_and(|sleep| sleep.has_elapsed)
+            })
+            .unwrap_or(false),
+        }
+    }
+
+    /// Moves the end of the sleep to `deadline`, also after it has elapsed. The timer is moved at
+    /// the next poll.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.until = Until::Time(deadline);
+        self.disarm();
+    }
+
+    /// Ends the claim on the timer.
+    fn disarm(&mut self) {
+        let Stage::Armed(key, shared) = std::mem::replace(&mut self.stage, Stage::New) else {
+            return;
+        };
+        let ended = local::with(&shared, |local| end(local, key));
+        if ended.is_none() {
+            shared.send(Message::Request(Request::ForgetSleep(key)));
+        }
+    }
+
+    /// Arms the sleep for the current task.
+    fn arm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let local = local::current();
+        assert!(local.is_some(), "a sleep was polled outside of a task");
+        let Some(local) = local else { unreachable!() };
+        let deadline = match self.until {
+            Until::Time(deadline) => deadline,
+            Until::FirstPollAnd(delay) => later(local.now.get(), delay),
+        };
+        self.until = Until::Time(deadline);
+        if deadline <= local.now.get() {
+            self.stage = Stage::GaveWay;
+            local.wake_after_pass(cx.waker());
+            return Poll::Pending;
+        }
+        let added = local
+            .sleeps
+            .borrow_mut()
+            .add(cx.waker().clone(), self.origin);
+        if let Some(key) = added {
+            local.request(Request::Arm(key, deadline));
+            self.stage = Stage::Armed(key, Arc::clone(&local.shared));
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.stage {
+            Stage::New => self.arm(cx),
+            Stage::Elapsed => Poll::Ready(()),
+            Stage::GaveWay => {
+                self.stage = Stage::Elapsed;
+                Poll::Ready(())
+            }
+            Stage::Armed(key, shared) => {
+                let looked = local::with(shared, |local| look(local, *key, cx.waker()));
+                assert!(looked.is_some(), "a sleep was polled on another thread");
+                match looked {
+                    Some(Looked::Elapsed) => {
+                        self.stage = Stage::Elapsed;
+                        Poll::Ready(())
+                    }
+                    _ => Poll::Pending, // the old waker is dropped here, outside of all borrows
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep")
+            .field("until", &self.until)
+            .field("is_elapsed", &self.is_elapsed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a poll has found.
+enum Looked {
+    Elapsed,
+    /// With the waker of an earlier poll by another task.
+    NotYet {
+        _old: Option<Waker>,
+    },
+}
+
+fn look(local: &Local, key: SleepKey, waker: &Waker) -> Looked {
+    let mut sleeps = local.sleeps.borrow_mut();
+    match sleeps.get_mut(key) {
+        Some(sleep) if !sleep.has_elapsed => {
+            let is_known = sleep
+                .waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(waker));
+            let _old = if is_known {
+                None
+            } else {
+                sleep.waker.replace(waker.clone())
+            };
+            Looked::NotYet { _old }
+        }
+        Some(_) => {
+            sleeps.remove(key);
+            Looked::Elapsed
+        }
+        None => Looked::Elapsed,
+    }
+}
+
+/// Ends a sleep on the thread of its loop. Returns its waker, for the caller to drop.
+fn end(local: &Local, key: SleepKey) -> Option<Waker> {
+    let ended = local.sleeps.borrow_mut().remove(key)?;
+    if let Some(timer) = ended.timer {
+        local.request(Request::CancelTimer(timer));
+    }
+    ended.waker
+}
+
+/// Arms the timer of a sleep, unless the sleep was dropped.
+pub(super) fn arm<S: 'static>(
+    local: &Local,
+    key: SleepKey,
+    deadline: Instant,
+    registry: &mut Registry<S>,
+) {
+    let origin = match local.sleeps.borrow_mut().get_mut(key) {
+        Some(sleep) => sleep.origin,
+        None => return,
+    };
+    let timer = registry.at(deadline, move |cx| {
+        elapse(key, cx.registry);
+        Ok::<_, io::Error>(Then::Done)
+    });
+    // The timer was armed just now, so its key is not stale.
+    let _ = registry.set_timer_background(timer);
+    let _ = registry.set_timer_origin(timer, origin);
+    if let Some(sleep) = local.sleeps.borrow_mut().get_mut(key) {
+        sleep.timer = Some(timer);
+    }
+}
+
+/// Forgets a sleep that another thread has dropped.
+pub(super) fn forget<S>(local: &Local, key: SleepKey, registry: &mut Registry<S>) {
+    let ended = local.sleeps.borrow_mut().remove(key);
+    if let Some(timer) = ended.and_then(|ended| ended.timer) {
+        let _ = registry.cancel(timer); // it may be running
+    }
+}
+
+/// Wakes the task whose sleep has elapsed.
+fn elapse<S: 'static>(key: SleepKey, registry: &mut Registry<S>) {
+    if let Some(executor) = executor::find(registry) {
+        let waker = executor.local.sleeps.borrow_mut().elapse(key);
+        executor.wake_in_callback(registry, || waker.into_iter().for_each(Waker::wake));
+    }
+}

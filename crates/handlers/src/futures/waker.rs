@@ -1,0 +1,131 @@
+//! Wakers: how any thread asks the loop to poll a task.
+//!
+//! A wake on the thread of the loop adds the task to a list of that thread, without a lock. A wake
+//! on another thread sends the key of the task through the queue of the loop. In both cases a task
+//! that is woken already is not added again.
+//!
+//! INVARIANT (woken): while `is_woken` is set, the key of the task lies in the list of woken tasks
+//! or in the queue. The loop clears it before each poll, so a wake during the poll adds the task
+//! again. Both sides use a read-modify-write: a poll sees all that was written before each wake
+//! that it answers, also if the wake found the task woken already.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::task::{Wake, Waker};
+
+use reactor::Sender;
+
+use super::local;
+use super::requests::Message;
+use super::tasks::TaskKey;
+
+/// The part of an executor that all threads share: the queue into its loop.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sender: Sender<Message>,
+}
+
+impl Shared {
+    /// Sends a message to the loop, unless the loop is gone.
+    pub(super) fn send(&self, message: Message) {
+        let _ = self.sender.try_send(message);
+    }
+}
+
+/// The part of a task that its wakers share.
+#[derive(Debug)]
+pub(super) struct WakeState {
+    /// A [`TaskKey`]. A waker that outlives its task has a stale key.
+    key: AtomicU64,
+    is_woken: AtomicBool,
+    shared: Arc<Shared>,
+}
+
+impl WakeState {
+    fn wake_task(&self) {
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
+            let is_local = local::with(&self.shared, |local| local.add_woken(key)).is_some();
+            if !is_local {
+                self.shared.send(Message::Wake(key));
+            }
+        }
+    }
+}
+
+impl Wake for WakeState {
+    fn wake(self: Arc<Self>) {
+        self.wake_task();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_task();
+    }
+}
+
+/// A waker together with its state.
+#[derive(Debug)]
+pub(super) struct TaskWaker {
+    state: Arc<WakeState>,
+    waker: Waker,
+}
+
+impl TaskWaker {
+    fn new(key: TaskKey, shared: &Arc<Shared>) -> Self {
+        let state = Arc::new(WakeState {
+            key: AtomicU64::new(key.to_bits()),
+            is_woken: AtomicBool::new(true),
+            shared: Arc::clone(shared),
+        });
+        Self {
+            waker: Waker::from(Arc::clone(&state)),
+            state,
+        }
+    }
+
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Returns `true` if the task is woken and was not polled since.
+    pub(super) fn is_woken(&self) -> bool {
+        self.state.is_woken.load(Ordering::Relaxed)
+    }
+
+    /// Begins a poll: a wake from now on adds the task again.
+    pub(super) fn begin_poll(&self) {
+        self.state.is_woken.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// Wakers of tasks that have ended, for new tasks. A waker that the user still holds is not among
+/// them.
+#[derive(Debug, Default)]
+pub(super) struct SpareWakers {
+    spare: Vec<TaskWaker>,
+}
+
+/// The number of wakers that are kept for new tasks.
+const SPARE_KEPT: usize = 1024;
+
+impl SpareWakers {
+    /// Returns the waker of a new task, which is woken.
+    pub(super) fn take(&mut self, key: TaskKey, shared: &Arc<Shared>) -> TaskWaker {
+        let Some(spare) = self.spare.pop() else {
+            return TaskWaker::new(key, shared);
+        };
+        spare.state.key.store(key.to_bits(), Ordering::Relaxed);
+        spare.state.is_woken.store(true, Ordering::Relaxed);
+        spare
+    }
+
+    /// Keeps the waker of a task that has ended, if nothing else refers to it.
+    pub(super) fn put(&mut self, waker: TaskWaker) {
+        // Its own two references. Nobody can make a third one from nothing.
+        if Arc::strong_count(&waker.state) == 2 && self.spare.len() < SPARE_KEPT {
+            // The last use of a dropped waker lies before the use for another task.
+            fence(Ordering::Acquire);
+            self.spare.push(waker);
+        }
+    }
+}

@@ -34,6 +34,7 @@
 //! | be notified when a file or the content of a folder changes | [`files::watch`], [`files::watch_folder`] |
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
+//! | run futures on the loop, and so any `async` crate | [`futures`] |
 //! | encrypt a stream, and know the peer by its certificate | [`tls`] |
 //!
 //! # Terms
@@ -82,9 +83,9 @@
 //!
 //! # Features
 //!
-//! By default everything except `proxy-protocol`, `request-context`, `simulation`, `stream-check`
-//! and `tls` is compiled. Connections, listeners and relays are always included. To compile less,
-//! set `default-features = false` and name the features that you need:
+//! By default everything except `futures`, `proxy-protocol`, `request-context`, `simulation`,
+//! `stream-check` and `tls` is compiled. Connections, listeners and relays are always included. To
+//! compile less, set `default-features = false` and name the features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |
@@ -92,6 +93,7 @@
 //! | `console` | [`Console`] | `framing` | |
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
+//! | `futures` | [`futures`] | | pin-project-lite, which `tracing` compiles anyway |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |
@@ -121,6 +123,7 @@
 #![cfg_attr(not(feature = "framing"), doc = "[`on_frames`]: #features")]
 #![cfg_attr(not(feature = "inherited"), doc = "[`InheritedSockets`]: #features")]
 #![cfg_attr(not(feature = "names"), doc = "[`Resolver`]: #features")]
+#![cfg_attr(not(feature = "futures"), doc = "[`futures`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
 #![cfg_attr(

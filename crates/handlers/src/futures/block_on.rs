@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use reactor::{Error, Exit, Reactor};
@@ -118,13 +118,13 @@ where
         ending.replace(Some(result));
         cx.registry.stop_from(origin);
     })?;
-    let exit = reactor.run(state);
+    let exit = catch_unwind(AssertUnwindSafe(|| reactor.run(state)));
     let result = ended.take();
     if result.is_none() {
         // Stale keys, if the loop has ended because a task was cancelled.
         let _ = (watcher.cancel(reactor), key.cancel(reactor));
     }
-    match (result, exit?) {
+    match (result, exit.unwrap_or_else(|panic| resume_unwind(panic))?) {
         (Some(result), _) => result.map_err(BlockOnError::Ended),
         (None, Exit::Stopped { origin, .. }) => Err(BlockOnError::Stopped { origin }),
         (None, _) => Err(BlockOnError::Ended(JoinError::Cancelled)),

@@ -47,7 +47,7 @@ impl TaskKey {
     pub fn cancel<S: 'static>(self, registry: &mut Registry<S>) -> Result<(), StaleTask> {
         let executor = executor::find(registry).ok_or(StaleTask(self))?;
         let cancelled = executor.cancel(self, registry).ok_or(StaleTask(self))?;
-        executor.keep_alive_if_needed(registry);
+        executor.keep_alive_if_needed(registry, None);
         if let Err(panic) = cancelled {
             resume_unwind(panic);
         }
@@ -140,7 +140,7 @@ pub fn tasks<S: 'static>(registry: &mut Registry<S>) -> Vec<TaskInfo> {
         return Vec::new();
     };
     executor.with_tasks(|tasks| {
-        let listed = tasks.iter().map(|(key, task)| TaskInfo {
+        let listed = tasks.iter_places(usize::MAX).map(|(key, task)| TaskInfo {
             key,
             name: task.type_name(),
             origin: task.origin,

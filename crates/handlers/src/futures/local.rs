@@ -15,14 +15,14 @@ use std::time::Instant;
 
 use super::join::LocalTask;
 use super::requests::{Message, Request};
-use super::sleeps::{SleepState, Sleeps};
+use super::sleeps::Sleeps;
 use super::tasks::TaskKey;
 use super::waker::Shared;
 
 thread_local! {
     /// The executors of this thread.
     static EXECUTORS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
-    /// The executor whose task is being polled or dropped.
+    /// The executor whose pass is running, or whose task is being dropped.
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
 }
 
@@ -93,16 +93,9 @@ impl Local {
 
     /// Drops the wakers that futures have left, at the end of the loop.
     pub(super) fn clear(&self) {
-        while let Some(waker) = self.next_yielded() {
-            drop(waker);
-        }
-        while let Some(sleep) = self.end_one_sleep() {
-            drop(sleep);
-        }
-    }
-
-    fn end_one_sleep(&self) -> Option<SleepState> {
-        self.sleeps.borrow_mut().pop()
+        let sleeps = self.sleeps.borrow_mut().take_all();
+        let yielded = self.yielded.take();
+        drop((sleeps.map(|sleep| sleep.waker).collect::<Vec<_>>(), yielded));
     }
 
     /// Adds a woken task, on the thread of the loop.
@@ -138,6 +131,11 @@ impl Local {
         self.announce_pass();
     }
 
+    /// Returns `true` if a task gave way in this pass.
+    pub(super) fn has_yielded(&self) -> bool {
+        !self.yielded.borrow().is_empty()
+    }
+
     /// Wakes the tasks that gave way.
     pub(super) fn wake_yielded(&self) {
         while let Some(waker) = self.next_yielded() {
@@ -149,33 +147,46 @@ impl Local {
         self.yielded.borrow_mut().pop_front()
     }
 
-    /// Enters a task: until the returned value is dropped, the task is the current one of this
-    /// thread. Whatever else is to be current in a task is to be entered here too.
-    pub(super) fn enter(self: &Rc<Self>, key: TaskKey) -> Entered {
-        let outer = CURRENT
-            .try_with(|current| current.replace(Some(Rc::clone(self))))
-            .ok()
-            .flatten();
+    /// Makes this executor the current one of its thread, until the returned value is dropped.
+    pub(super) fn enter(self: &Rc<Self>) -> Entered {
+        let this = Some(Rc::clone(self));
+        let outer = CURRENT.try_with(|current| current.replace(this));
         Entered {
-            outer,
-            outer_key: self.polling.replace(Some(key)),
-            local: Rc::clone(self),
+            outer: outer.ok().flatten(),
+        }
+    }
+
+    /// Begins a poll of a task, or its drop. Until the returned value is dropped, the task is the
+    /// current one of its executor. Whatever else is to be current in a task is entered here too.
+    pub(super) fn enter_task(&self, key: TaskKey) -> InTask<'_> {
+        InTask {
+            outer: self.polling.replace(Some(key)),
+            local: self,
         }
     }
 }
 
-/// A task that is being polled or dropped.
+/// An executor that is the current one of its thread.
 pub(super) struct Entered {
     outer: Option<Rc<Local>>,
-    outer_key: Option<TaskKey>,
-    local: Rc<Local>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.local.polling.set(self.outer_key);
         let outer = self.outer.take();
         let _ = CURRENT.try_with(|current| current.replace(outer));
+    }
+}
+
+/// A task that is being polled or dropped.
+pub(super) struct InTask<'a> {
+    outer: Option<TaskKey>,
+    local: &'a Local,
+}
+
+impl Drop for InTask<'_> {
+    fn drop(&mut self) {
+        self.local.polling.set(self.outer);
     }
 }
 
@@ -201,4 +212,5 @@ pub(super) fn current() -> Option<Rc<Local>> {
         .try_with(|current| current.borrow().clone())
         .ok()
         .flatten()
+        .filter(|local| local.polling().is_some())
 }

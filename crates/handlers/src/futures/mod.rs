@@ -44,14 +44,17 @@
 //! another panics.
 
 mod block_on;
+mod ending;
 mod executor;
 mod join;
+mod keep_alive;
 mod key;
 mod local;
 mod requests;
 mod sleeps;
 mod spawn;
 mod spawner;
+mod task;
 mod tasks;
 mod time;
 mod waker;

@@ -5,12 +5,16 @@
 //! thread of the loop is carried out with the next pass. On another thread a request goes through
 //! the queue of the loop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
 use reactor::{Context, TimerKey};
 
+use super::ending::Panic;
+use super::executor::Executor;
 use super::tasks::TaskKey;
+use super::time;
 
 /// The name of a sleep in the table of sleeps.
 pub(super) type SleepKey = TaskKey;
@@ -49,4 +53,39 @@ pub(super) enum LoopRequest<S> {
 /// A closure that runs once, with the state in its hands.
 pub(super) trait Call<S> {
     fn run(&self, cx: &mut Context<'_, S>);
+}
+
+impl<S: 'static> Executor<S> {
+    /// Carries out the requests that were made by now, and those that they make.
+    pub(super) fn carry_out_requests(&self, cx: &mut Context<'_, S>) -> Result<(), Panic> {
+        while let Some(request) = self.next_request() {
+            self.carry_out(request, cx)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, request: LoopRequest<S>, cx: &mut Context<'_, S>) -> Result<(), Panic> {
+        match request {
+            LoopRequest::Call(call, asked_by) => {
+                let called = catch_unwind(AssertUnwindSafe(|| call.run(cx)));
+                drop(call);
+                called.or_else(|panic| self.fail_caller(asked_by, panic, cx.registry))
+            }
+            LoopRequest::Plain(Request::Abort(key)) => {
+                self.cancel(key, cx.registry).unwrap_or(Ok(()))
+            }
+            LoopRequest::Plain(Request::Arm(sleep, deadline)) => {
+                time::arm(&self.local, sleep, deadline, cx.registry);
+                Ok(())
+            }
+            LoopRequest::Plain(Request::CancelTimer(timer)) => {
+                let _ = cx.registry.cancel(timer); // it may have run meanwhile
+                Ok(())
+            }
+            LoopRequest::Plain(Request::ForgetSleep(sleep)) => {
+                time::forget(&self.local, sleep, cx.registry);
+                Ok(())
+            }
+        }
+    }
 }

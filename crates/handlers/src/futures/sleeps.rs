@@ -55,9 +55,9 @@ impl Sleeps {
         self.0.remove(key)
     }
 
-    /// Ends any sleep, at the end of the loop.
-    pub(super) fn pop(&mut self) -> Option<SleepState> {
-        self.0.pop()
+    /// Ends all sleeps, at the end of the loop.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = SleepState> + use<> {
+        self.0.take_all()
     }
 
     /// Records that the timer of a sleep has run. Returns the waker.

@@ -9,9 +9,10 @@ use std::task::{self, Poll};
 use pin_project_lite::pin_project;
 use reactor::{Context, Error, Registry};
 
-use super::executor::{self, Code};
+use super::executor;
 use super::join::{JoinHandle, Joinable, LocalTask};
 use super::local;
+use super::task::Code;
 use super::tasks::TaskKey;
 
 /// A task that ends with a callback which has the state.

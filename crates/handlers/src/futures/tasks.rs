@@ -47,7 +47,6 @@ pub(super) struct Table<T> {
     places: Vec<Place<T>>,
     /// The last of the free places. Each free place names the one before it.
     free: Option<u32>,
-    len: usize,
 }
 
 #[derive(Debug)]
@@ -67,13 +66,7 @@ impl<T> Table<T> {
         Self {
             places: Vec::new(),
             free: None,
-            len: 0,
         }
-    }
-
-    /// Returns the number of values.
-    pub(super) const fn len(&self) -> usize {
-        self.len
     }
 
     /// Returns the key of the next value. `None` if all places are in use.
@@ -109,7 +102,6 @@ impl<T> Table<T> {
                 content: Content::Value(value),
             }),
         }
-        self.len += 1;
         Ok(key)
     }
 
@@ -135,17 +127,16 @@ impl<T> Table<T> {
             place.generation = next;
             self.free = Some(key.place);
         }
-        self.len -= 1;
         match content {
             Content::Value(value) => Some(value),
             Content::Free { .. } => None,
         }
     }
 
-    /// Returns the values in the order of their places.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskKey, &T)> {
+    /// Returns the values of the first `max` places, in their order.
+    pub(super) fn iter_places(&self, max: usize) -> impl Iterator<Item = (TaskKey, &T)> {
         (0_u32..)
-            .zip(&self.places)
+            .zip(self.places.iter().take(max))
             .filter_map(|(place, entry)| match &entry.content {
                 Content::Value(value) => Some((
                     TaskKey {
@@ -158,16 +149,13 @@ impl<T> Table<T> {
             })
     }
 
-    /// Takes any value. Called until the table is empty.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        loop {
-            match self.places.pop()?.content {
-                Content::Value(value) => {
-                    self.len -= 1;
-                    return Some(value);
-                }
-                Content::Free { .. } => self.free = None,
-            }
-        }
+    /// Takes all values, in the order of their places. Used at the end of a loop.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        self.free = None;
+        let places = std::mem::take(&mut self.places).into_iter();
+        places.filter_map(|place| match place.content {
+            Content::Value(value) => Some(value),
+            Content::Free { .. } => None,
+        })
     }
 }

@@ -1,0 +1,91 @@
+//! The tasks that keep `run` alive, and the line that the list of reasons shows for them.
+
+use std::cell::Cell;
+use std::panic::Location;
+
+use reactor::Registry;
+
+use super::executor::Executor;
+use super::tasks::TaskKey;
+
+/// The number of tasks that are looked at to find one in the foreground, whose line is shown.
+const LOOKED_AT_FOR_A_NAME: usize = 64;
+
+/// The tasks that keep `run` alive.
+#[derive(Default)]
+pub(super) struct Foreground {
+    tasks: Cell<usize>,
+    /// `true` if the queue is in the foreground.
+    keeps_alive: Cell<bool>,
+    /// The task whose line is that of the queue.
+    named: Cell<Option<TaskKey>>,
+}
+
+impl Foreground {
+    pub(super) fn add(&self, tasks: usize) {
+        self.tasks.set(self.tasks.get() + tasks);
+    }
+
+    pub(super) fn remove(&self, tasks: usize) {
+        self.tasks.set(self.tasks.get() - tasks);
+    }
+}
+
+impl<S: 'static> Executor<S> {
+    /// Moves a task into the background or the foreground. Returns `false` if the key is stale.
+    pub(super) fn set_background(
+        &self,
+        key: TaskKey,
+        is_background: bool,
+        registry: &mut Registry<S>,
+    ) -> bool {
+        let before = match self.tasks.borrow_mut().get_mut(key) {
+            Some(entry) => std::mem::replace(&mut entry.is_background, is_background),
+            None => return false,
+        };
+        self.foreground.add(usize::from(before && !is_background));
+        self.foreground
+            .remove(usize::from(!before && is_background));
+        self.keep_alive_if_needed(registry, None);
+        true
+    }
+
+    /// Keeps `run` alive while a task is in the foreground. The list of reasons shows the line of
+    /// such a task. `new` is one that was just spawned.
+    pub(super) fn keep_alive_if_needed(
+        &self,
+        registry: &mut Registry<S>,
+        new: Option<(TaskKey, &'static Location<'static>)>,
+    ) {
+        let is_needed = self.foreground.tasks.get() > 0;
+        // Each call fails only if the user has removed the queue.
+        if is_needed != self.foreground.keeps_alive.replace(is_needed) {
+            let _ = match is_needed {
+                true => registry.set_foreground(self.queue),
+                false => registry.set_background(self.queue),
+            };
+        }
+        if is_needed && !self.is_named() {
+            let named = new.or_else(|| self.find_a_name());
+            self.foreground.named.set(named.map(|(key, _)| key));
+            if let Some((_, origin)) = named {
+                let _ = registry.set_origin(self.queue, origin);
+            }
+        }
+    }
+
+    /// Returns `true` if the line of the queue is that of a task in the foreground.
+    fn is_named(&self) -> bool {
+        let mut tasks = self.tasks.borrow_mut();
+        let named = self.foreground.named.get();
+        let task = named.and_then(|named| tasks.get_mut(named));
+        task.is_some_and(|task| !task.is_background)
+    }
+
+    fn find_a_name(&self) -> Option<(TaskKey, &'static Location<'static>)> {
+        let tasks = self.tasks.borrow();
+        let mut looked_at = tasks.iter_places(LOOKED_AT_FOR_A_NAME);
+        let first = looked_at.find(|(_, task)| !task.is_background);
+        first.map(|(key, task)| (key, task.origin))
+    }
+}

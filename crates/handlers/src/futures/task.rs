@@ -1,0 +1,76 @@
+//! A task in the table: its code without its types, its waker, and what the list of tasks shows.
+
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::join::LocalTask;
+use super::spawn::Task;
+use super::waker::TaskWaker;
+
+/// A task in the table.
+pub(super) struct Entry<S> {
+    /// `None` while the task is polled.
+    pub(super) body: Option<Body<S>>,
+    pub(super) origin: &'static Location<'static>,
+    pub(super) polls: u64,
+    pub(super) is_background: bool,
+}
+
+/// The parts of a task that leave the table while the task is polled.
+pub(super) struct Body<S> {
+    pub(super) code: Code<S>,
+    pub(super) waker: TaskWaker,
+}
+
+impl<S> Entry<S> {
+    /// Returns the type name of the future; `"(running)"` while it is polled.
+    pub(super) fn type_name(&self) -> &'static str {
+        self.body
+            .as_ref()
+            .map_or("(running)", |body| body.code.type_name())
+    }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.waker.is_woken())
+    }
+}
+
+/// The code of a task.
+pub(super) enum Code<S> {
+    /// It ends with a callback that has the state.
+    WithState(Pin<Box<dyn Task<S>>>),
+    /// It was spawned where the state type is not known.
+    Local(Pin<Box<dyn LocalTask>>),
+}
+
+impl<S> Code<S> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::WithState(task) => task.as_mut().poll(cx),
+            Self::Local(task) => task.as_mut().poll(cx),
+        }
+    }
+
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::WithState(task) => task.type_name(),
+            Self::Local(task) => task.type_name(),
+        }
+    }
+
+    pub(super) fn set_panicked(&mut self, message: &str) {
+        match self {
+            Self::WithState(task) => task.as_mut().set_panicked(message),
+            Self::Local(task) => task.as_mut().set_panicked(message),
+        }
+    }
+
+    /// Calls the callback of a task whose future has ended.
+    pub(super) fn finish(&mut self, cx: &mut reactor::Context<'_, S>) {
+        match self {
+            Self::WithState(task) => task.as_mut().finish(cx),
+            Self::Local(_) => (),
+        }
+    }
+}

@@ -112,8 +112,8 @@ fn run_pass<S: 'static>(cx: &mut Context<'_, S>) {
 }
 
 impl<S: 'static> Executor<S> {
-    /// Adds a task, which is woken. The caller makes sure that a pass comes. Returns `None` if there
-    /// are 2^32 tasks. The task is dropped then.
+    /// Adds a task, which is woken. The caller makes sure that a pass comes. Returns `None` if
+    /// there are 2^32 tasks. The task is dropped then.
     fn add(
         &self,
         code: Code<S>,
@@ -194,7 +194,7 @@ impl<S: 'static> Executor<S> {
             let Some(key) = self.next_woken() else {
                 break;
             };
-            self.poll(key, cx)?;
+            self.poll_task(key, cx)?;
             self.carry_out_requests(cx)?;
             if polled % POLLS_PER_CLOCK_READING == 0
                 && cx.registry.refresh_now().saturating_duration_since(began) >= max_time
@@ -223,7 +223,7 @@ impl<S: 'static> Executor<S> {
     }
 
     /// Polls one task, unless it has ended.
-    fn poll(&self, key: TaskKey, cx: &mut Context<'_, S>) -> Result<(), Panic> {
+    fn poll_task(&self, key: TaskKey, cx: &mut Context<'_, S>) -> Result<(), Panic> {
         let Some(mut body) = self.begin_poll(key) else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! What can be done with a task through its key, and the list of tasks.
+//! The key of a task: cancelling, the background. The list of tasks.
 
 use std::fmt;
 use std::io;
@@ -55,8 +55,8 @@ impl TaskKey {
     }
 
     /// Puts the task into the background, or back into the foreground. Only tasks in the foreground
-    /// keep [`Reactor::run`](reactor::Reactor::run) alive. A task in the background that is woken is
-    /// polled before `run` returns. Default: foreground.
+    /// keep [`Reactor::run`](reactor::Reactor::run) alive. A task in the background that is woken
+    /// is polled before `run` returns. Default: foreground.
     ///
     /// # Errors
     /// [`StaleTask`] if the task has ended.
@@ -129,7 +129,8 @@ impl fmt::Display for TaskInfo {
 /// let mut reactor = Reactor::<()>::new()?;
 /// let key = futures::spawn(&mut reactor, std::future::pending(), |(), _cx| ())?;
 /// for task in futures::tasks(&mut reactor) {
-///     println!("{task}"); // 0v0 core::future::pending::Pending<()> src/main.rs:6:11, 0 polls, woken
+///     // 0v0 core::future::pending::Pending<()> src/main.rs:6:11, 0 polls, woken
+///     println!("{task}");
 ///     assert_eq!((task.key, task.polls), (key, 0));
 /// }
 /// # Ok(())

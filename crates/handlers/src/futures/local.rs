@@ -157,7 +157,8 @@ impl Local {
     }
 
     /// Begins a poll of a task, or its drop. Until the returned value is dropped, the task is the
-    /// current one of its executor. Whatever else is to be current in a task is entered here too.
+    /// current one of its executor. Anything else that is to be current in a task is entered here
+    /// too.
     pub(super) fn enter_task(&self, key: TaskKey) -> InTask<'_> {
         InTask {
             outer: self.polling.replace(Some(key)),

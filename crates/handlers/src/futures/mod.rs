@@ -17,7 +17,7 @@
 //! | list the tasks | [`tasks`] |
 //! | limit how much of a turn tasks may take | [`set_budget`] |
 //!
-//! # What a turn does with tasks
+//! # Tasks in a turn
 //!
 //! A task is polled when it was spawned or woken. The woken tasks are polled once a turn, in the
 //! order of their wakes, after the sources and the timers of the turn. Tasks that are woken

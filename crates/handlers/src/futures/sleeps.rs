@@ -50,7 +50,7 @@ impl Sleeps {
         self.0.get_mut(key)
     }
 
-    /// Ends a sleep. Returns its state, whose waker the caller drops without a borrow of this table.
+    /// Ends a sleep. Returns its state. The caller drops its waker without a borrow of this table.
     pub(super) fn remove(&mut self, key: SleepKey) -> Option<SleepState> {
         self.0.remove(key)
     }

@@ -211,13 +211,13 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let local = local::current();
+    let (local, origin) = (local::current(), Location::caller());
     assert!(local.is_some(), "spawn_local was called outside of a task");
     let Some(local) = local else { unreachable!() };
     let (task, into_handle) = Joinable::new(future);
     let key = local
         .tasks
         .upgrade()
-        .and_then(|tasks| tasks.spawn(Box::pin(task), Location::caller()));
+        .and_then(|tasks| tasks.spawn(Box::pin(task), origin));
     into_handle(key.unwrap_or(TaskKey::NONE), local)
 }

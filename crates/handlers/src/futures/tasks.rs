@@ -1,7 +1,7 @@
 //! A table with keys that never name another value later. Used for tasks and for sleeps.
 //!
-//! Ground rule: the table calls nothing of the values that it holds. Its user takes a value out, and
-//! then polls or drops the value.
+//! Ground rule: the table calls nothing of the values that it holds. Its user takes a value out,
+//! and then polls or drops the value.
 
 use std::fmt;
 

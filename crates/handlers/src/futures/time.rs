@@ -132,11 +132,26 @@ impl Sleep {
         }
     }
 
-    /// Moves the end of the sleep to `deadline`, also after it has elapsed. The timer is moved at
-    /// the next poll.
+    /// Moves the end of the sleep to `deadline`, also after it has elapsed. A task that awaits the
+    /// sleep goes on waiting, until the new time.
+    ///
+    /// # Cost
+    /// O(1), no allocation.
     pub fn reset(&mut self, deadline: Instant) {
         self.until = Until::Time(deadline);
-        self.disarm();
+        let Stage::Armed(key, shared) = &self.stage else {
+            self.stage = Stage::New;
+            return;
+        };
+        let moved = local::with(shared, |local| {
+            if let Some(sleep) = local.sleeps.borrow_mut().get_mut(*key) {
+                sleep.has_elapsed = false;
+            }
+            local.request(Request::Arm(*key, deadline));
+        });
+        if moved.is_none() {
+            shared.send(Message::Request(Request::Arm(*key, deadline)));
+        }
     }
 
     /// Ends the claim on the timer.
@@ -218,7 +233,7 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// What a poll has found.
+/// The result of a poll.
 enum Looked {
     Elapsed,
     /// With the waker of an earlier poll by another task.
@@ -259,17 +274,26 @@ fn end(local: &Local, key: SleepKey) -> Option<Waker> {
     ended.waker
 }
 
-/// Arms the timer of a sleep, unless the sleep was dropped.
+/// Arms the timer of a sleep, or moves it, unless the sleep was dropped.
 pub(super) fn arm<S: 'static>(
     local: &Local,
     key: SleepKey,
     deadline: Instant,
     registry: &mut Registry<S>,
 ) {
-    let origin = match local.sleeps.borrow_mut().get_mut(key) {
-        Some(sleep) => sleep.origin,
+    let (origin, armed) = match local.sleeps.borrow_mut().get_mut(key) {
+        Some(sleep) => {
+            sleep.has_elapsed = false; // another thread may have moved it
+            (sleep.origin, sleep.timer)
+        }
         None => return,
     };
+    if let Some(timer) = armed {
+        let delay = deadline.saturating_duration_since(registry.now());
+        if registry.reset(timer, delay).is_ok() {
+            return;
+        }
+    }
     let timer = registry.at(deadline, move |cx| {
         elapse(key, cx.registry);
         Ok::<_, io::Error>(Then::Done)

@@ -120,10 +120,7 @@ impl<S: 'static> Executor<S> {
         origin: &'static Location<'static>,
         is_background: bool,
     ) -> Option<TaskKey> {
-        let key = match self.tasks.borrow().next_key() {
-            Some(key) => key,
-            None => return None,
-        };
+        let key = self.tasks.borrow().next_key()?;
         let waker = self.spare_wakers.borrow_mut().take(key, &self.local.shared);
         let entry = Entry {
             body: Some(Body { code, waker }),

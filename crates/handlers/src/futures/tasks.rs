@@ -159,3 +159,93 @@ impl<T> Table<T> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert,
+        /// Removes the value of a key that was given out, which may be stale.
+        Remove(usize),
+        Get(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            Just(Step::Insert),
+            any::<usize>().prop_map(Step::Remove),
+            any::<usize>().prop_map(Step::Get),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_behaves_as_a_map_whose_keys_are_never_used_again(steps in steps()) {
+            let (mut table, mut model) = (Table::new(), HashMap::new());
+            let mut given = Vec::new();
+            for (value, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert => {
+                        let next = table.next_key();
+                        let key = table.insert(value).unwrap();
+                        prop_assert_eq!(next, Some(key));
+                        prop_assert!(!given.contains(&key));
+                        given.push(key);
+                        model.insert(key, value);
+                    }
+                    Step::Remove(which) if !given.is_empty() => {
+                        let key = given[which % given.len()];
+                        prop_assert_eq!(table.remove(key), model.remove(&key));
+                    }
+                    Step::Get(which) if !given.is_empty() => {
+                        let key = given[which % given.len()];
+                        prop_assert_eq!(table.get_mut(key).copied(), model.get(&key).copied());
+                    }
+                    _ => (),
+                }
+                let mut listed: Vec<_> = model.iter().map(|(key, value)| (*key, *value)).collect();
+                listed.sort_by_key(|(key, _)| key.place);
+                let places = table.iter_places(usize::MAX).map(|(key, value)| (key, *value));
+                prop_assert!(places.eq(listed));
+            }
+            let left = table.take_all().count();
+            prop_assert_eq!(left, model.len());
+        }
+    }
+
+    #[test]
+    fn a_place_whose_generations_are_used_up_is_never_used_again() {
+        let mut table = Table::new();
+        let key = table.insert(1).unwrap();
+        table.places[0].generation = u32::MAX;
+        let last = TaskKey {
+            generation: u32::MAX,
+            ..key
+        };
+        assert_eq!(table.remove(last), Some(1));
+        assert_eq!(table.get_mut(last), None);
+        let next = table.insert(2).unwrap();
+        assert_eq!(next.place, 1);
+        assert_eq!(table.get_mut(last), None);
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_a_way_through_its_bits() {
+        for key in [
+            TaskKey::NONE,
+            TaskKey {
+                place: 3,
+                generation: 1,
+            },
+        ] {
+            assert_eq!(TaskKey::from_bits(key.to_bits()), key);
+        }
+    }
+}

@@ -71,7 +71,7 @@ fn a_task_that_panics_is_reported_to_its_handle_with_its_message() {
 }
 
 #[test]
-fn the_handle_of_a_task_whose_loop_has_ended_reports_that_it_was_cancelled() {
+fn the_handle_of_a_task_whose_loop_has_ended_reports_a_cancelled_task() {
     let mut gone = reactor::<()>();
     let handle = futures::spawn_joinable(&mut gone, pending::<()>()).unwrap();
     turn(&mut gone, &mut ());

@@ -1,5 +1,7 @@
 //! Panics: of polls, callbacks, closures and destructors, under both policies.
 
+#![allow(clippy::panic, reason = "panics are the subject")]
+
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

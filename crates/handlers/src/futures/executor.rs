@@ -29,7 +29,8 @@ use super::task::{Body, Code, Entry};
 use super::tasks::{Table, TaskKey};
 use super::waker::{Shared, SpareWakers};
 
-/// The number of polls between two readings of the clock.
+/// The number of polls before the first reading of the clock in a pass. Later readings follow after
+/// as many polls again if the time runs short, and otherwise after twice as many.
 const POLLS_PER_CLOCK_READING: usize = 8;
 
 /// The executor of a loop, made when the first task is spawned.
@@ -187,16 +188,24 @@ impl<S: 'static> Executor<S> {
         self.local.pass.set(Pass::Running);
         self.local.now.set(began);
         self.carry_out_requests(cx)?;
+        let mut next_reading = POLLS_PER_CLOCK_READING;
         for polled in 1..=max_polls {
             let Some(key) = self.next_woken() else {
                 break;
             };
             self.poll_task(key, cx)?;
-            self.carry_out_requests(cx)?;
-            if polled % POLLS_PER_CLOCK_READING == 0
-                && cx.registry.refresh_now().saturating_duration_since(began) >= max_time
-            {
-                break;
+            if self.has_requests() {
+                self.carry_out_requests(cx)?;
+            }
+            if polled == next_reading {
+                let took = cx.registry.refresh_now().saturating_duration_since(began);
+                if took >= max_time {
+                    break;
+                }
+                next_reading += match took >= max_time / 4 {
+                    true => POLLS_PER_CLOCK_READING,
+                    false => polled,
+                };
             }
         }
         Ok(())
@@ -211,7 +220,7 @@ impl<S: 'static> Executor<S> {
         self.local.pass.set(Pass::None);
         self.keep_alive_if_needed(registry, None);
         let has_more = !self.local.woken.borrow().is_empty()
-            || !self.requests.borrow().is_empty()
+            || self.has_requests()
             || self.local.has_yielded();
         if has_more {
             self.defer_pass(registry);
@@ -264,6 +273,10 @@ impl<S: 'static> Executor<S> {
 
     pub(super) fn push_request(&self, request: LoopRequest<S>) {
         self.requests.borrow_mut().push_back(request);
+    }
+
+    fn has_requests(&self) -> bool {
+        !self.requests.borrow().is_empty()
     }
 
     pub(super) fn next_request(&self) -> Option<LoopRequest<S>> {

@@ -57,21 +57,31 @@ fn tasks_that_are_always_ready_take_turns() {
     assert!(count(1).abs_diff(count(2)) <= 1, "{order:?}");
 }
 
-#[test]
-fn a_pass_ends_when_its_time_is_used_up() {
+/// Returns the polls of a turn whose polls take so long.
+fn polls_of(duration: Duration) -> u64 {
     let clock = ManualClock::new();
     let mut reactor = Reactor::<u32>::builder()
         .clock(clock.clone())
         .build()
-        .unwrap();
+        .expect("a loop");
     let task = poll_fn(move |cx| {
-        clock.advance(Duration::from_millis(1));
+        clock.advance(duration);
         cx.waker().wake_by_ref();
         Poll::<()>::Pending
     });
-    futures::spawn(&mut reactor, task, |(), _cx| ()).unwrap();
+    futures::spawn(&mut reactor, task, |(), _cx| ()).expect("spawned");
     turn(&mut reactor, &mut 0);
-    assert_eq!(futures::tasks(&mut reactor)[0].polls, 8); // looked at after every eighth poll
+    futures::tasks(&mut reactor)[0].polls
+}
+
+#[test]
+fn a_pass_ends_when_its_time_is_used_up() {
+    let micros = Duration::from_micros;
+    assert_eq!(polls_of(micros(1000)), 8); // after the first look at the clock
+    assert_eq!(polls_of(micros(200)), 32); // looks at 8, 16, 24 and 32
+    assert_eq!(polls_of(micros(100)), 56); // looks at 8, 16, and then each time after eight
+    assert_eq!(polls_of(micros(20)), 256); // looks at 8, 16, 32, 64, and then each after eight
+    assert_eq!(polls_of(micros(1)), 256);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Sleeps on the wheel and the clock of the loop.
 
+#![allow(clippy::async_yields_async, reason = "a sleep is passed on")]
+
 use std::pin::pin;
 use std::thread;
 use std::time::Duration;

@@ -25,6 +25,7 @@ impl<S: 'static> Executor<S> {
     pub(super) fn remove(&self, key: TaskKey) -> Option<Entry<S>> {
         let entry = self.tasks.borrow_mut().remove(key)?;
         self.foreground.remove(usize::from(!entry.is_background));
+        self.local.with_woken(|woken| woken.end(key));
         Some(entry)
     }
 

@@ -28,6 +28,7 @@ use super::requests::{LoopRequest, Message, Request};
 use super::task::{Body, Code, Entry};
 use super::tasks::{Table, TaskKey};
 use super::waker::{Shared, SpareWakers};
+use super::woken::Woken;
 
 /// The number of polls before the first reading of the clock in a pass. Later readings follow after
 /// as many polls again if the time runs short, and otherwise after twice as many.
@@ -132,7 +133,7 @@ impl<S: 'static> Executor<S> {
         let refused = self.tasks.borrow_mut().insert(entry).err();
         drop(refused);
         self.foreground.add(usize::from(!is_background));
-        self.local.woken.borrow_mut().push_back(key);
+        self.local.with_woken(|woken| woken.add(key));
         Some(key)
     }
 
@@ -171,7 +172,7 @@ impl<S: 'static> Executor<S> {
 
     fn receive(&self, message: Message, registry: &mut Registry<S>) {
         match message {
-            Message::Wake(key) => self.local.woken.borrow_mut().push_back(key),
+            Message::Wake(key) => self.receive_wake(key),
             Message::Pass => (),
             Message::Request(request) => self
                 .requests
@@ -179,6 +180,14 @@ impl<S: 'static> Executor<S> {
                 .push_back(LoopRequest::Plain(request)),
         }
         self.defer_pass(registry);
+    }
+
+    fn receive_wake(&self, key: TaskKey) {
+        let mut tasks = self.tasks.borrow_mut();
+        if let Some(body) = tasks.get_mut(key).and_then(|task| task.body.as_ref()) {
+            body.waker.receive();
+            self.local.with_woken(|woken| woken.wake(key));
+        }
     }
 
     /// Polls the woken tasks, up to the budget. Returns the panic that is to unwind, if any.
@@ -212,14 +221,14 @@ impl<S: 'static> Executor<S> {
     }
 
     fn next_woken(&self) -> Option<TaskKey> {
-        self.local.woken.borrow_mut().pop_front()
+        self.local.with_woken(Woken::next)
     }
 
     /// Ends a pass, also after a panic.
     fn end_pass(&self, registry: &mut Registry<S>) {
         self.local.pass.set(Pass::None);
         self.keep_alive_if_needed(registry, None);
-        let has_more = !self.local.woken.borrow().is_empty()
+        let has_more = !self.local.with_woken(|woken| woken.is_empty())
             || self.has_requests()
             || self.local.has_yielded();
         if has_more {
@@ -262,7 +271,6 @@ impl<S: 'static> Executor<S> {
         let entry = tasks.get_mut(key)?;
         let body = entry.body.take()?;
         entry.polls += 1;
-        body.waker.begin_poll();
         Some(body)
     }
 

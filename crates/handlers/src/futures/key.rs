@@ -146,7 +146,7 @@ pub fn tasks<S: 'static>(registry: &mut Registry<S>) -> Vec<TaskInfo> {
             name: task.type_name(),
             origin: task.origin,
             polls: task.polls,
-            is_woken: task.is_woken(),
+            is_woken: executor.local.with_woken(|woken| woken.is_woken(key)),
             keeps_alive: !task.is_background,
         });
         listed.collect()

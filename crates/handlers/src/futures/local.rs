@@ -18,6 +18,7 @@ use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
 use super::tasks::TaskKey;
 use super::waker::Shared;
+use super::woken::Woken;
 
 thread_local! {
     /// The executors of this thread.
@@ -53,8 +54,7 @@ pub(super) trait Tasks {
 
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
-    /// The woken tasks, in the order of their wakes.
-    pub(super) woken: RefCell<VecDeque<TaskKey>>,
+    woken: RefCell<Woken>,
     /// The wakers of tasks that give way to the rest of the loop.
     yielded: RefCell<VecDeque<Waker>>,
     pub(super) pass: Cell<Pass>,
@@ -70,7 +70,7 @@ impl Local {
     pub(super) fn new(shared: Arc<Shared>, now: Instant, tasks: Weak<dyn Tasks>) -> Rc<Self> {
         let local = Rc::new(Self {
             shared,
-            woken: RefCell::new(VecDeque::new()),
+            woken: RefCell::default(),
             yielded: RefCell::new(VecDeque::new()),
             pass: Cell::new(Pass::None),
             polling: Cell::new(None),
@@ -98,10 +98,16 @@ impl Local {
         drop((sleeps.map(|sleep| sleep.waker).collect::<Vec<_>>(), yielded));
     }
 
-    /// Adds a woken task, on the thread of the loop.
-    pub(super) fn add_woken(&self, key: TaskKey) {
-        self.woken.borrow_mut().push_back(key);
-        self.announce_pass();
+    /// Marks a task as woken, on the thread of the loop, unless it is already or has ended.
+    pub(super) fn wake(&self, key: TaskKey) {
+        if self.woken.borrow_mut().wake(key) {
+            self.announce_pass();
+        }
+    }
+
+    /// Gives access to the woken tasks. `use_it` must not call the user.
+    pub(super) fn with_woken<R>(&self, use_it: impl FnOnce(&mut Woken) -> R) -> R {
+        use_it(&mut self.woken.borrow_mut())
     }
 
     /// Makes sure that a pass comes.

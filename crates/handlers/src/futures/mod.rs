@@ -59,6 +59,7 @@ mod tasks;
 mod time;
 mod waker;
 mod with_context;
+mod woken;
 mod yield_now;
 
 use std::time::Duration;

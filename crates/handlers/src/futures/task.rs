@@ -30,10 +30,6 @@ impl<S> Entry<S> {
             .as_ref()
             .map_or("(running)", |body| body.code.type_name())
     }
-
-    pub(super) fn is_woken(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.waker.is_woken())
-    }
 }
 
 /// The code of a task.

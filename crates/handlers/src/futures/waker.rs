@@ -1,13 +1,14 @@
 //! Wakers: how any thread asks the loop to poll a task.
 //!
-//! A wake on the thread of the loop adds the task to a list of that thread, without a lock. A wake
-//! on another thread sends the key of the task through the queue of the loop. In both cases a task
-//! that is woken already is not added again.
+//! A wake on the thread of the loop marks the task as woken and adds it to a list of that thread,
+//! without a lock and without an atomic operation that others could contend for. A wake on another
+//! thread sends the key of the task through the queue of the loop. In both cases a task that is
+//! woken already is not added again.
 //!
-//! INVARIANT (woken): while `is_woken` is set, the key of the task lies in the list of woken tasks
-//! or in the queue. The loop clears it before each poll, so a wake during the poll adds the task
-//! again. Both sides use a read-modify-write: a poll sees all that was written before each wake
-//! that it answers, also if the wake found the task woken already.
+//! INVARIANT (sent): while `is_sent` is set, the key of the task lies in the queue. The loop clears
+//! it when it takes the key out, before the next poll. So a wake after that sends the key again.
+//! Both sides use a read-modify-write: the poll sees all that was written before each wake that it
+//! answers, also if the wake found the key sent already.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -37,18 +38,16 @@ impl Shared {
 pub(super) struct WakeState {
     /// A [`TaskKey`]. A waker that outlives its task has a stale key.
     key: AtomicU64,
-    is_woken: AtomicBool,
+    is_sent: AtomicBool,
     shared: Arc<Shared>,
 }
 
 impl WakeState {
     fn wake_task(&self) {
-        if !self.is_woken.swap(true, Ordering::AcqRel) {
-            let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
-            let is_local = local::with(&self.shared, |local| local.add_woken(key)).is_some();
-            if !is_local {
-                self.shared.send(Message::Wake(key));
-            }
+        let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
+        let is_local = local::with(&self.shared, |local| local.wake(key)).is_some();
+        if !is_local && !self.is_sent.swap(true, Ordering::AcqRel) {
+            self.shared.send(Message::Wake(key));
         }
     }
 }
@@ -74,7 +73,7 @@ impl TaskWaker {
     fn new(key: TaskKey, shared: &Arc<Shared>) -> Self {
         let state = Arc::new(WakeState {
             key: AtomicU64::new(key.to_bits()),
-            is_woken: AtomicBool::new(true),
+            is_sent: AtomicBool::new(false),
             shared: Arc::clone(shared),
         });
         Self {
@@ -87,14 +86,9 @@ impl TaskWaker {
         &self.waker
     }
 
-    /// Returns `true` if the task is woken and was not polled since.
-    pub(super) fn is_woken(&self) -> bool {
-        self.state.is_woken.load(Ordering::Relaxed)
-    }
-
-    /// Begins a poll: a wake from now on adds the task again.
-    pub(super) fn begin_poll(&self) {
-        self.state.is_woken.swap(false, Ordering::AcqRel);
+    /// Records that the loop has taken the key out of the queue.
+    pub(super) fn receive(&self) {
+        self.state.is_sent.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -109,13 +103,14 @@ pub(super) struct SpareWakers {
 const SPARE_KEPT: usize = 1024;
 
 impl SpareWakers {
-    /// Returns the waker of a new task, which is woken.
+    /// Returns the waker of a new task.
     pub(super) fn take(&mut self, key: TaskKey, shared: &Arc<Shared>) -> TaskWaker {
         let Some(spare) = self.spare.pop() else {
             return TaskWaker::new(key, shared);
         };
         spare.state.key.store(key.to_bits(), Ordering::Relaxed);
-        spare.state.is_woken.store(true, Ordering::Relaxed);
+        // A key that is still in the queue is stale.
+        spare.state.is_sent.store(false, Ordering::Relaxed);
         spare
     }
 

@@ -45,6 +45,18 @@ fn a_waker_that_outlives_its_task_wakes_no_later_task() {
 }
 
 #[test]
+fn a_waker_that_outlives_its_task_causes_no_turn() {
+    let mut reactor = reactor::<u32>();
+    let waker = waker_of_an_ended_task(&mut reactor);
+    waker.wake_by_ref();
+    reactor.run(&mut 0).unwrap(); // nothing is left
+    let turns = reactor.metrics().turns;
+    waker.wake_by_ref();
+    reactor.run(&mut 0).unwrap();
+    assert_eq!(reactor.metrics().turns, turns);
+}
+
+#[test]
 fn a_waker_that_outlives_its_loop_does_nothing() {
     let mut reactor = reactor::<u32>();
     let waker = waker_of_an_ended_task(&mut reactor);

@@ -4,20 +4,16 @@
 //! without a lock and without an atomic operation that others could contend for. A wake on another
 //! thread sends the key of the task through the queue of the loop. In both cases a task that is
 //! woken already is not added again.
-//!
-//! INVARIANT (sent): while `is_sent` is set, the key of the task lies in the queue. The loop clears
-//! it when it takes the key out, before the next poll. So a wake after that sends the key again.
-//! Both sides use a read-modify-write: the poll sees all that was written before each wake that it
-//! answers, also if the wake found the key sent already.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::{Wake, Waker};
 
 use reactor::Sender;
 
 use super::local;
 use super::requests::Message;
+use super::sent::Sent;
 use super::tasks::TaskKey;
 
 /// The part of an executor that all threads share: the queue into its loop.
@@ -38,7 +34,7 @@ impl Shared {
 pub(super) struct WakeState {
     /// A [`TaskKey`]. A waker that outlives its task has a stale key.
     key: AtomicU64,
-    is_sent: AtomicBool,
+    sent: Sent,
     shared: Arc<Shared>,
 }
 
@@ -46,7 +42,7 @@ impl WakeState {
     fn wake_task(&self) {
         let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
         let is_local = local::with(&self.shared, |local| local.wake(key)).is_some();
-        if !is_local && !self.is_sent.swap(true, Ordering::AcqRel) {
+        if !is_local && self.sent.mark() {
             self.shared.send(Message::Wake(key));
         }
     }
@@ -73,7 +69,7 @@ impl TaskWaker {
     fn new(key: TaskKey, shared: &Arc<Shared>) -> Self {
         let state = Arc::new(WakeState {
             key: AtomicU64::new(key.to_bits()),
-            is_sent: AtomicBool::new(false),
+            sent: Sent::default(),
             shared: Arc::clone(shared),
         });
         Self {
@@ -88,7 +84,7 @@ impl TaskWaker {
 
     /// Records that the loop has taken the key out of the queue.
     pub(super) fn receive(&self) {
-        self.state.is_sent.swap(false, Ordering::AcqRel);
+        self.state.sent.clear();
     }
 }
 
@@ -110,7 +106,7 @@ impl SpareWakers {
         };
         spare.state.key.store(key.to_bits(), Ordering::Relaxed);
         // A key that is still in the queue is stale.
-        spare.state.is_sent.store(false, Ordering::Relaxed);
+        spare.state.sent.clear();
         spare
     }
 

@@ -93,7 +93,7 @@
 //! | `console` | [`Console`] | `framing` | |
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
-//! | `futures` | [`futures`] | | pin-project-lite, which `tracing` compiles anyway |
+//! | `futures` | [`futures`] | | futures-core, futures-io, futures-sink; pin-project-lite, which `tracing` compiles anyway |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |

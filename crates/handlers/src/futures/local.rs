@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use super::fairness;
+use super::io::readiness::Sources;
 use super::join::LocalTask;
 use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
@@ -63,6 +65,7 @@ pub(super) struct Local {
     /// The time of the pass.
     pub(super) now: Cell<Instant>,
     pub(super) sleeps: RefCell<Sleeps>,
+    pub(super) sources: RefCell<Sources>,
     pub(super) tasks: Weak<dyn Tasks>,
 }
 
@@ -76,6 +79,7 @@ impl Local {
             polling: Cell::new(None),
             now: Cell::new(now),
             sleeps: RefCell::default(),
+            sources: RefCell::default(),
             tasks,
         });
         EXECUTORS.with_borrow_mut(|executors| executors.push(Rc::clone(&local)));
@@ -95,7 +99,9 @@ impl Local {
     pub(super) fn clear(&self) {
         let sleeps = self.sleeps.borrow_mut().take_all();
         let yielded = self.yielded.take();
+        let sources = self.sources.borrow_mut().take_all();
         drop((sleeps.map(|sleep| sleep.waker).collect::<Vec<_>>(), yielded));
+        sources.for_each(drop);
     }
 
     /// Marks a task as woken, on the thread of the loop, unless it is already or has ended.
@@ -166,6 +172,7 @@ impl Local {
     /// current one of its executor. Anything else that is to be current in a task is entered here
     /// too.
     pub(super) fn enter_task(&self, key: TaskKey) -> InTask<'_> {
+        fairness::begin_poll();
         InTask {
             outer: self.polling.replace(Some(key)),
             local: self,

@@ -11,6 +11,7 @@
 //! | run a future from another thread | [`Spawner`] |
 //! | begin a program as a future | [`block_on`] |
 //! | use the state and the registry within a future | [`with_context`] |
+//! | read, write, connect and accept within a future | [`Async`] |
 //! | wait for a time within a future | [`sleep`], [`sleep_until`] |
 //! | give way to the rest of the loop | [`yield_now`] |
 //! | cancel a task, or let it run in the background | [`TaskKey`] |
@@ -25,6 +26,9 @@
 //! waits for the next turn, which does not sleep: see [`set_budget`]. So a task that is always
 //! ready keeps no source, timer or post from running. [`yield_now`] always goes on in the next
 //! turn.
+//!
+//! A task that reads, writes or receives 64 times in one poll without a wait gives way to the other
+//! tasks, even if it could go on.
 //!
 //! # Wakers
 //!
@@ -46,6 +50,8 @@
 mod block_on;
 mod ending;
 mod executor;
+mod fairness;
+mod io;
 mod join;
 mod keep_alive;
 mod key;
@@ -69,6 +75,7 @@ use std::time::Duration;
 use reactor::{Error, Registry};
 
 pub use self::block_on::{BlockOnError, block_on};
+pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::key::{StaleTask, TaskInfo, tasks};
 pub use self::spawn::{spawn, spawn_joinable, spawn_local};

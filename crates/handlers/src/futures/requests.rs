@@ -9,15 +9,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
-use reactor::{Context, TimerKey};
+use reactor::{Context, Key, TimerKey};
 
 use super::ending::Panic;
 use super::executor::Executor;
+use super::io::watch;
 use super::tasks::TaskKey;
 use super::time;
 
 /// The name of a sleep in the table of sleeps.
 pub(super) type SleepKey = TaskKey;
+
+/// The name of a source in the table of sources.
+pub(super) type SourceKey = TaskKey;
 
 /// A value in the queue of an executor.
 #[derive(Debug)]
@@ -41,6 +45,12 @@ pub(super) enum Request {
     ForgetSleep(SleepKey),
     /// Cancels a task.
     Abort(TaskKey),
+    /// Watches a source in the directions that its futures wait for.
+    Watch(SourceKey),
+    /// Ends the registration of a source that was dropped.
+    Unwatch(Key),
+    /// Forgets a source that another thread has dropped.
+    ForgetSource(SourceKey),
 }
 
 /// A request with the state type of its loop.
@@ -84,6 +94,18 @@ impl<S: 'static> Executor<S> {
             }
             LoopRequest::Plain(Request::ForgetSleep(sleep)) => {
                 time::forget(&self.local, sleep, cx.registry);
+                Ok(())
+            }
+            LoopRequest::Plain(Request::Watch(source)) => {
+                watch::update(&self.local, source, cx.registry);
+                Ok(())
+            }
+            LoopRequest::Plain(Request::Unwatch(registration)) => {
+                let _ = cx.registry.remove(registration); // it may have ended meanwhile
+                Ok(())
+            }
+            LoopRequest::Plain(Request::ForgetSource(source)) => {
+                watch::forget(&self.local, source, cx.registry);
                 Ok(())
             }
         }

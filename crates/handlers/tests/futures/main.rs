@@ -6,6 +6,7 @@ mod budget;
 mod cancelling;
 mod counts;
 mod ends;
+mod io;
 mod joining;
 mod keeping_alive;
 mod listing;

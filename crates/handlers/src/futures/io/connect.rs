@@ -1,0 +1,85 @@
+//! Connecting and accepting within a future.
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::io::Errno;
+
+use super::Async;
+use crate::error::named;
+use crate::sockets::{self, tcp};
+
+impl Async<TcpStream> {
+    /// Connects to `address`.
+    ///
+    /// The attempt goes on until the kernel gives up, after about two minutes. Limit it by
+    /// [`timeout`](crate::futures::timeout). To stop it, drop the future.
+    ///
+    /// # Errors
+    /// The error names the call and the address, for example "connect to 192.0.2.1:80: Connection
+    /// refused (os error 111)". Also the errors of a registration: see [`Async`](Self#errors).
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> impl Future<Output = io::Result<Self>> + Send {
+        let started = tcp::start_connect(address, None, false, None).map(Self::of_nonblocking);
+        async move {
+            let connecting = async {
+                let stream = started?;
+                let check = |stream: &TcpStream| expect_connected(stream.as_fd());
+                stream.write_with(check).await?;
+                Ok(stream)
+            };
+            let connected: io::Result<Self> = connecting.await;
+            connected.map_err(|error| named(format_args!("connect to {address}"), error))
+        }
+    }
+}
+
+/// Returns `WouldBlock` while a connect is in progress, and its error if it has failed.
+fn expect_connected(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if let Some(failed) = sockets::take_error(fd)? {
+        return Err(failed);
+    }
+    match sockets::peer_addr(fd) {
+        // The kernel connects a socket to itself, if nothing listens at a port that it has chosen
+        // as the local port too. RFC 793 calls it a simultaneous open.
+        Ok(peer) if sockets::local_addr(fd).is_ok_and(|local| local == peer) => {
+            sockets::reset_on_close(fd); // so that the port is free for a listener
+            Err(Errno::CONNREFUSED.into())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Err(ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Async<TcpListener> {
+    /// Accepts one connection. Returns its stream, which is non-blocking, and its peer.
+    ///
+    /// The errors `EMFILE` and `ENFILE` leave the connection in the queue of the listener, so a
+    /// task that accepts again must pause before. [`Listener`](crate::Listener) does that, and
+    /// limits the connections.
+    ///
+    /// # Errors
+    /// The errors of `accept(2)`, and those of a registration: see [`Async`](Self#errors).
+    pub async fn accept(&self) -> io::Result<(Async<TcpStream>, SocketAddr)> {
+        let (stream, peer) = self.read_with(tcp::accept).await?;
+        Ok((Async::new(stream)?, peer))
+    }
+}
+
+impl Async<UnixListener> {
+    /// Accepts one connection. Returns its stream, which is non-blocking.
+    ///
+    /// The errors `EMFILE` and `ENFILE` leave the connection in the queue of the listener, so a
+    /// task that accepts again must pause before.
+    ///
+    /// # Errors
+    /// The errors of `accept(2)`, and those of a registration: see [`Async`](Self#errors).
+    pub async fn accept(&self) -> io::Result<Async<UnixStream>> {
+        let stream = self.read_with(sockets::unix::accept).await?;
+        Async::new(stream)
+    }
+}

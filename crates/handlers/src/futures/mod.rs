@@ -12,7 +12,20 @@
 //! | begin a program as a future | [`block_on`] |
 //! | use the state and the registry within a future | [`with_context`] |
 //! | read, write, connect and accept within a future | [`Async`] |
-//! | wait for a time within a future | [`sleep`], [`sleep_until`] |
+//! | wait for a time within a future | [`sleep`], [`sleep_until`], [`interval`] |
+//! | limit the time of a future | [`timeout`], [`timeout_at`] |
+//! | receive from a queue, send into one | [`receive`], [`sink`] |
+//! | wait for an event | [`wait_event`], [`wait_any`], [`wait_all`] |
+#![cfg_attr(
+    feature = "pool",
+    doc = "| run a job on a worker thread | [`submit`] |"
+)]
+#![cfg_attr(feature = "names", doc = "| look up a name | [`resolve`] |")]
+#![cfg_attr(feature = "signal", doc = "| receive signals | [`signals`] |")]
+#![cfg_attr(
+    feature = "child",
+    doc = "| start a process and wait for its exit | [`spawn_child`] |"
+)]
 //! | give way to the rest of the loop | [`yield_now`] |
 //! | cancel a task, or let it run in the background | [`TaskKey`] |
 //! | list the tasks | [`tasks`] |
@@ -51,6 +64,7 @@ mod block_on;
 mod ending;
 mod executor;
 mod fairness;
+mod interval;
 mod io;
 mod join;
 mod keep_alive;
@@ -60,11 +74,13 @@ mod primitives;
 mod requests;
 mod sent;
 mod sleeps;
+mod sources;
 mod spawn;
 mod spawner;
 mod task;
 mod tasks;
 mod time;
+mod timeout;
 mod waker;
 mod with_context;
 mod woken;
@@ -75,13 +91,26 @@ use std::time::Duration;
 use reactor::{Error, Registry};
 
 pub use self::block_on::{BlockOnError, block_on};
+pub use self::interval::{Interval, interval, interval_at};
 pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::key::{StaleTask, TaskInfo, tasks};
+#[cfg(feature = "names")]
+pub use self::sources::resolve;
+#[cfg(feature = "child")]
+pub use self::sources::{ChildExit, spawn_child};
+pub use self::sources::{
+    Disconnected, EventWait, QueueSink, QueueStream, receive, sink, wait_all, wait_any, wait_event,
+};
+#[cfg(feature = "pool")]
+pub use self::sources::{JobEnd, PendingJob, submit};
+#[cfg(feature = "signal")]
+pub use self::sources::{SignalStream, signals};
 pub use self::spawn::{spawn, spawn_joinable, spawn_local};
 pub use self::spawner::Spawner;
 pub use self::tasks::TaskKey;
 pub use self::time::{Sleep, now, sleep, sleep_until};
+pub use self::timeout::{Elapsed, Timeout, timeout, timeout_at};
 pub use self::with_context::{WithContext, with_context};
 pub use self::yield_now::{YieldNow, yield_now};
 

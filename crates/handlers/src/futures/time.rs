@@ -73,7 +73,7 @@ pub fn now() -> Option<Instant> {
 }
 
 /// Returns the time after a delay. A delay that no clock can hold becomes a very long one.
-fn later(now: Instant, delay: Duration) -> Instant {
+pub(super) fn later(now: Instant, delay: Duration) -> Instant {
     /// A century.
     const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     now.checked_add(delay)

@@ -13,7 +13,9 @@ mod listing;
 mod panics;
 mod requests;
 mod sleeping;
+mod sources;
 mod spawning;
+mod timing;
 mod wakers;
 
 use std::cell::{Cell, RefCell};

@@ -25,6 +25,7 @@ use super::join::LocalTask;
 use super::keep_alive::Foreground;
 use super::local::{Local, Pass, Tasks};
 use super::requests::{LoopRequest, Message, Request};
+use super::sources::access::Access;
 use super::task::{Body, Code, Entry};
 use super::tasks::{Table, TaskKey};
 use super::waker::{Shared, SpareWakers};
@@ -310,6 +311,10 @@ impl<S: 'static> Tasks for Executor<S> {
 
     fn request(&self, request: Request) {
         self.push_request(LoopRequest::Plain(request));
+    }
+
+    fn access(&self, access: Access) {
+        self.push_request(LoopRequest::Access(access));
     }
 
     fn as_any(&self) -> &dyn Any {

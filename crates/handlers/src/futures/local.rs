@@ -18,6 +18,7 @@ use super::io::readiness::Sources;
 use super::join::LocalTask;
 use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
+use super::sources::access::Access;
 use super::tasks::TaskKey;
 use super::waker::Shared;
 use super::woken::Woken;
@@ -50,6 +51,8 @@ pub(super) trait Tasks {
     ) -> Option<TaskKey>;
 
     fn request(&self, request: Request);
+
+    fn access(&self, access: Access);
 
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -128,6 +131,14 @@ impl Local {
     pub(super) fn request(&self, request: Request) {
         if let Some(tasks) = self.tasks.upgrade() {
             tasks.request(request);
+            self.announce_pass();
+        }
+    }
+
+    /// Makes a request for the registry, on the thread of the loop.
+    pub(super) fn access(&self, access: Access) {
+        if let Some(tasks) = self.tasks.upgrade() {
+            tasks.access(access);
             self.announce_pass();
         }
     }

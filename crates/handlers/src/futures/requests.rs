@@ -14,6 +14,7 @@ use reactor::{Context, Key, TimerKey};
 use super::ending::Panic;
 use super::executor::Executor;
 use super::io::watch;
+use super::sources::access::Access;
 use super::tasks::TaskKey;
 use super::time;
 
@@ -56,6 +57,8 @@ pub(super) enum Request {
 /// A request with the state type of its loop.
 pub(super) enum LoopRequest<S> {
     Plain(Request),
+    /// A closure that needs the registry of the loop, but not the type of its state.
+    Access(Access),
     /// A closure of [`with_context`](super::with_context), and the task that asked for it.
     Call(Rc<dyn Call<S>>, Option<TaskKey>),
 }
@@ -81,6 +84,10 @@ impl<S: 'static> Executor<S> {
                 drop(call);
                 called.or_else(|panic| self.fail_caller(asked_by, panic, cx.registry))
             }
+            LoopRequest::Access(access) => {
+                let done = catch_unwind(AssertUnwindSafe(|| access(cx.registry)));
+                done.or_else(|panic| self.treat("a request", None, panic, cx.registry))
+            }
             LoopRequest::Plain(Request::Abort(key)) => {
                 self.cancel(key, cx.registry).unwrap_or(Ok(()))
             }
@@ -101,8 +108,10 @@ impl<S: 'static> Executor<S> {
                 Ok(())
             }
             LoopRequest::Plain(Request::Unwatch(registration)) => {
-                let _ = cx.registry.remove(registration); // it may have ended meanwhile
-                Ok(())
+                // It may have ended meanwhile. The destructor of the source may panic.
+                let done = catch_unwind(AssertUnwindSafe(|| cx.registry.remove(registration)));
+                done.map(drop)
+                    .or_else(|panic| self.treat("a source", None, panic, cx.registry))
             }
             LoopRequest::Plain(Request::ForgetSource(source)) => {
                 watch::forget(&self.local, source, cx.registry);

@@ -1,0 +1,51 @@
+//! Children within futures.
+
+use std::io::PipeReader;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use handlers::futures::{self, Async};
+use reactor::Reactor;
+
+use super::Result;
+
+#[test]
+fn a_task_talks_to_a_child_and_awaits_its_exit() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let (mut child, exit) = futures::spawn_child(&mut reactor, &mut command)?;
+    let stdin = child.stdin.take().ok_or("no pipe")?;
+    let stdout = child.stdout.take().ok_or("no pipe")?;
+    let text = vec![b'x'; 1 << 20];
+    let expected = text.clone();
+    let (echo, exit) = futures::block_on(&mut reactor, &mut (), async move {
+        let writer = futures::spawn_local(async move {
+            let mut stdin = Async::new(stdin)?;
+            stdin.write_all(&text).await?;
+            stdin.close().await // the child sees the end when the pipe is dropped
+        });
+        let mut echo = Vec::new();
+        Async::new(PipeReader::from(OwnedFd::from(stdout)))?
+            .read_to_end(&mut echo)
+            .await?;
+        writer.await.map_err(std::io::Error::other)??;
+        std::io::Result::Ok((echo, exit.await?))
+    })??;
+    assert!(echo == expected && exit.status.success());
+    Ok(())
+}
+
+#[test]
+fn a_child_whose_future_is_dropped_is_reaped_by_the_loop() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (child, exit) = futures::spawn_child(&mut reactor, &mut Command::new("true"))?;
+    drop(exit);
+    reactor.run(&mut ())?;
+    assert!(
+        child.key.pid(&mut reactor).is_err(),
+        "it has ended and is reaped"
+    );
+    Ok(())
+}

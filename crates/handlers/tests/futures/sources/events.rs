@@ -1,0 +1,119 @@
+//! Events within futures.
+
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future;
+use handlers::futures::{self, EventWait};
+use reactor::Event;
+
+use super::Result;
+use crate::reactor;
+
+/// Polls a wait until the loop has registered it, and drops it.
+async fn begin_and_drop(wait: EventWait) {
+    let goes_on = async {
+        futures::yield_now().await;
+        Ok(usize::MAX)
+    };
+    assert_eq!(future::or(wait, goes_on).await.ok(), Some(usize::MAX));
+}
+
+#[test]
+fn an_event_that_is_set_already_needs_no_registration() -> Result {
+    let mut reactor = reactor::<()>();
+    let event = Event::auto_reset();
+    event.set();
+    let waited = event.clone();
+    let index = futures::block_on(&mut reactor, &mut (), async move {
+        futures::wait_event(&waited).await
+    })??;
+    assert_eq!((index, event.is_set()), (0, false));
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
+    Ok(())
+}
+
+#[test]
+fn a_wait_for_any_returns_the_index_of_the_event() -> Result {
+    let mut reactor = reactor::<()>();
+    let events = [Event::auto_reset(), Event::auto_reset()];
+    let set = events[1].clone();
+    let waits = events.clone();
+    let index = futures::block_on(&mut reactor, &mut (), async move {
+        let wait = futures::spawn_local(futures::wait_any(&[&waits[0], &waits[1]]));
+        futures::yield_now().await;
+        let setter = thread::spawn(move || set.set());
+        let index = wait.await;
+        let _ = setter.join();
+        index
+    })??;
+    assert_eq!(index?, 1);
+    assert!(events.iter().all(|event| !event.is_set()));
+    Ok(())
+}
+
+#[test]
+fn a_wait_for_all_passes_through_all_events_at_once() -> Result {
+    let mut reactor = reactor::<()>();
+    let events = [Event::auto_reset(), Event::auto_reset()];
+    let waits = events.clone();
+    let is_early = futures::block_on(&mut reactor, &mut (), async move {
+        let wait = futures::spawn_local(futures::wait_all(&[&waits[0], &waits[1]]));
+        waits[0].set();
+        futures::sleep(Duration::from_millis(1)).await;
+        let is_early = wait.is_finished() || !waits[0].is_set();
+        waits[1].set();
+        wait.await.map(|index| index.map(|_| is_early))
+    })???;
+    assert!(!is_early);
+    assert!(events.iter().all(|event| !event.is_set()));
+    Ok(())
+}
+
+#[test]
+fn a_wait_that_is_dropped_takes_no_event() -> Result {
+    let mut reactor = reactor::<()>();
+    let event = Event::auto_reset();
+    let waited = event.clone();
+    futures::block_on(&mut reactor, &mut (), async move {
+        begin_and_drop(futures::wait_event(&waited)).await;
+        futures::yield_now().await;
+        waited.set();
+        futures::sleep(Duration::from_millis(1)).await;
+    })?;
+    assert!(event.is_set());
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
+    Ok(())
+}
+
+#[test]
+fn an_event_that_a_dropped_wait_has_passed_is_set_again() -> Result {
+    let mut reactor = reactor::<()>();
+    let event = Event::auto_reset();
+    let waited = event.clone();
+    let (is_passed, is_set) = futures::block_on(&mut reactor, &mut (), async move {
+        let mut wait = futures::wait_event(&waited);
+        assert!(future::poll_once(&mut wait).await.is_none());
+        futures::yield_now().await;
+        waited.set();
+        futures::sleep(Duration::from_millis(1)).await; // the loop passes through
+        let is_passed = !waited.is_set();
+        drop(wait);
+        (is_passed, waited.is_set())
+    })?;
+    assert!(is_passed && is_set);
+    Ok(())
+}
+
+#[test]
+fn a_wait_that_the_loop_refuses_returns_the_error() -> Result {
+    let mut reactor = reactor::Reactor::<()>::builder()
+        .max_registrations(1)
+        .build()?;
+    let event = Event::manual_reset();
+    let waited = futures::block_on(&mut reactor, &mut (), async move {
+        futures::wait_event(&event).await
+    })?;
+    assert!(matches!(waited, Err(reactor::Error::Full { .. })));
+    Ok(())
+}

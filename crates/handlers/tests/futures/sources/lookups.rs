@@ -1,0 +1,66 @@
+//! Lookups within futures.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, mpsc};
+
+use futures_lite::future;
+use handlers::{Resolver, futures};
+use reactor::Reactor;
+
+use super::Result;
+
+#[test]
+fn a_task_awaits_the_addresses_of_a_name() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let resolver = Resolver::builder().lookup(|host, _service| match host {
+        "db.example" => Ok(vec![([192, 0, 2, 1], 5432).into()]),
+        _ => Err(io::Error::from(ErrorKind::NotFound)),
+    });
+    let resolver = resolver.build();
+    let (found, missing) = futures::block_on(&mut reactor, &mut (), async move {
+        let found = futures::resolve(&resolver, "db.example:5432".parse()?).await;
+        let missing = futures::resolve(&resolver, "other.example:1".parse()?).await;
+        Ok::<_, handlers::AddressParseError>((found, missing))
+    })??;
+    assert_eq!(found?, [([192, 0, 2, 1], 5432).into()]);
+    assert_eq!(
+        missing.map_err(|error| error.kind()),
+        Err(ErrorKind::NotFound)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_lookup_whose_future_is_dropped_is_cancelled() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (end, ended) = mpsc::channel::<()>();
+    let ended = Arc::new(Mutex::new(ended));
+    let resolver = Resolver::builder().lookup(move |_host, _service| {
+        let _ = ended.lock().map(|ended| ended.recv());
+        Ok(Vec::new())
+    });
+    let resolver = resolver.build();
+    let registered = Cell::new(0);
+    let registered = futures::block_on(&mut reactor, &mut (), async move {
+        let hangs = futures::resolve(&resolver, "slow.example:1".parse()?);
+        let goes_on = async {
+            futures::yield_now().await;
+            let count =
+                futures::with_context(|cx: &mut reactor::Context<'_, ()>| cx.registry.len());
+            registered.set(count.await);
+            Ok(Vec::new())
+        };
+        let first = future::or(hangs, goes_on).await;
+        assert!(first.is_ok_and(|found| found.is_empty()));
+        Ok::<_, handlers::AddressParseError>(registered.get())
+    })??;
+    assert_eq!(registered, 2, "the executor, the lookup");
+    assert_eq!(
+        reactor.len(),
+        1,
+        "the thread hangs, and the loop does not wait for it"
+    );
+    drop(end);
+    Ok(())
+}

@@ -5,6 +5,7 @@ mod channels;
 mod event_manager;
 mod mio;
 mod polling;
+mod smol;
 mod std_heap;
 mod tokio;
 mod tokio_rustls;
@@ -27,6 +28,7 @@ enum Peer {
     EventManager,
     Mio,
     Polling,
+    Smol,
     StdHeap,
     StdMpsc,
     Tokio,
@@ -41,6 +43,7 @@ fn main() -> Result {
         Peer::EventManager => event_manager::run(&workload),
         Peer::Mio => mio::run(&workload),
         Peer::Polling => polling::run(&workload),
+        Peer::Smol => smol::run(&workload),
         Peer::StdHeap => std_heap::run(&workload),
         Peer::StdMpsc => channels::run::<channels::Std>(&workload),
         Peer::Tokio => tokio::run(&workload),

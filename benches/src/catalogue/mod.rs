@@ -10,6 +10,7 @@ mod libraries;
 mod pingpong;
 mod registration;
 mod spike;
+mod tasks;
 mod timers;
 mod tls;
 mod waits;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Vec<Case> {
         tls::cases(),
         waits::cases(),
         deferred::cases(),
+        tasks::cases(),
         build::cases(),
     ]
     .concat()

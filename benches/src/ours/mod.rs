@@ -7,6 +7,7 @@ mod lateness;
 mod pingpong;
 mod registration;
 mod spike;
+mod tasks;
 mod timers;
 mod tls;
 mod waits;
@@ -25,5 +26,6 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Tls(options) => tls::run(options),
         Workload::Waits(options) => waits::run(options),
         Workload::Deferred(options) => deferred::run(options),
+        Workload::Tasks(options) => tasks::run(options),
     }
 }

@@ -16,6 +16,7 @@ pub mod lateness;
 pub mod pingpong;
 pub mod registration;
 pub mod spike;
+pub mod tasks;
 pub mod timers;
 pub mod tls;
 pub mod waits;
@@ -46,6 +47,8 @@ pub enum Workload {
     Waits(waits::Options),
     /// W7: deferred callbacks, and empty turns
     Deferred(deferred::Options),
+    /// W8: tasks spawned, woken, asleep, idle
+    Tasks(tasks::Options),
 }
 
 /// Prints the figures of a run.

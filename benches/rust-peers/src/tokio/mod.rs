@@ -5,6 +5,7 @@
 
 mod chain;
 mod echo;
+mod tasks;
 mod threads;
 mod timers;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Timers(options) => timers::run(options),
         Workload::Echo(options) => echo::run(options),
         Workload::Deferred(options) => deferred(options),
+        Workload::Tasks(options) => tasks::run(options),
         _ => crate::absent(),
     }
 }

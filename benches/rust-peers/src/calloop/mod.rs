@@ -1,5 +1,7 @@
 //! calloop: a `Generic` source and a closure for each fd, level-triggered, as in its documentation.
 
+mod tasks;
+
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
@@ -34,6 +36,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Timers(options) => timers(options),
         Workload::Echo(_) => echo(),
         Workload::Deferred(options) => deferred(options),
+        Workload::Tasks(options) => tasks::run(options),
         _ => crate::absent(),
     }
 }

@@ -46,6 +46,24 @@ pub(super) fn cases() -> Vec<Case> {
         // The maximum for client and server on one machine, with 20 000 open files a process.
         case("echo of 64 bytes, 10 000 connections", 10_000, 64, all()),
         case("echo of 16 KiB, 50 connections", 50, 16 * 1024, all()),
+        case(
+            "echo of 64 bytes, 50 connections, a task each",
+            50,
+            64,
+            tasks(),
+        ),
+        case(
+            "echo of 64 bytes, 1000 connections, a task each",
+            1000,
+            64,
+            tasks(),
+        ),
+        case(
+            "echo of 64 bytes, 10 000 connections, a task each",
+            10_000,
+            64,
+            tasks(),
+        ),
         // Spinning pays because a sleeping core takes long to wake. So the cores may sleep here.
         Case {
             cores: Cores::Server(Load {
@@ -105,6 +123,17 @@ fn all_and_timed() -> Vec<Contestant> {
         Contestant::ours(&[]).form("handlers, idle timeout", &["--form", "timed"]),
     );
     all
+}
+
+/// Returns the loops with executors. The callbacks of our own show the price of the comfort.
+fn tasks() -> Vec<Contestant> {
+    vec![
+        Contestant::rust("tokio").form("tokio", &["--form", "task"]),
+        Contestant::rust("tokio").form("tokio, LocalRuntime", &["--form", "task-lean"]),
+        Contestant::rust("smol").form("smol", &["--form", "task"]),
+        Contestant::rust("calloop").form("calloop", &["--form", "task"]),
+        Contestant::ours(&[]).form("handlers, callbacks", &["--form", "buffered"]),
+    ]
 }
 
 fn spinning() -> Vec<Contestant> {

@@ -22,8 +22,8 @@ pub(crate) fn run(options: &Options) -> Result {
             options.spin,
             ConnectionOptions::new().idle_timeout(Duration::from_secs(60)),
         ),
-        Form::Shared | Form::Usual => {
-            Err("only loops with tasks have the forms shared and usual".into())
+        Form::Shared | Form::Usual | Form::Task | Form::TaskLean => {
+            Err("this program has no form with tasks".into())
         }
     }
 }

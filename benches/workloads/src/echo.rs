@@ -31,10 +31,16 @@ pub enum Form {
     Shared,
     /// A task for each connection, with its own buffer
     Usual,
+    /// A task for each connection, which need not be `Send`, with its own buffer of 1 KiB
+    Task,
+    /// The same on the fastest executor
+    TaskLean,
 }
 
 /// The maximum number of bytes of one read into a shared buffer.
 pub const READ_MAX: usize = 64 * 1024;
+/// The maximum number of bytes of one read of a task, whose buffer is a part of its future.
+pub const TASK_READ_MAX: usize = 1024;
 /// The maximum number of connections that wait in the kernel until they are accepted. `bind` asks
 /// for 128, which our client soon fills.
 const QUEUE_MAX: i32 = 4096;

@@ -19,7 +19,7 @@ use calloop::{
 };
 use workloads::chain::{self, Chain};
 use workloads::deferred::{self, CALLBACKS_A_TURN, Op as LoopOp};
-use workloads::echo::{Await, Echo, READ_MAX, listen};
+use workloads::echo::{self, Await, Echo, READ_MAX, listen};
 use workloads::pingpong::{self, Rally, Side};
 use workloads::registration;
 use workloads::spike::{self, Form, Job, Tally, Task};
@@ -34,6 +34,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Spike(options) => spike::<Job>(options),
         Workload::Pingpong(options) => pingpong(options),
         Workload::Timers(options) => timers(options),
+        Workload::Echo(options) if options.form == echo::Form::Task => tasks::echo(),
         Workload::Echo(_) => echo(),
         Workload::Deferred(options) => deferred(options),
         Workload::Tasks(options) => tasks::run(options),

@@ -5,19 +5,25 @@ use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{LocalSet, spawn_local};
 use workloads::Result;
-use workloads::echo::{Form, Options, READ_MAX, listen};
+use workloads::echo::{Form, Options, READ_MAX, TASK_READ_MAX, listen};
 
-use super::runtime;
+use super::{local_runtime, runtime};
 
 /// The number of bytes that a connection with its own buffer reads at once.
 const OWN_READ_MAX: usize = 16 * 1024;
 
 pub(crate) fn run(options: &Options) -> Result {
-    let form = options.form;
-    if !matches!(form, Form::Shared | Form::Usual) {
-        return Err("tokio has only the forms shared and usual".into());
+    match options.form {
+        Form::Shared | Form::Usual => by_tasks_that_are_send(options.form),
+        Form::Task => LocalSet::new().block_on(&runtime()?, by_local_tasks()),
+        Form::TaskLean => local_runtime()?.block_on(by_local_tasks()),
+        _ => Err("tokio has only forms with tasks".into()),
     }
+}
+
+fn by_tasks_that_are_send(form: Form) -> Result {
     runtime()?.block_on(async {
         let listener = TcpListener::from_std(listen()?)?;
         loop {
@@ -31,6 +37,25 @@ pub(crate) fn run(options: &Options) -> Result {
             }
         }
     })
+}
+
+async fn by_local_tasks() -> Result {
+    let listener = TcpListener::from_std(listen()?)?;
+    loop {
+        let (stream, _peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        spawn_local(by_small_buffer(stream));
+    }
+}
+
+async fn by_small_buffer(mut stream: TcpStream) {
+    let mut buffer = [0; TASK_READ_MAX];
+    // A connection that fails just ends.
+    while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..bytes]).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn by_own_buffer(mut stream: TcpStream) -> io::Result<()> {

@@ -14,6 +14,7 @@ use std::future::Future;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime, Runtime};
 use tokio::task::yield_now;
 use workloads::deferred::{self, CALLBACKS_A_TURN, Op};
 use workloads::registration;
@@ -35,10 +36,16 @@ pub(crate) fn run(workload: &Workload) -> Result {
     }
 }
 
-pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Returns a runtime whose tasks need not be `Send`.
+fn local_runtime() -> std::io::Result<LocalRuntime> {
+    let options = LocalOptions::default();
+    Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(options)
 }
 
 /// Yields to the other tasks until `holds` returns `true`.

@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::time::Instant;
 
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep_until;
 use workloads::Result;
 use workloads::tasks::{self, Form, Options};
 
-use super::runtime;
+use super::{local_runtime, runtime};
 
 struct Executor;
 
@@ -27,10 +26,7 @@ pub(crate) fn run(options: &Options) -> Result {
     let first = tasks::run(options.clone(), Executor);
     match options.form {
         Form::Usual => LocalSet::new().block_on(&runtime()?, first),
-        Form::Lean => Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())?
-            .block_on(first),
+        Form::Lean => local_runtime()?.block_on(first),
         Form::Callbacks => Err("tokio has only the forms usual and lean".into()),
     }
 }

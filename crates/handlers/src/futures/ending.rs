@@ -9,24 +9,43 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use reactor::{PanicPolicy, Registry};
 
 use super::executor::Executor;
-use super::task::{Body, Entry};
+use super::task::Body;
 use super::tasks::TaskKey;
+use super::waker::TaskWaker;
 use crate::error::{discard, panic_message};
 
 /// The payload of a panic.
 pub(super) type Panic = Box<dyn Any + Send>;
 
+/// The line that spawned a task.
+type Origin = &'static Location<'static>;
+
+/// The number of wakers that are kept for new tasks.
+const SPARE_KEPT: usize = 1024;
+
 impl<S: 'static> Executor<S> {
-    /// Removes a task that is out of the table. Returns its origin.
-    pub(super) fn forget(&self, key: TaskKey) -> Option<&'static Location<'static>> {
-        self.remove(key).map(|entry| entry.origin)
+    /// Ends the claim of a task on its key. Returns the line that spawned it, and its body unless
+    /// it is being polled. The caller ends the task by [`end`](Self::end).
+    #[inline]
+    pub(super) fn remove(&self, key: TaskKey) -> Option<(Origin, Option<Body<S>>)> {
+        let mut tasks = self.tasks.borrow_mut();
+        let entry = tasks.retire(key)?;
+        self.foreground.forget(key, entry.is_background);
+        self.local.with_woken(|woken| woken.end(key));
+        Some((entry.origin, entry.take_body()))
     }
 
-    pub(super) fn remove(&self, key: TaskKey) -> Option<Entry<S>> {
-        let entry = self.tasks.borrow_mut().remove(key)?;
-        self.foreground.remove(usize::from(!entry.is_background));
-        self.local.with_woken(|woken| woken.end(key));
-        Some(entry)
+    /// Frees the place of a task that has ended. The place keeps the waker for its next task,
+    /// unless somebody still holds it.
+    #[inline]
+    fn free(&self, key: TaskKey, waker: TaskWaker) {
+        let spare = self.spare_wakers.get();
+        let is_kept = spare < SPARE_KEPT && waker.is_unused();
+        let mut tasks = self.tasks.borrow_mut();
+        if let (Some(entry), true) = (tasks.free(key), is_kept) {
+            self.spare_wakers.set(spare + 1);
+            entry.waker = Some(waker);
+        }
     }
 
     /// Drops a task that was removed, and treats its panic and that of its destructor.
@@ -34,25 +53,30 @@ impl<S: 'static> Executor<S> {
         &self,
         key: TaskKey,
         body: Body<S>,
-        origin: Option<&'static Location<'static>>,
+        origin: Option<Origin>,
         panic: Option<Panic>,
         registry: &mut Registry<S>,
     ) -> Result<(), Panic> {
         let Body { mut code, waker } = body;
         let name = code.type_name();
-        let treated = panic.map_or(Ok(()), |panic| {
-            let message = panic_message(&*panic);
-            let _ = catch_unwind(AssertUnwindSafe(|| code.set_panicked(&message)));
-            self.treat(name, origin, panic, registry)
-        });
+        let treated = match panic {
+            None => Ok(()),
+            Some(panic) => {
+                let message = panic_message(&*panic);
+                let _ = catch_unwind(AssertUnwindSafe(|| code.set_panicked(&message)));
+                self.treat(name, origin, panic, registry)
+            }
+        };
         let dropped = {
             let _in_task = self.local.enter_task(key);
             catch_unwind(AssertUnwindSafe(|| drop(code)))
         };
-        self.spare_wakers.borrow_mut().put(waker);
-        let dropped = dropped.or_else(|panic| self.treat(name, origin, panic, registry));
+        self.free(key, waker);
+        let Err(panic) = dropped else {
+            return treated;
+        };
         let mut first = treated.err();
-        keep_first(&mut first, dropped);
+        keep_first(&mut first, self.treat(name, origin, panic, registry));
         first.map_or(Ok(()), Err)
     }
 
@@ -61,7 +85,7 @@ impl<S: 'static> Executor<S> {
     pub(super) fn treat(
         &self,
         name: &str,
-        origin: Option<&'static Location<'static>>,
+        origin: Option<Origin>,
         panic: Panic,
         registry: &mut Registry<S>,
     ) -> Result<(), Panic> {
@@ -83,10 +107,9 @@ impl<S: 'static> Executor<S> {
         key: TaskKey,
         registry: &mut Registry<S>,
     ) -> Option<Result<(), Panic>> {
-        let mut entry = self.remove(key)?;
-        let body = entry.body.take()?;
+        let (origin, body) = self.remove(key)?;
         let _entered = self.local.enter();
-        Some(self.end(key, body, Some(entry.origin), None, registry))
+        Some(self.end(key, body?, Some(origin), None, registry))
     }
 
     /// Ends the task whose closure has panicked.
@@ -96,13 +119,13 @@ impl<S: 'static> Executor<S> {
         panic: Panic,
         registry: &mut Registry<S>,
     ) -> Result<(), Panic> {
-        let entry = key.and_then(|key| Some((key, self.remove(key)?)));
-        let Some((key, mut entry)) = entry else {
-            return self.treat("with_context", None, panic, registry);
-        };
-        match entry.body.take() {
-            Some(body) => self.end(key, body, Some(entry.origin), Some(panic), registry),
-            None => Err(panic),
+        let removed = key.and_then(|key| Some((key, self.remove(key)?)));
+        match removed {
+            Some((key, (origin, Some(body)))) => {
+                self.end(key, body, Some(origin), Some(panic), registry)
+            }
+            Some((_, (_, None))) => Err(panic),
+            None => self.treat("with_context", None, panic, registry),
         }
     }
 }

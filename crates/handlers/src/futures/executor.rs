@@ -24,11 +24,12 @@ use super::ending::Panic;
 use super::join::LocalTask;
 use super::keep_alive::Foreground;
 use super::local::{Local, Pass, Tasks};
+use super::places::Places;
 use super::requests::{LoopRequest, Message, Request};
 use super::sources::access::Access;
 use super::task::{Body, Code, Entry};
-use super::tasks::{Table, TaskKey};
-use super::waker::{Shared, SpareWakers};
+use super::tasks::TaskKey;
+use super::waker::{Shared, TaskWaker};
 use super::woken::Woken;
 
 /// The number of polls before the first reading of the clock in a pass. Later readings follow after
@@ -46,8 +47,9 @@ impl<S> Default for OfLoop<S> {
 
 pub(super) struct Executor<S> {
     pub(super) local: Rc<Local>,
-    pub(super) tasks: RefCell<Table<Entry<S>>>,
-    pub(super) spare_wakers: RefCell<SpareWakers>,
+    pub(super) tasks: RefCell<Places<Entry<S>>>,
+    /// The number of free places that keep a waker.
+    pub(super) spare_wakers: Cell<usize>,
     pub(super) requests: RefCell<VecDeque<LoopRequest<S>>>,
     /// The registration of the queue, which is in the foreground while a task is.
     pub(super) queue: Key,
@@ -70,8 +72,8 @@ pub(super) fn of_loop<S: 'static>(registry: &mut Registry<S>) -> Result<Rc<Execu
     let now = registry.now();
     let executor = Rc::new_cyclic(|this: &Weak<Executor<S>>| Executor {
         local: Local::new(Arc::new(Shared { sender }), now, this.clone()),
-        tasks: RefCell::new(Table::new()),
-        spare_wakers: RefCell::default(),
+        tasks: RefCell::new(Places::new()),
+        spare_wakers: Cell::new(0),
         requests: RefCell::default(),
         queue,
         foreground: Foreground::default(),
@@ -123,16 +125,18 @@ impl<S: 'static> Executor<S> {
         origin: &'static Location<'static>,
         is_background: bool,
     ) -> Option<TaskKey> {
-        let key = self.tasks.borrow().next_key()?;
-        let waker = self.spare_wakers.borrow_mut().take(key, &self.local.shared);
-        let entry = Entry {
-            body: Some(Body { code, waker }),
-            origin,
-            polls: 0,
-            is_background,
-        };
-        let refused = self.tasks.borrow_mut().insert(entry).err();
-        drop(refused);
+        let mut tasks = self.tasks.borrow_mut();
+        let (key, entry) = tasks.claim()?;
+        match &entry.waker {
+            Some(waker) => {
+                self.spare_wakers.set(self.spare_wakers.get() - 1);
+                waker.reuse(key);
+            }
+            None => entry.waker = Some(TaskWaker::new(key, &self.local.shared)),
+        }
+        entry.code = Some(code);
+        (entry.origin, entry.polls, entry.is_background) = (origin, 0, is_background);
+        drop(tasks);
         self.foreground.add(usize::from(!is_background));
         self.local.with_woken(|woken| woken.add(key));
         Some(key)
@@ -148,9 +152,9 @@ impl<S: 'static> Executor<S> {
         if !registry.contains(self.queue) {
             return Err(Error::StaleKey(self.queue));
         }
-        let key = self
-            .add(code, origin, false)
-            .ok_or(Error::StaleKey(self.queue))?;
+        let Some(key) = self.add(code, origin, false) else {
+            return Err(Error::StaleKey(self.queue));
+        };
         self.keep_alive_if_needed(registry, Some((key, origin)));
         self.defer_pass(registry);
         Ok(key)
@@ -185,8 +189,8 @@ impl<S: 'static> Executor<S> {
 
     fn receive_wake(&self, key: TaskKey) {
         let mut tasks = self.tasks.borrow_mut();
-        if let Some(body) = tasks.get_mut(key).and_then(|task| task.body.as_ref()) {
-            body.waker.receive();
+        if let Some(waker) = tasks.get_mut(key).and_then(|task| task.waker.as_ref()) {
+            waker.receive();
             self.local.with_woken(|woken| woken.wake(key));
         }
     }
@@ -250,18 +254,20 @@ impl<S: 'static> Executor<S> {
         };
         match polled {
             Ok(Poll::Pending) => {
+                let Body { code, waker } = body;
                 if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
-                    entry.body = Some(body);
+                    entry.code = Some(code);
+                    entry.waker = Some(waker);
                 }
                 Ok(())
             }
             Ok(Poll::Ready(())) => {
-                let origin = self.forget(key);
+                let origin = self.remove(key).map(|(origin, _)| origin);
                 let finished = catch_unwind(AssertUnwindSafe(|| body.code.finish(cx)));
                 self.end(key, body, origin, finished.err(), cx.registry)
             }
             Err(panic) => {
-                let origin = self.forget(key);
+                let origin = self.remove(key).map(|(origin, _)| origin);
                 self.end(key, body, origin, Some(panic), cx.registry)
             }
         }
@@ -270,13 +276,13 @@ impl<S: 'static> Executor<S> {
     fn begin_poll(&self, key: TaskKey) -> Option<Body<S>> {
         let mut tasks = self.tasks.borrow_mut();
         let entry = tasks.get_mut(key)?;
-        let body = entry.body.take()?;
+        let body = entry.take_body()?;
         entry.polls += 1;
         Some(body)
     }
 
     /// Gives access to the table, for a listing or a setting.
-    pub(super) fn with_tasks<R>(&self, use_it: impl FnOnce(&mut Table<Entry<S>>) -> R) -> R {
+    pub(super) fn with_tasks<R>(&self, use_it: impl FnOnce(&mut Places<Entry<S>>) -> R) -> R {
         use_it(&mut self.tasks.borrow_mut())
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Foreground {
     tasks: Cell<usize>,
     /// `true` if the queue is in the foreground.
     keeps_alive: Cell<bool>,
-    /// The task whose line is that of the queue.
+    /// The task whose line is that of the queue. It is alive, and in the foreground.
     named: Cell<Option<TaskKey>>,
 }
 
@@ -26,8 +26,14 @@ impl Foreground {
         self.tasks.set(self.tasks.get() + tasks);
     }
 
-    pub(super) fn remove(&self, tasks: usize) {
-        self.tasks.set(self.tasks.get() - tasks);
+    /// Forgets a task that ends, or that goes into the background.
+    #[inline]
+    pub(super) fn forget(&self, key: TaskKey, is_background: bool) {
+        self.tasks
+            .set(self.tasks.get() - usize::from(!is_background));
+        if self.named.get() == Some(key) {
+            self.named.set(None);
+        }
     }
 }
 
@@ -43,21 +49,37 @@ impl<S: 'static> Executor<S> {
             Some(entry) => std::mem::replace(&mut entry.is_background, is_background),
             None => return false,
         };
-        self.foreground.add(usize::from(before && !is_background));
-        self.foreground
-            .remove(usize::from(!before && is_background));
+        match (before, is_background) {
+            (true, false) => self.foreground.add(1),
+            (false, true) => self.foreground.forget(key, false),
+            _ => (),
+        }
         self.keep_alive_if_needed(registry, None);
         true
     }
 
     /// Keeps `run` alive while a task is in the foreground. The list of reasons shows the line of
     /// such a task. `new` is one that was just spawned.
+    #[inline]
     pub(super) fn keep_alive_if_needed(
         &self,
         registry: &mut Registry<S>,
         new: Option<(TaskKey, &'static Location<'static>)>,
     ) {
         let is_needed = self.foreground.tasks.get() > 0;
+        let is_named = self.foreground.named.get().is_some();
+        if is_needed != self.foreground.keeps_alive.get() || is_needed != is_named {
+            self.keep_alive(is_needed, registry, new);
+        }
+    }
+
+    #[inline(never)]
+    fn keep_alive(
+        &self,
+        is_needed: bool,
+        registry: &mut Registry<S>,
+        new: Option<(TaskKey, &'static Location<'static>)>,
+    ) {
         // Each call fails only if the user has removed the queue.
         if is_needed != self.foreground.keeps_alive.replace(is_needed) {
             let _ = match is_needed {
@@ -65,21 +87,13 @@ impl<S: 'static> Executor<S> {
                 false => registry.set_background(self.queue),
             };
         }
-        if is_needed && !self.is_named() {
+        if is_needed {
             let named = new.or_else(|| self.find_a_name());
             self.foreground.named.set(named.map(|(key, _)| key));
             if let Some((_, origin)) = named {
                 let _ = registry.set_origin(self.queue, origin);
             }
         }
-    }
-
-    /// Returns `true` if the line of the queue is that of a task in the foreground.
-    fn is_named(&self) -> bool {
-        let mut tasks = self.tasks.borrow_mut();
-        let named = self.foreground.named.get();
-        let task = named.and_then(|named| tasks.get_mut(named));
-        task.is_some_and(|task| !task.is_background)
     }
 
     fn find_a_name(&self) -> Option<(TaskKey, &'static Location<'static>)> {

@@ -70,6 +70,7 @@ mod join;
 mod keep_alive;
 mod key;
 mod local;
+mod places;
 mod primitives;
 mod requests;
 mod sent;

@@ -28,4 +28,9 @@ impl Sent {
     pub(super) fn clear(&self) {
         self.0.swap(false, Ordering::AcqRel);
     }
+
+    /// Clears the flag for another task, while nothing else refers to it.
+    pub(super) fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }

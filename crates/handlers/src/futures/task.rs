@@ -8,13 +8,28 @@ use super::join::LocalTask;
 use super::spawn::Task;
 use super::waker::TaskWaker;
 
-/// A task in the table.
+/// A task in the table, or a place for one.
 pub(super) struct Entry<S> {
-    /// `None` while the task is polled.
-    pub(super) body: Option<Body<S>>,
+    /// `None` while the task is polled, and without a task.
+    pub(super) code: Option<Code<S>>,
+    /// `None` while the task is polled. A place without a task may keep the waker of the last one,
+    /// for the next one.
+    pub(super) waker: Option<TaskWaker>,
     pub(super) origin: &'static Location<'static>,
     pub(super) polls: u64,
     pub(super) is_background: bool,
+}
+
+impl<S> Default for Entry<S> {
+    fn default() -> Self {
+        Self {
+            code: None,
+            waker: None,
+            origin: Location::caller(),
+            polls: 0,
+            is_background: false,
+        }
+    }
 }
 
 /// The parts of a task that leave the table while the task is polled.
@@ -24,11 +39,19 @@ pub(super) struct Body<S> {
 }
 
 impl<S> Entry<S> {
+    /// Takes the parts that are polled. Returns `None` if the task is being polled.
+    #[inline]
+    pub(super) fn take_body(&mut self) -> Option<Body<S>> {
+        let code = self.code.take()?;
+        let waker = self.waker.take()?;
+        Some(Body { code, waker })
+    }
+
     /// Returns the type name of the future; `"(running)"` while it is polled.
     pub(super) fn type_name(&self) -> &'static str {
-        self.body
+        self.code
             .as_ref()
-            .map_or("(running)", |body| body.code.type_name())
+            .map_or("(running)", |code| code.type_name())
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) struct TaskWaker {
 }
 
 impl TaskWaker {
-    fn new(key: TaskKey, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(key: TaskKey, shared: &Arc<Shared>) -> Self {
         let state = Arc::new(WakeState {
             key: AtomicU64::new(key.to_bits()),
             sent: Sent::default(),
@@ -86,37 +86,24 @@ impl TaskWaker {
     pub(super) fn receive(&self) {
         self.state.sent.clear();
     }
-}
 
-/// Wakers of tasks that have ended, for new tasks. A waker that the user still holds is not among
-/// them.
-#[derive(Debug, Default)]
-pub(super) struct SpareWakers {
-    spare: Vec<TaskWaker>,
-}
-
-/// The number of wakers that are kept for new tasks.
-const SPARE_KEPT: usize = 1024;
-
-impl SpareWakers {
-    /// Returns the waker of a new task.
-    pub(super) fn take(&mut self, key: TaskKey, shared: &Arc<Shared>) -> TaskWaker {
-        let Some(spare) = self.spare.pop() else {
-            return TaskWaker::new(key, shared);
-        };
-        spare.state.key.store(key.to_bits(), Ordering::Relaxed);
+    /// Makes it the waker of another task. Nothing else may refer to it.
+    #[inline]
+    pub(super) fn reuse(&self, key: TaskKey) {
+        self.state.key.store(key.to_bits(), Ordering::Relaxed);
         // A key that is still in the queue is stale.
-        spare.state.sent.clear();
-        spare
+        self.state.sent.reset();
     }
 
-    /// Keeps the waker of a task that has ended, if nothing else refers to it.
-    pub(super) fn put(&mut self, waker: TaskWaker) {
+    /// Returns `true` if nothing else refers to it, so that another task can have it.
+    #[inline]
+    pub(super) fn is_unused(&self) -> bool {
         // Its own two references. Nobody can make a third one from nothing.
-        if Arc::strong_count(&waker.state) == 2 && self.spare.len() < SPARE_KEPT {
+        let is_unused = Arc::strong_count(&self.state) == 2;
+        if is_unused {
             // The last use of a dropped waker lies before the use for another task.
             fence(Ordering::Acquire);
-            self.spare.push(waker);
         }
+        is_unused
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::async_yields_async, reason = "a sleep is passed on")]
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -56,11 +59,51 @@ fn a_sleep_outside_of_tasks_counts_from_its_first_poll() {
 }
 
 #[test]
+fn a_sleep_that_its_task_polls_again_keeps_its_timer() {
+    let mut reactor = reactor::<()>();
+    let waits = async {
+        let (mut sleep, mut polls) = (pin!(futures::sleep(secs(3))), 0);
+        poll_fn(|cx| {
+            polls += 1;
+            if polls < 4 {
+                cx.waker().wake_by_ref();
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+    };
+    futures::spawn(&mut reactor, waits, |(), _cx| ()).unwrap();
+    futures::set_budget(&mut reactor, 1, secs(1)).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        turn(&mut reactor, &mut ());
+        seen.extend(reactor.timers().map(|timer| timer.key));
+    }
+    assert_eq!(seen, [seen[0]; 4]);
+}
+
+#[test]
+fn a_sleep_that_moves_to_another_task_wakes_that_one() {
+    let mut reactor = reactor::<u32>();
+    let sleep = Rc::new(RefCell::new(Box::pin(futures::sleep(secs(3)))));
+    for task in 1..=2 {
+        let sleep = Rc::clone(&sleep);
+        let polls = poll_fn(move |cx| sleep.borrow_mut().as_mut().poll(cx));
+        futures::spawn(&mut reactor, polls, move |(), cx| *cx.state = task).unwrap();
+    }
+    let mut ended = 0;
+    while ended == 0 {
+        reactor.turn(&mut ended, None).unwrap();
+    }
+    assert_eq!((ended, reactor.timers().count()), (2, 0));
+}
+
+#[test]
 fn a_dropped_sleep_leaves_no_timer() {
     let mut reactor = reactor::<()>();
     let task = async {
         let mut sleep = Box::pin(futures::sleep(secs(100)));
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             assert!(sleep.as_mut().poll(cx).is_pending());
             std::task::Poll::Ready(())
         })
@@ -80,7 +123,7 @@ fn a_sleep_that_another_thread_drops_leaves_no_timer() {
     let mut reactor = reactor::<()>();
     let task = async {
         let mut sleep = pin!(futures::sleep(secs(100)));
-        std::future::poll_fn(|cx| std::task::Poll::Ready(sleep.as_mut().poll(cx))).await
+        poll_fn(|cx| std::task::Poll::Ready(sleep.as_mut().poll(cx))).await
     };
     assert!(
         futures::block_on(&mut reactor, &mut (), task)
@@ -91,7 +134,7 @@ fn a_sleep_that_another_thread_drops_leaves_no_timer() {
     assert_eq!(reactor.timers().count(), 0);
     let mut moved = Box::pin(futures::sleep(secs(100)));
     let task = async move {
-        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(moved.as_mut().poll(cx)));
+        let polled = poll_fn(|cx| std::task::Poll::Ready(moved.as_mut().poll(cx)));
         assert!(polled.await.is_pending());
         moved
     };
@@ -108,7 +151,7 @@ fn a_sleep_may_be_moved_before_and_after_its_end() {
     let began = reactor.now();
     futures::block_on(&mut reactor, &mut (), async move {
         let mut sleep = futures::sleep(secs(10));
-        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(pin!(&mut sleep).poll(cx)));
+        let first = poll_fn(|cx| std::task::Poll::Ready(pin!(&mut sleep).poll(cx)));
         assert!(first.await.is_pending());
         sleep.reset(began + secs(2));
         (&mut sleep).await;
@@ -127,9 +170,9 @@ fn a_sleep_may_be_moved_before_and_after_its_end() {
 fn a_sleep_that_is_moved_while_its_task_waits_ends_at_the_new_time() {
     let mut reactor = reactor::<()>();
     let began = reactor.now();
-    let sleep = std::rc::Rc::new(std::cell::RefCell::new(futures::sleep(secs(10))));
-    let awaited = std::rc::Rc::clone(&sleep);
-    let waits = std::future::poll_fn(move |cx| pin!(&mut *awaited.borrow_mut()).poll(cx));
+    let sleep = Rc::new(RefCell::new(futures::sleep(secs(10))));
+    let awaited = Rc::clone(&sleep);
+    let waits = poll_fn(move |cx| pin!(&mut *awaited.borrow_mut()).poll(cx));
     futures::spawn(&mut reactor, waits, |(), _cx| ()).unwrap();
     turn(&mut reactor, &mut ());
     for moved in [20, 4] {

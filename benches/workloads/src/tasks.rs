@@ -28,8 +28,8 @@ pub struct Options {
     /// Kind of executor
     #[arg(long, value_enum, default_value_t = Form::Usual)]
     pub form: Form,
-    /// Number of tasks that exist at the same time; if missing, 1000 that are woken, or 100 000 that
-    /// sleep or are idle
+    /// Number of tasks that exist at the same time; if missing, 1000 that are woken, or 100 000
+    /// that sleep or are idle
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub tasks: Option<usize>,
     /// Number of tasks of a ring that are woken at the same time

@@ -35,6 +35,7 @@
 //! | read and write files without holding up the loop | [`files::read`], [`files::write_atomically`] |
 //! | send and receive datagrams, many at a time | [`udp`] |
 //! | run futures on the loop, and so any `async` crate | [`futures`] |
+//! | serve and open connections whose protocol is a future | [`futures::protocol`] |
 //! | encrypt a stream, and know the peer by its certificate | [`tls`] |
 //!
 //! # Terms
@@ -83,9 +84,9 @@
 //!
 //! # Features
 //!
-//! By default everything except `futures`, `proxy-protocol`, `request-context`, `simulation`,
-//! `stream-check` and `tls` is compiled. Connections, listeners and relays are always included. To
-//! compile less, set `default-features = false` and name the features that you need:
+//! By default everything except `futures`, `hyper`, `proxy-protocol`, `request-context`,
+//! `simulation`, `stream-check` and `tls` is compiled. Connections, listeners and relays are always
+//! included. To compile less, set `default-features = false` and name the features that you need:
 //!
 //! | feature | adds | also enables | compiles these crates |
 //! | --- | --- | --- | --- |
@@ -94,6 +95,7 @@
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
 //! | `futures` | [`futures`] | | futures-core, futures-io, futures-sink; pin-project-lite, which `tracing` compiles anyway |
+//! | `hyper` | the traits of [hyper](futures#hyper): its servers and clients run on the loop | `futures` | hyper, http, http-body, itoa, tokio (only its types: hyper enables no feature of it) |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |
@@ -124,6 +126,7 @@
 #![cfg_attr(not(feature = "inherited"), doc = "[`InheritedSockets`]: #features")]
 #![cfg_attr(not(feature = "names"), doc = "[`Resolver`]: #features")]
 #![cfg_attr(not(feature = "futures"), doc = "[`futures`]: #features")]
+#![cfg_attr(not(feature = "futures"), doc = "[`futures::protocol`]: #features")]
 #![cfg_attr(not(feature = "pool"), doc = "[`WorkerPool`]: #features")]
 #![cfg_attr(not(feature = "proxy-protocol"), doc = "[`proxy_protocol`]: #features")]
 #![cfg_attr(

@@ -27,6 +27,10 @@
     doc = "| start a process and wait for its exit | [`spawn_child`] |"
 )]
 //! | give way to the rest of the loop | [`yield_now`] |
+//! | serve connections whose protocol is a future | [`Listener::serve_async`](crate::Listener::serve_async), [`protocol`] |
+//! | connect within a future | [`AsyncConnection::connect`], [`AsyncConnection::connect_as`] |
+//! | learn within a future that its server stops | [`AsyncConnection::stopping`] |
+//! | use hyper | [hyper](#hyper) |
 //! | cancel a task, or let it run in the background | [`TaskKey`] |
 //! | list the tasks | [`tasks`] |
 //! | limit how much of a turn tasks may take | [`set_budget`] |
@@ -59,11 +63,20 @@
 //!
 //! When the reactor is dropped, all tasks are dropped, each of them even if the destructor of
 //! another panics.
+//!
+//! # hyper
+//!
+//! With the feature `hyper`, [`AsyncConnection`] is a stream of hyper, `HyperTimer` its timer and
+//! `HyperExecutor` its executor. hyper 1 then serves HTTP/1 and HTTP/2 on the loop, and its clients
+//! run there too.
 
 mod block_on;
+mod connection;
 mod ending;
 mod executor;
 mod fairness;
+#[cfg(feature = "hyper")]
+mod hyper;
 mod interval;
 mod io;
 mod join;
@@ -92,6 +105,9 @@ use std::time::Duration;
 use reactor::{Error, Registry};
 
 pub use self::block_on::{BlockOnError, block_on};
+pub use self::connection::{AsyncConnection, Connect, Stopping, protocol};
+#[cfg(feature = "hyper")]
+pub use self::hyper::{HyperExecutor, HyperTimer};
 pub use self::interval::{Interval, interval, interval_at};
 pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};

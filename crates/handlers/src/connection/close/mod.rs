@@ -118,7 +118,7 @@ impl<S> Connection<'_, S> {
 
     /// Closes the connection gracefully, or by a reset if the stream is `cut`. There is no
     /// deadline: the connection ends once the peer has taken no byte for `stall_timeout`.
-    pub(super) fn close_unless_stalled(&mut self, stall_timeout: Duration, cut: bool) {
+    pub(crate) fn close_unless_stalled(&mut self, stall_timeout: Duration, cut: bool) {
         match self.state.phase() {
             Phase::Connecting => self.state.end(CloseReason::Closed),
             Phase::Opening | Phase::Open => {

@@ -1,0 +1,178 @@
+//! The way from a future to its connection: a request that the executor carries out right after the
+//! poll.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use reactor::{Context, Registry};
+
+use super::buffers;
+use super::link::{End, Link, Owner, Writing};
+use crate::connection::{Connection, ConnectionKey, Flow};
+use crate::futures::executor::Executor;
+use crate::futures::requests::{Call, LoopRequest};
+
+/// The time for which a peer may take nothing while its connection is being closed.
+const CLOSE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A link with the connection that it leads to.
+pub(super) struct Port<S> {
+    link: Link,
+    key: ConnectionKey<S>,
+    executor: Weak<Executor<S>>,
+    /// The request is on its way.
+    is_asked: Cell<bool>,
+    /// The connection waits for the end of the future.
+    is_pending: Cell<bool>,
+}
+
+/// A [`Port`] without the type of its loop's state.
+pub(super) trait AnyPort {
+    fn link(&self) -> &Link;
+
+    /// Asks the connection to do what the future waits for.
+    fn ask(self: Rc<Self>);
+}
+
+impl<S: 'static> Port<S> {
+    /// Returns the port of a connection that has opened.
+    pub(super) fn new(
+        connection: &mut Connection<'_, S>,
+        executor: &Rc<Executor<S>>,
+        owner: Owner,
+    ) -> Rc<Self> {
+        // From now on any end is a reset, except the ends that the future wants.
+        connection.begin_response();
+        // The future holds back its peer itself. It may have to read before it can write.
+        connection.read_while_full();
+        Rc::new(Self {
+            link: Link::new(owner, connection.max_write_queue()),
+            key: connection.key(),
+            executor: Rc::downgrade(executor),
+            is_asked: Cell::new(false),
+            is_pending: Cell::new(true),
+        })
+    }
+
+    /// Runs `wake` in a callback.
+    pub(super) fn wake(&self, registry: &mut Registry<S>, wake: impl FnOnce(&Link)) {
+        if let Some(executor) = self.executor.upgrade() {
+            executor.wake_in_callback(registry, || wake(&self.link));
+        }
+    }
+
+    /// Does what the future waits for.
+    fn serve(&self, connection: &mut Connection<'_, S>) {
+        let output = self.link.take_output();
+        if !output.is_empty() {
+            self.send(&output, connection);
+        }
+        buffers::put(output);
+        if self.link.take_wants_input() {
+            connection.resume_reading();
+        }
+        if self.link.writing() == Writing::Asked {
+            connection.shutdown();
+            self.link.set_writing(Writing::Ending);
+            if connection.queued() > 0 {
+                connection.notify_sent();
+            }
+        }
+        self.look_at_queue(connection);
+        if let Some(end) = self.link.take_end() {
+            self.end(end, connection);
+        }
+    }
+
+    fn send(&self, output: &[u8], connection: &mut Connection<'_, S>) {
+        match connection.write_now(output) {
+            Ok(flow) => {
+                let queued = connection.queued();
+                let fits = queued + self.link.output_max() <= connection.max_write_queue();
+                if flow == Flow::Full {
+                    self.link.set_full(true); // `on_drain` follows, or the end
+                } else if queued > 0 && !fits {
+                    self.link.set_full(true);
+                    connection.notify_sent();
+                }
+            }
+            Err(error) => self.link.fail_writing(error),
+        }
+    }
+
+    /// Wakes a future that waits for the write queue.
+    pub(super) fn look_at_queue(&self, connection: &Connection<'_, S>) {
+        if self.link.writing() == Writing::Ending && connection.queued() == 0 {
+            self.link.set_writing(Writing::Ended);
+        }
+    }
+
+    /// Records that the write queue has room again.
+    pub(super) fn has_room(&self, connection: &Connection<'_, S>, registry: &mut Registry<S>) {
+        self.link.set_full(false);
+        self.look_at_queue(connection);
+        self.wake(registry, |link| link.writer.wake());
+    }
+
+    fn end(&self, end: End, connection: &mut Connection<'_, S>) {
+        if self.is_pending.take() {
+            connection.end_response();
+        }
+        match end {
+            End::Clean => connection.close_unless_stalled(CLOSE_STALL_TIMEOUT, false),
+            End::Cut => connection.close_unless_stalled(CLOSE_STALL_TIMEOUT, true),
+            End::Reset => connection.abort(),
+        }
+    }
+
+    /// Ends the connection as the result of its future says.
+    pub(super) fn finish(&self, result: io::Result<()>, cx: &mut Context<'_, S>) {
+        if let Err(error) = &result {
+            tracing::debug!(connection = %self.key, %error, "the future of a connection has failed");
+            // A stale key: it has ended meanwhile.
+            let _ = cx.registry.report_failure(self.key.key(), error);
+        }
+        self.link.finish_future(result.is_ok());
+        self.run(cx);
+    }
+}
+
+impl<S> Port<S> {
+    /// Records that the connection is out of reach, and that nothing reports its end.
+    pub(super) fn end_unheard(&self) {
+        let text = "the connection has got another handler, or its loop has ended";
+        let error = io::Error::new(ErrorKind::ConnectionAborted, text);
+        self.link.end_connection(error);
+        self.link.reader.wake();
+        self.link.writer.wake();
+    }
+}
+
+impl<S: 'static> AnyPort for Port<S> {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn ask(self: Rc<Self>) {
+        if !self.link.has_wishes() || self.is_asked.replace(true) {
+            return;
+        }
+        if let Some(executor) = self.executor.upgrade() {
+            executor.push_request(LoopRequest::Call(self, None));
+            executor.local.announce_pass();
+        }
+    }
+}
+
+impl<S: 'static> Call<S> for Port<S> {
+    fn run(&self, cx: &mut Context<'_, S>) {
+        self.is_asked.set(false);
+        let served = self.key.with(cx, |connection, _cx| self.serve(connection));
+        // An error means that the connection has ended. `on_close` has said so to the future.
+        if served.is_ok() {
+            self.link.wake_writer_if_ready();
+        }
+    }
+}

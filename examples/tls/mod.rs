@@ -38,7 +38,10 @@ impl TlsFiles {
 }
 
 /// Serves the connections of a listener, by TLS if there is a configuration.
-#[allow(dead_code, reason = "`proxy` opens each connection itself")]
+#[allow(
+    dead_code,
+    reason = "`proxy` and `web_daemon` open connections otherwise"
+)]
 #[track_caller]
 pub(crate) fn serve<S: 'static, H: ConnectionHandler<S>>(
     listener: Listener,

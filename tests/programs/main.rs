@@ -13,6 +13,7 @@ mod restarts;
 mod server;
 mod tls;
 mod tracer;
+mod web_daemon;
 mod worker_pool;
 
 use support::Result;

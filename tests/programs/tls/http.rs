@@ -36,6 +36,27 @@ fn curl_keeps_its_connection_and_checks_the_name() -> Result {
     Ok(())
 }
 
+#[test]
+fn web_daemon_speaks_the_version_that_curl_has_asked_for() -> Result {
+    if !is_installed("curl") {
+        return Ok(());
+    }
+    let certificates = Certificates::new()?;
+    let server = certificates.start("web_daemon", &[])?;
+    let (roots, port) = (certificates.path("roots.pem"), server.port());
+    let url = format!("https://localhost:{port}/");
+    for (asked, shown) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let format = "version %{http_version}";
+        let said = output_of(
+            "curl",
+            &["-sS", "--cacert", &roots, asked, "-w", format, &url],
+        )?;
+        assert!(said.ends_with(&format!("version {shown}")), "{said}");
+        assert!(said.starts_with("uptime: "), "{said}");
+    }
+    Ok(())
+}
+
 /// Returns the command of `docs/tls.md` that makes a certificate.
 fn printed_command() -> &'static str {
     let page = include_str!("../../../docs/tls.md");

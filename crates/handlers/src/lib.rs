@@ -246,3 +246,8 @@ struct RequestContextRecipes;
 #[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../../../docs/tls.md")]
 struct TlsRecipes;
+
+/// Compiles and runs the programs of the page on futures.
+#[cfg(all(doctest, feature = "hyper"))]
+#[doc = include_str!("../../../docs/futures.md")]
+struct FuturesPage;

@@ -9,9 +9,11 @@
 
 mod bytes;
 mod connecting;
+mod counts;
 mod ends;
 mod pressure;
 mod servers;
+mod websocket;
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -129,10 +129,13 @@ async fn drive<C: Future>(
     let (mut connection, mut stopping) = (pin!(connection), pin!(stopping));
     let mut is_stopping = false;
     poll_fn(|cx| {
-        if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
-            is_stopping = true;
-            shut_down(connection.as_mut());
+        // First the connection, so that requests which have arrived are begun.
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_ready() || is_stopping || stopping.as_mut().poll(cx).is_pending() {
+            return polled;
         }
+        is_stopping = true;
+        shut_down(connection.as_mut());
         connection.as_mut().poll(cx)
     })
     .await

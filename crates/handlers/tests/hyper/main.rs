@@ -95,10 +95,13 @@ async fn serve<C: Future<Output = hyper::Result<()>>>(
     let (mut connection, mut stopping) = (pin!(connection), pin!(stopping));
     let mut is_stopping = false;
     let ended = poll_fn(|cx| {
-        if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
-            is_stopping = true;
-            shut_down(connection.as_mut());
+        // First the connection, so that requests which have arrived are begun.
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_ready() || is_stopping || stopping.as_mut().poll(cx).is_pending() {
+            return polled;
         }
+        is_stopping = true;
+        shut_down(connection.as_mut());
         connection.as_mut().poll(cx)
     });
     ended.await.map_err(io::Error::other)

@@ -13,6 +13,7 @@ mod laws;
 mod peers;
 mod trial;
 
+mod async_echo;
 mod behind_proxy;
 mod connecting;
 mod datagrams;

@@ -68,8 +68,10 @@ impl AsyncConnection {
     /// [gracefully](crate::Connection::close_gracefully), usually because its server
     /// [stops](crate::ServerKey::stop).
     ///
-    /// The grace period runs from then on. The future of the connection should finish the requests
-    /// that it has begun, and return. At the end of the grace period the connection is reset.
+    /// By then, all input that had arrived before the stop can be read without waiting. So a future
+    /// that reads first, and looks at this only when a read would wait, answers all of it. It then
+    /// returns, and the connection is closed gracefully. At the end of the grace period the
+    /// connection is reset.
     pub fn stopping(&self) -> Stopping {
         Stopping::new(&self.port)
     }

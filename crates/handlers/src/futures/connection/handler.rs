@@ -248,12 +248,11 @@ impl<S: 'static, B: Begin<S>> ConnectionHandler<S> for AsyncHandler<S, B> {
 
     fn on_graceful_close(
         &mut self,
-        _connection: &mut Connection<'_, S>,
+        connection: &mut Connection<'_, S>,
         cx: &mut Context<'_, S>,
     ) -> io::Result<()> {
         if let Stage::Open(port) = &self.stage {
-            port.link().begin_stop();
-            port.wake(cx.registry, |link| link.stops.wake_all());
+            port.begin_stop(connection, cx.registry);
         }
         Ok(())
     }

@@ -295,6 +295,11 @@ impl Link {
         self.writing.set(Writing::Ended);
     }
 
+    /// Returns `true` if the connection does not read because the future has enough input.
+    pub(super) const fn holds_input_back(&self) -> bool {
+        self.is_paused.get() || self.wants_input.get()
+    }
+
     pub(super) fn begin_stop(&self) {
         self.is_stopping.set(true);
     }

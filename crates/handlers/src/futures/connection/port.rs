@@ -13,6 +13,7 @@ use super::link::{End, Link, Owner, Writing};
 use crate::connection::{Connection, ConnectionKey, Flow};
 use crate::futures::executor::Executor;
 use crate::futures::requests::{Call, LoopRequest};
+use crate::sockets;
 
 /// The time for which a peer may take nothing while its connection is being closed.
 const CLOSE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +27,18 @@ pub(super) struct Port<S> {
     is_asked: Cell<bool>,
     /// The connection waits for the end of the future.
     is_pending: Cell<bool>,
+    /// The stop that the future is notified of once it was offered the input that came before.
+    stop: Cell<Option<Stop>>,
+    this: Weak<Self>,
+}
+
+/// A stop of which the future is not notified yet.
+#[derive(Clone, Copy)]
+struct Stop {
+    /// The number of read bytes at which all that had arrived was read.
+    target: u64,
+    /// The number of bytes that were read at the last look.
+    seen: u64,
 }
 
 /// A [`Port`] without the type of its loop's state.
@@ -47,12 +60,14 @@ impl<S: 'static> Port<S> {
         connection.begin_response();
         // The future holds back its peer itself. It may have to read before it can write.
         connection.read_while_full();
-        Rc::new(Self {
+        Rc::new_cyclic(|this| Self {
             link: Link::new(owner, connection.max_write_queue()),
             key: connection.key(),
             executor: Rc::downgrade(executor),
             is_asked: Cell::new(false),
             is_pending: Cell::new(true),
+            stop: Cell::new(None),
+            this: Weak::clone(this),
         })
     }
 
@@ -61,6 +76,45 @@ impl<S: 'static> Port<S> {
         if let Some(executor) = self.executor.upgrade() {
             executor.wake_in_callback(registry, || wake(&self.link));
         }
+    }
+
+    /// Notifies the future of a stop, once it was offered all input that has arrived by now.
+    pub(super) fn begin_stop(
+        self: &Rc<Self>,
+        connection: &Connection<'_, S>,
+        registry: &mut Registry<S>,
+    ) {
+        let seen = connection.metrics().read;
+        // More bytes than a layered stream makes of them, so the end of progress counts too.
+        let target = seen + sockets::unread(connection.as_fd());
+        self.stop.set(Some(Stop { target, seen }));
+        self.look_at_stop_after_a_turn(registry);
+    }
+
+    fn look_at_stop_after_a_turn(self: &Rc<Self>, registry: &mut Registry<S>) {
+        let port = Rc::clone(self);
+        // Twice, because the deferred callbacks of this turn may not have run yet.
+        registry.defer(move |cx| {
+            cx.registry.defer(move |cx| port.look_at_stop(cx));
+        });
+    }
+
+    fn look_at_stop(self: &Rc<Self>, cx: &mut Context<'_, S>) {
+        let read = self
+            .key
+            .with(cx, |connection, _cx| connection.metrics().read);
+        let (Ok(read), Some(stop)) = (read, self.stop.get()) else {
+            return; // it has ended
+        };
+        let is_read = read >= stop.target || read == stop.seen && !self.link.holds_input_back();
+        if is_read {
+            self.stop.set(None);
+            self.link.begin_stop();
+            self.wake(cx.registry, |link| link.stops.wake_all());
+        } else if read != stop.seen {
+            self.stop.set(Some(Stop { seen: read, ..stop }));
+            self.look_at_stop_after_a_turn(cx.registry);
+        } // otherwise when the connection reads again
     }
 
     /// Does what the future waits for.
@@ -173,6 +227,11 @@ impl<S: 'static> Call<S> for Port<S> {
         // An error means that the connection has ended. `on_close` has said so to the future.
         if served.is_ok() {
             self.link.wake_writer_if_ready();
+        }
+        if self.stop.get().is_some()
+            && let Some(port) = self.this.upgrade()
+        {
+            port.look_at_stop_after_a_turn(cx.registry);
         }
     }
 }

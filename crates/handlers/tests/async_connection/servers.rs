@@ -144,3 +144,56 @@ fn a_future_knows_its_client_and_the_closure_its_connection() -> Result {
     );
     Ok(())
 }
+
+#[test]
+fn all_that_has_come_before_a_stop_is_offered_first() -> Result {
+    const LENGTH: usize = 50_000;
+    let mut reactor = reactor()?;
+    let (listener, address) = listen(ListenOptions::new())?;
+    let options = ConnectionOptions::new().max_bytes_per_turn(1000);
+    let server = listener.serve_async(&mut reactor, &options, |mut stream, _, _cx| async move {
+        let stopping = stream.stopping();
+        let (mut total, mut buf) = (0, [0; 5000]);
+        loop {
+            let stopped = async {
+                stopping.clone().await;
+                Ok(0)
+            };
+            match futures_lite::future::or(stream.read(&mut buf), stopped).await? {
+                0 => return stream.write_all(total.to_string().as_bytes()).await,
+                read => total += read,
+            }
+        }
+    })?;
+    let mut client = client(address)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    client.write_all(&[7; LENGTH])?;
+    server.stop(&mut reactor, GRACE);
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert_eq!(read_all(&client), (LENGTH.to_string().into_bytes(), None));
+    drop(client);
+    run_out(&mut reactor, &mut ())?;
+    Ok(())
+}
+
+#[test]
+fn a_future_that_hangs_does_not_hold_up_a_loop_that_stops() -> Result {
+    let mut reactor: Reactor<()> = Reactor::builder().clock(ManualClock::jumping()).build()?;
+    let (listener, address) = listen(ListenOptions::new())?;
+    let options = ConnectionOptions::new();
+    let server = listener.serve_async(&mut reactor, &options, |stream, _, _cx| async move {
+        sleep(100 * GRACE).await;
+        drop(stream);
+        Ok(())
+    })?;
+    let client = client(address)?;
+    for _ in 0..10 {
+        reactor.turn(&mut (), Some(Duration::ZERO))?;
+    }
+    let began = reactor.now();
+    server.stop(&mut reactor, GRACE);
+    reactor.run(&mut ())?;
+    assert_eq!(reactor.now() - began, GRACE);
+    assert_eq!(read_all(&client), (Vec::new(), RESET));
+    Ok(())
+}

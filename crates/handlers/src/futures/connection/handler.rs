@@ -38,7 +38,8 @@ use crate::listener::Peer;
 /// - If the future panics or is cancelled, the connection is reset, unless it had closed its write
 ///   side.
 /// - If the connection ends first, the future gets an error from its next read or write. It is not
-///   cancelled.
+///   cancelled. If the connection was cut, the task no longer keeps
+///   [`Reactor::run`](reactor::Reactor::run) alive: a stop is over after its grace period.
 ///
 /// A peer that takes no byte for 30 s during a graceful close is reset.
 ///
@@ -140,9 +141,9 @@ where
             guard.0 = None;
             result
         };
-        let port = Rc::clone(port);
-        let finish = move |result, cx: &mut Context<'_, S>| port.finish(result, cx);
-        spawn_from(self.origin, cx.registry, guarded, finish)?;
+        let at_end = Rc::clone(port);
+        let finish = move |result, cx: &mut Context<'_, S>| at_end.finish(result, cx);
+        port.set_task(spawn_from(self.origin, cx.registry, guarded, finish)?);
         Ok(())
     }
 
@@ -295,6 +296,8 @@ impl<S: 'static, B: Begin<S>> ConnectionHandler<S> for AsyncHandler<S, B> {
             Stage::Open(port) => {
                 if matches!(reason, CloseReason::Finished) {
                     port.link().finish_writing();
+                } else {
+                    port.release_loop(cx.registry);
                 }
                 port.link().end_connection(error_of(reason));
                 port.wake(cx.registry, wake_both);

@@ -11,6 +11,7 @@ use reactor::{Context, Registry};
 use super::buffers;
 use super::link::{End, Link, Owner, Writing};
 use crate::connection::{Connection, ConnectionKey, Flow};
+use crate::futures::TaskKey;
 use crate::futures::executor::Executor;
 use crate::futures::requests::{Call, LoopRequest};
 use crate::sockets;
@@ -29,6 +30,8 @@ pub(super) struct Port<S> {
     is_pending: Cell<bool>,
     /// The stop that the future is notified of once it was offered the input that came before.
     stop: Cell<Option<Stop>>,
+    /// The task of the future.
+    task: Cell<Option<TaskKey>>,
     this: Weak<Self>,
 }
 
@@ -67,8 +70,20 @@ impl<S: 'static> Port<S> {
             is_asked: Cell::new(false),
             is_pending: Cell::new(true),
             stop: Cell::new(None),
+            task: Cell::new(None),
             this: Weak::clone(this),
         })
+    }
+
+    pub(super) fn set_task(&self, task: TaskKey) {
+        self.task.set(Some(task));
+    }
+
+    /// Lets the loop end without the future, whose connection was cut.
+    pub(super) fn release_loop(&self, registry: &mut Registry<S>) {
+        if let Some(task) = self.task.get() {
+            let _ = task.set_background(registry, true); // a stale key: it has ended
+        }
     }
 
     /// Runs `wake` in a callback.

@@ -1,5 +1,5 @@
-//! WebSocket by `async-tungstenite`, unchanged: a crate that knows the traits of `futures-io` and no
-//! runtime.
+//! WebSocket by `async-tungstenite`, unchanged: a crate that knows the traits of `futures-io` and
+//! no runtime.
 
 use std::io;
 use std::time::Duration;

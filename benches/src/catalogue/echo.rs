@@ -129,6 +129,7 @@ fn all_and_timed() -> Vec<Contestant> {
 fn tasks() -> Vec<Contestant> {
     vec![
         Contestant::rust("tokio").form("tokio", &["--form", "task"]),
+        Contestant::ours(&[]).form("handlers", &["--form", "task"]),
         Contestant::rust("tokio").form("tokio, LocalRuntime", &["--form", "task-lean"]),
         Contestant::rust("smol").form("smol", &["--form", "task"]),
         Contestant::rust("calloop").form("calloop", &["--form", "task"]),

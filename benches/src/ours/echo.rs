@@ -4,10 +4,12 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use handlers::futures::{Async, block_on, spawn_local};
 use handlers::{ConnectionOptions, ListenOptions, on_data};
 use reactor::{Context, Interest, Io, Next, Reactor};
 use workloads::Result;
-use workloads::echo::{Await, Echo, Form, Options, READ_MAX, listen};
+use workloads::echo::{Await, Echo, Form, Options, READ_MAX, TASK_READ_MAX, listen};
 
 use super::pingpong::builder;
 
@@ -22,8 +24,9 @@ pub(crate) fn run(options: &Options) -> Result {
             options.spin,
             ConnectionOptions::new().idle_timeout(Duration::from_secs(60)),
         ),
-        Form::Shared | Form::Usual | Form::Task | Form::TaskLean => {
-            Err("this program has no form with tasks".into())
+        Form::Task => by_tasks(),
+        Form::Shared | Form::Usual | Form::TaskLean => {
+            Err("handlers has only the form task with tasks".into())
         }
     }
 }
@@ -68,4 +71,26 @@ fn buffered(spin: u64, options: ConnectionOptions) -> Result {
     })?;
     reactor.run(&mut ())?;
     Ok(())
+}
+
+fn by_tasks() -> Result {
+    let accept = async {
+        let listener = Async::new(listen()?)?;
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            stream.get_ref().set_nodelay(true)?;
+            drop(spawn_local(by_small_buffer(stream)));
+        }
+    };
+    block_on(&mut Reactor::new()?, &mut (), accept)?
+}
+
+async fn by_small_buffer(mut stream: Async<TcpStream>) {
+    let mut buffer = [0; TASK_READ_MAX];
+    // A connection that fails just ends.
+    while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..bytes]).await.is_err() {
+            return;
+        }
+    }
 }

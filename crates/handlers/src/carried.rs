@@ -34,10 +34,10 @@ impl CallerContext {
         self.0.scope(callback)
     }
 
-    /// Runs `callback` with this context on a thread on which nothing is current.
-    #[cfg(feature = "pool")]
+    /// Runs `callback` with this context, where nothing else is current.
+    #[cfg(any(feature = "futures", feature = "pool"))]
     #[inline]
-    pub(crate) fn scope_on_worker<R>(&self, callback: impl FnOnce() -> R) -> R {
+    pub(crate) fn scope_if_any<R>(&self, callback: impl FnOnce() -> R) -> R {
         if self.0.is_none() {
             callback()
         } else {
@@ -59,9 +59,9 @@ impl CallerContext {
         callback()
     }
 
-    #[cfg(feature = "pool")]
+    #[cfg(any(feature = "futures", feature = "pool"))]
     #[inline(always)]
-    pub(crate) fn scope_on_worker<R>(&self, callback: impl FnOnce() -> R) -> R {
+    pub(crate) fn scope_if_any<R>(&self, callback: impl FnOnce() -> R) -> R {
         self.scope(callback)
     }
 }

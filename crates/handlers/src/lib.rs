@@ -70,6 +70,7 @@
 //! | [`on_listener_end`], [`Upstream::on_room`], [`Upstream::on_end`], [`Connection::take_after_flush`] | the callback |
 //! | a lookup of a [`Resolver`] | the callback; not the function that looks up |
 //! | an [`Upstream`] | all callbacks of its handler, on each of its connections. A message has no context |
+//! | a task of [`futures`] | each poll, the closures of `with_context`, and the callback at its end |
 //! | a watcher of [`signal`], a child or a supervisor of [`child`], a watcher of [`files`], a [`Console`], a socket of [`udp`] | all their callbacks |
 //!
 //! A closure that accesses something by a key, such as that of [`ConnectionKey::with`], runs in the

@@ -57,27 +57,35 @@ impl<S: 'static> Executor<S> {
         panic: Option<Panic>,
         registry: &mut Registry<S>,
     ) -> Result<(), Panic> {
-        let Body { mut code, waker } = body;
-        let name = code.type_name();
-        let treated = match panic {
-            None => Ok(()),
-            Some(panic) => {
-                let message = panic_message(&*panic);
-                let _ = catch_unwind(AssertUnwindSafe(|| code.set_panicked(&message)));
-                self.treat(name, origin, panic, registry)
-            }
-        };
-        let dropped = {
-            let _in_task = self.local.enter_task(key);
-            catch_unwind(AssertUnwindSafe(|| drop(code)))
-        };
+        let Body {
+            mut code,
+            waker,
+            context,
+        } = body;
+        let ended = context.scope_if_any(|| {
+            let name = code.type_name();
+            let treated = match panic {
+                None => Ok(()),
+                Some(panic) => {
+                    let message = panic_message(&*panic);
+                    let _ = catch_unwind(AssertUnwindSafe(|| code.set_panicked(&message)));
+                    self.treat(name, origin, panic, registry)
+                }
+            };
+            let dropped = {
+                let _in_task = self.local.enter_task(key);
+                catch_unwind(AssertUnwindSafe(|| drop(code)))
+            };
+            let Err(panic) = dropped else {
+                return treated;
+            };
+            let mut first = treated.err();
+            keep_first(&mut first, self.treat(name, origin, panic, registry));
+            first.map_or(Ok(()), Err)
+        });
         self.free(key, waker);
-        let Err(panic) = dropped else {
-            return treated;
-        };
-        let mut first = treated.err();
-        keep_first(&mut first, self.treat(name, origin, panic, registry));
-        first.map_or(Ok(()), Err)
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(context)));
+        ended.and(dropped)
     }
 
     /// Treats a panic of a task as the policy of the loop says. Returns the panic if it is to

@@ -31,6 +31,7 @@ use super::task::{Body, Code, Entry};
 use super::tasks::TaskKey;
 use super::waker::{Shared, TaskWaker};
 use super::woken::Woken;
+use crate::carried::{CallerContext, for_no_request};
 
 /// The number of polls before the first reading of the clock in a pass. Later readings follow after
 /// as many polls again if the time runs short, and otherwise after twice as many.
@@ -94,9 +95,8 @@ fn register<S: 'static>(
         }
         Ok::<_, io::Error>(Next::Keep)
     };
-    let queue = registry
-        .consume(receiver, on_message)
-        .map_err(|refused| refused.error)?;
+    let consumed = for_no_request(|| registry.consume(receiver, on_message));
+    let queue = consumed.map_err(|refused| refused.error)?;
     registry.set_background(queue)?;
     registry.set_name(queue, "futures")?;
     Ok(queue)
@@ -125,6 +125,7 @@ impl<S: 'static> Executor<S> {
         origin: &'static Location<'static>,
         is_background: bool,
     ) -> Option<TaskKey> {
+        let context = CallerContext::current();
         let mut tasks = self.tasks.borrow_mut();
         let (key, entry) = tasks.claim()?;
         match &entry.waker {
@@ -135,6 +136,7 @@ impl<S: 'static> Executor<S> {
             None => entry.waker = Some(TaskWaker::new(key, &self.local.shared)),
         }
         entry.code = Some(code);
+        entry.context = context;
         (entry.origin, entry.polls, entry.is_background) = (origin, 0, is_background);
         drop(tasks);
         self.foreground.add(usize::from(!is_background));
@@ -164,7 +166,7 @@ impl<S: 'static> Executor<S> {
     pub(super) fn defer_pass(&self, registry: &mut Registry<S>) {
         if matches!(self.local.pass.get(), Pass::None | Pass::Announced) {
             self.local.pass.set(Pass::Deferred);
-            registry.defer(run_pass);
+            for_no_request(|| registry.defer(run_pass)); // it polls the tasks of all requests
         }
     }
 
@@ -249,21 +251,34 @@ impl<S: 'static> Executor<S> {
         };
         let polled = {
             let _in_task = self.local.enter_task(key);
-            let mut task_cx = task::Context::from_waker(body.waker.waker());
-            catch_unwind(AssertUnwindSafe(|| body.code.poll(&mut task_cx)))
+            let Body {
+                code,
+                waker,
+                context,
+            } = &mut body;
+            let mut task_cx = task::Context::from_waker(waker.waker());
+            catch_unwind(AssertUnwindSafe(|| {
+                context.scope_if_any(|| code.poll(&mut task_cx))
+            }))
         };
         match polled {
             Ok(Poll::Pending) => {
-                let Body { code, waker } = body;
+                let Body {
+                    code,
+                    waker,
+                    context,
+                } = body;
                 if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
                     entry.code = Some(code);
                     entry.waker = Some(waker);
+                    entry.context = context;
                 }
                 Ok(())
             }
             Ok(Poll::Ready(())) => {
                 let origin = self.remove(key).map(|(origin, _)| origin);
-                let finished = catch_unwind(AssertUnwindSafe(|| body.code.finish(cx)));
+                let Body { code, context, .. } = &mut body;
+                let finished = catch_unwind(AssertUnwindSafe(|| context.scope(|| code.finish(cx))));
                 self.end(key, body, origin, finished.err(), cx.registry)
             }
             Err(panic) => {

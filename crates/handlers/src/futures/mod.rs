@@ -31,6 +31,10 @@
 //! | connect within a future | [`AsyncConnection::connect`], [`AsyncConnection::connect_as`] |
 //! | learn within a future that its server stops | [`AsyncConnection::stopping`] |
 //! | use hyper | [hyper](#hyper) |
+#![cfg_attr(
+    feature = "request-context",
+    doc = "| give a request within a task a context of its own | [`in_context`] |"
+)]
 //! | cancel a task, or let it run in the background | [`TaskKey`] |
 //! | list the tasks | [`tasks`] |
 //! | limit how much of a turn tasks may take | [`set_budget`] |
@@ -77,6 +81,8 @@ mod executor;
 mod fairness;
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "request-context")]
+mod in_context;
 mod interval;
 mod io;
 mod join;
@@ -108,6 +114,8 @@ pub use self::block_on::{BlockOnError, block_on};
 pub use self::connection::{AsyncConnection, Connect, Stopping, protocol};
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperExecutor, HyperTimer};
+#[cfg(feature = "request-context")]
+pub use self::in_context::{InContext, in_context};
 pub use self::interval::{Interval, interval, interval_at};
 pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};

@@ -1,5 +1,6 @@
 //! A task in the table: its code without its types, its waker, and what the list of tasks shows.
 
+use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +8,7 @@ use std::task::{Context, Poll};
 use super::join::LocalTask;
 use super::spawn::Task;
 use super::waker::TaskWaker;
+use crate::carried::CallerContext;
 
 /// A task in the table, or a place for one.
 pub(super) struct Entry<S> {
@@ -15,6 +17,8 @@ pub(super) struct Entry<S> {
     /// `None` while the task is polled. A place without a task may keep the waker of the last one,
     /// for the next one.
     pub(super) waker: Option<TaskWaker>,
+    /// The context in which the task was spawned. None while the task is polled.
+    pub(super) context: CallerContext,
     pub(super) origin: &'static Location<'static>,
     pub(super) polls: u64,
     pub(super) is_background: bool,
@@ -25,6 +29,7 @@ impl<S> Default for Entry<S> {
         Self {
             code: None,
             waker: None,
+            context: CallerContext::default(),
             origin: Location::caller(),
             polls: 0,
             is_background: false,
@@ -36,6 +41,7 @@ impl<S> Default for Entry<S> {
 pub(super) struct Body<S> {
     pub(super) code: Code<S>,
     pub(super) waker: TaskWaker,
+    pub(super) context: CallerContext,
 }
 
 impl<S> Entry<S> {
@@ -44,7 +50,12 @@ impl<S> Entry<S> {
     pub(super) fn take_body(&mut self) -> Option<Body<S>> {
         let code = self.code.take()?;
         let waker = self.waker.take()?;
-        Some(Body { code, waker })
+        let context = mem::take(&mut self.context);
+        Some(Body {
+            code,
+            waker,
+            context,
+        })
     }
 
     /// Returns the type name of the future; `"(running)"` while it is polled.

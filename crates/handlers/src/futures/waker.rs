@@ -15,6 +15,7 @@ use super::local;
 use super::requests::Message;
 use super::sent::Sent;
 use super::tasks::TaskKey;
+use crate::carried::for_no_request;
 
 /// The part of an executor that all threads share: the queue into its loop.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ pub(super) struct Shared {
 impl Shared {
     /// Sends a message to the loop, unless the loop is gone.
     pub(super) fn send(&self, message: Message) {
-        let _ = self.sender.try_send(message);
+        // The executor serves all requests: a message must keep none of them alive.
+        let _ = for_no_request(|| self.sender.try_send(message));
     }
 }
 

@@ -14,6 +14,7 @@ use reactor::Context;
 use super::executor::Executor;
 use super::local;
 use super::requests::{Call, LoopRequest};
+use crate::carried::CallerContext;
 
 /// Returns a future that calls `callback` with the state and the registry of the loop, and returns
 /// what `callback` returns.
@@ -82,6 +83,7 @@ struct Asked<R, C> {
     callback: Cell<Option<C>>,
     answer: Cell<Option<R>>,
     waker: RefCell<Waker>,
+    context: CallerContext,
 }
 
 impl<S, R, C> Call<S> for Asked<R, C>
@@ -90,7 +92,8 @@ where
 {
     fn run(&self, cx: &mut Context<'_, S>) {
         if let Some(callback) = self.callback.take() {
-            self.answer.set(Some(callback(cx)));
+            let answer = self.context.scope(|| callback(cx));
+            self.answer.set(Some(answer));
             let waker = self.waker.borrow().clone();
             waker.wake();
         }
@@ -114,6 +117,7 @@ where
                     callback: Cell::new(callback.take()),
                     answer: Cell::new(None),
                     waker: RefCell::new(cx.waker().clone()),
+                    context: CallerContext::current(),
                 });
                 let is_accepted = ask::<S>(Rc::clone(&asked) as Rc<dyn Call<S>>);
                 let state = type_name::<S>();

@@ -169,9 +169,9 @@ impl<S, W> PoolHandle<S, W> {
         let completion = Completion::new(remote.keep_alive(), done);
         let pending = completion.handle();
         let slot = room.fill(move |shared, state| {
-            let result = context.scope_on_worker(|| work(shared, state));
+            let result = context.scope_if_any(|| work(shared, state));
             // The post takes the context on to the completion.
-            context.scope_on_worker(|| complete(&remote, origin, result, completion));
+            context.scope_if_any(|| complete(&remote, origin, result, completion));
         });
         Ok(Job { slot, pending })
     }

@@ -17,6 +17,7 @@ mod panics;
 mod pool;
 mod replaced;
 mod rooms;
+mod tasks;
 mod upstreams;
 
 use std::io;

@@ -96,7 +96,7 @@
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
 //! | `futures` | [`futures`] | | futures-core, futures-io, futures-sink; pin-project-lite, which `tracing` compiles anyway |
-//! | `hyper` | the traits of [hyper](futures#hyper): its servers and clients run on the loop | `futures` | hyper, http, http-body, itoa, tokio (only its types: hyper enables no feature of it) |
+//! | `hyper` | the traits of hyper for [`futures`]: its servers and clients run on the loop | `futures` | hyper, http, http-body, itoa, tokio (only its types: hyper enables no feature of it) |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |
 //! | `pool` | [`WorkerPool`] | | |

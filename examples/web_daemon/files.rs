@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handlers::PoolHandle;
-use handlers::futures::{now, sleep_until, with_context};
+use handlers::futures::{PendingJob, now, sleep_until, submit, with_context};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::job::{self, Running};
 use crate::{Daemon, Site};
 
 /// The size of the pieces in which a file is read.
@@ -34,13 +33,13 @@ pub(crate) struct FileBody {
     file: Arc<File>,
     at: u64,
     end: u64,
-    reading: Option<Running<Bytes>>,
+    reading: Option<PendingJob<io::Result<Bytes>>>,
 }
 
 impl FileBody {
     /// Opens a file.
     pub(crate) async fn open(pool: &PoolHandle<Daemon>, path: PathBuf) -> io::Result<Self> {
-        let opening = job::run(pool, move || {
+        let opening = submit(pool, move || -> io::Result<_> {
             let file = File::open(path)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
@@ -48,7 +47,7 @@ impl FileBody {
             }
             Ok((file, metadata.len()))
         });
-        let (file, end) = opening.await?;
+        let (file, end) = opening.await??;
         Ok(Self {
             pool: pool.clone(),
             file: Arc::new(file),
@@ -68,13 +67,14 @@ impl FileBody {
         let Self { pool, file, at, .. } = self;
         let reading = self.reading.get_or_insert_with(|| {
             let (file, at) = (Arc::clone(file), *at);
-            job::run(pool, move || {
+            submit(pool, move || -> io::Result<_> {
                 let mut piece = vec![0; left.min(PIECE) as usize];
                 file.read_exact_at(&mut piece, at)?;
                 Ok(Bytes::from(piece))
             })
         });
-        let piece = ready!(Pin::new(reading).poll(cx));
+        let done = ready!(Pin::new(reading).poll(cx));
+        let piece = done.unwrap_or_else(|end| Err(end.into()));
         self.reading = None;
         if let Ok(piece) = &piece {
             self.at += piece.len() as u64;
@@ -114,21 +114,21 @@ impl Body for Answer {
 pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io::Result<u64> {
     let unfinished = Unfinished::new(&path);
     let path_of_part = unfinished.0.clone();
-    let opening = job::run(&site.pool, move || {
+    let opening = submit(&site.pool, move || -> io::Result<_> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(path_of_part)?;
         Ok(Arc::new(file))
     });
-    let file = opening.await?;
+    let file = opening.await??;
     let (mut stored, began) = (0, now());
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(io::Error::other)?.into_data() else {
             continue; // trailers
         };
         let (length, to) = (piece.len() as u64, Arc::clone(&file));
-        job::run(&site.pool, move || (&*to).write_all(&piece)).await?;
+        submit(&site.pool, move || (&*to).write_all(&piece)).await??;
         stored += length;
         with_context(move |cx: &mut reactor::Context<'_, Daemon>| {
             cx.state.uploaded_bytes += length
@@ -142,11 +142,11 @@ pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io:
         }
     }
     let part = unfinished.0.clone();
-    job::run(&site.pool, move || {
+    submit(&site.pool, move || -> io::Result<()> {
         file.sync_data()?;
         fs::rename(part, path)
     })
-    .await?;
+    .await??;
     Ok(stored)
 }
 

@@ -11,7 +11,6 @@
 
 mod connection;
 mod files;
-mod job;
 mod routes;
 #[path = "../tls/mod.rs"]
 mod tls;

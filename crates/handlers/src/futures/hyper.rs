@@ -1,18 +1,20 @@
 //! The traits by which hyper uses a runtime, for a loop: feature `hyper`.
 //!
-//! [`AsyncConnection`] is hyper's stream, [`HyperTimer`] its timer and [`HyperExecutor`] its
-//! executor. So its servers and clients run on the loop unchanged.
+//! [`AsyncConnection`] and [`Async`] are hyper's streams, [`HyperTimer`] is its timer and
+//! [`HyperExecutor`] its executor. So its servers and clients run on the loop unchanged.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_io::AsyncWrite;
+use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt;
 
-use super::{AsyncConnection, Sleep, now, sleep, sleep_until, spawn_local};
+use super::{Async, AsyncConnection, Sleep, now, sleep, sleep_until, spawn_local};
 
 impl rt::Read for AsyncConnection {
     fn poll_read(
@@ -29,34 +31,84 @@ impl rt::Read for AsyncConnection {
     }
 }
 
+/// The maximum number of bytes of one read of an [`Async`].
+const READ_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// The buffer of all reads of the thread. The memory of hyper is not initialized, and cannot be
+    /// read into without `unsafe`.
+    static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The same as by [`AsyncRead`], but one read returns at most 64 KiB.
+///
+/// # Cost
+/// Received bytes are copied once more, out of a buffer of 64 KiB that all reads of the thread
+/// share.
+impl<T: AsFd + 'static> rt::Read for Async<T>
+where
+    for<'a> &'a T: io::Read,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Taken, because the source may be the code of a user that reads in its turn.
+        let mut bytes = READ.try_with(Cell::take).unwrap_or_default();
+        bytes.resize(READ_MAX, 0);
+        let wanted = buf.remaining().min(READ_MAX);
+        let polled = AsyncRead::poll_read(self, cx, &mut bytes[..wanted]);
+        if let Poll::Ready(Ok(read)) = polled {
+            buf.put_slice(&bytes[..read.min(wanted)]);
+        }
+        let _ = READ.try_with(|spare| spare.set(bytes));
+        polled.map_ok(|_read| ())
+    }
+}
+
+/// Implements hyper's writes by those of [`AsyncWrite`].
+macro_rules! write_as_async_write {
+    () => {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            AsyncWrite::poll_write(self, cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            AsyncWrite::poll_flush(self, cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            AsyncWrite::poll_close(self, cx)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            AsyncWrite::poll_write_vectored(self, cx, bufs)
+        }
+    };
+}
+
 impl rt::Write for AsyncConnection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(self, cx, buf)
-    }
+    write_as_async_write!();
+}
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(self, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_close(self, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write_vectored(self, cx, bufs)
-    }
+impl<T: AsFd + 'static> rt::Write for Async<T>
+where
+    for<'a> &'a T: io::Write,
+{
+    write_as_async_write!();
 }
 
 impl rt::Sleep for Sleep {}

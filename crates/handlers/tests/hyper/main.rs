@@ -9,6 +9,7 @@
 
 mod first;
 mod second;
+mod sources;
 #[cfg(feature = "tls")]
 mod tls;
 

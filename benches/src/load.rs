@@ -22,6 +22,7 @@ use workloads::{Result, raise_open_files_limit, report, resident_bytes};
 
 use self::bursts::Bursts;
 use self::client::Client;
+pub(crate) use self::measured::processor_time;
 use self::security::Security;
 
 #[derive(clap::Args)]

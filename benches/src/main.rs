@@ -26,6 +26,7 @@ mod smoke;
 mod spread;
 mod table;
 mod text;
+mod web;
 mod workshop;
 
 use std::path::{Component, Path, PathBuf};
@@ -82,6 +83,8 @@ enum Command {
     Counts(counts::Options),
     /// Run every program once, with little work; fails if an installed program does not work
     Smoke(Choice),
+    /// Compare servers of hyper on our loop and on tokio's, loaded by wrk and h2load
+    Web(web::Options),
     /// Run one cold build of the workload `build`
     #[command(hide = true)]
     ColdBuild(cold_build::Options),
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Some(Command::Run { workload }) => ours::run(&workload),
         Some(Command::Counts(options)) => counts::run(&options),
         Some(Command::Smoke(choice)) => smoke::run(&choice),
+        Some(Command::Web(options)) => web::run(&options),
         Some(Command::Load(options)) => load::run(&options),
         Some(Command::ColdBuild(options)) => cold_build::run(&options),
         None => compare(&comparison),

@@ -90,6 +90,10 @@ impl Server {
         Ok(*told.get("port").ok_or("the first line names no port")? as u16)
     }
 
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -38,7 +38,7 @@ pub(super) fn percentiles<const N: usize>(took: &mut [u64], at: [usize; N]) -> R
 }
 
 /// Returns the processor time that a process has used, over all of its threads.
-pub(super) fn processor_time(pid: u32) -> Result<Duration> {
+pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
     let mut ns = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let Ok(schedstat) = std::fs::read_to_string(thread?.path().join("schedstat")) else {

@@ -11,6 +11,7 @@ mod tasks;
 mod timers;
 mod tls;
 mod waits;
+mod web;
 
 use workloads::{Result, Workload};
 
@@ -27,5 +28,6 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Waits(options) => waits::run(options),
         Workload::Deferred(options) => deferred::run(options),
         Workload::Tasks(options) => tasks::run(options),
+        Workload::Web(options) => web::run(options),
     }
 }

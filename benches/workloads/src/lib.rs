@@ -20,6 +20,7 @@ pub mod tasks;
 pub mod timers;
 pub mod tls;
 pub mod waits;
+pub mod web;
 
 /// The result of a program.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -49,6 +50,8 @@ pub enum Workload {
     Deferred(deferred::Options),
     /// W8: tasks spawned, woken, asleep, idle
     Tasks(tasks::Options),
+    /// A server that says hello by HTTP, until it is killed
+    Web(web::Options),
 }
 
 /// Prints the figures of a run.

@@ -8,6 +8,7 @@ mod echo;
 mod tasks;
 mod threads;
 mod timers;
+mod web;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -32,6 +33,7 @@ pub(crate) fn run(workload: &Workload) -> Result {
         Workload::Echo(options) => echo::run(options),
         Workload::Deferred(options) => deferred(options),
         Workload::Tasks(options) => tasks::run(options),
+        Workload::Web(options) => web::run(options),
         _ => crate::absent(),
     }
 }

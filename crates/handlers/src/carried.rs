@@ -29,6 +29,12 @@ impl CallerContext {
         Self(RequestContext::current())
     }
 
+    /// Drops this context, which may hold the last values of the user.
+    #[cfg(feature = "futures")]
+    pub(crate) fn end(self) {
+        drop(self.0);
+    }
+
     /// Runs `callback` with this context.
     pub(crate) fn scope<R>(&self, callback: impl FnOnce() -> R) -> R {
         self.0.scope(callback)
@@ -52,6 +58,10 @@ impl CallerContext {
     pub(crate) const fn current() -> Self {
         Self()
     }
+
+    #[cfg(feature = "futures")]
+    #[inline(always)]
+    pub(crate) const fn end(self) {}
 
     #[inline(always)]
     #[expect(clippy::unused_self, reason = "a context is used")]

@@ -84,7 +84,7 @@ impl<S: 'static> Executor<S> {
             first.map_or(Ok(()), Err)
         });
         self.free(key, waker);
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(context)));
+        let dropped = catch_unwind(AssertUnwindSafe(|| context.end()));
         ended.and(dropped)
     }
 

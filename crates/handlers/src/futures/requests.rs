@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
-use reactor::{Context, Key, TimerKey};
+use reactor::{Context, Key, Registry, TimerKey};
 
 use super::ending::Panic;
 use super::executor::Executor;
@@ -81,42 +81,49 @@ impl<S: 'static> Executor<S> {
         match request {
             LoopRequest::Call(call, asked_by) => {
                 let called = catch_unwind(AssertUnwindSafe(|| call.run(cx)));
-                drop(call);
-                called.or_else(|panic| self.fail_caller(asked_by, panic, cx.registry))
+                let called = called.or_else(|panic| self.fail_caller(asked_by, panic, cx.registry));
+                // Drops the answer of a call whose task has ended meanwhile.
+                let dropped = self.guard("with_context", cx.registry, |_| drop(call));
+                called.and(dropped)
             }
             LoopRequest::Access(access) => {
-                let done = catch_unwind(AssertUnwindSafe(|| access(cx.registry)));
-                done.or_else(|panic| self.treat("a request", None, panic, cx.registry))
+                self.guard("a request", cx.registry, |registry| access(registry))
             }
             LoopRequest::Plain(Request::Abort(key)) => {
                 self.cancel(key, cx.registry).unwrap_or(Ok(()))
             }
-            LoopRequest::Plain(Request::Arm(sleep, deadline)) => {
-                time::arm(&self.local, sleep, deadline, cx.registry);
-                Ok(())
+            LoopRequest::Plain(request) => {
+                let carry_out =
+                    |registry: &mut Registry<S>| self.carry_out_plain(request, registry);
+                self.guard("a source", cx.registry, carry_out)
             }
-            LoopRequest::Plain(Request::CancelTimer(timer)) => {
-                let _ = cx.registry.cancel(timer); // it may have run meanwhile
-                Ok(())
+        }
+    }
+
+    /// Runs code that may drop or wake what belongs to the user. Treats its panic.
+    fn guard(
+        &self,
+        name: &str,
+        registry: &mut Registry<S>,
+        run: impl FnOnce(&mut Registry<S>),
+    ) -> Result<(), Panic> {
+        catch_unwind(AssertUnwindSafe(|| run(registry)))
+            .or_else(|panic| self.treat(name, None, panic, registry))
+    }
+
+    fn carry_out_plain(&self, request: Request, registry: &mut Registry<S>) {
+        match request {
+            Request::Abort(_) => {} // it needs no guard
+            Request::Arm(sleep, deadline) => time::arm(&self.local, sleep, deadline, registry),
+            Request::CancelTimer(timer) => {
+                let _ = registry.cancel(timer); // it may have run meanwhile
             }
-            LoopRequest::Plain(Request::ForgetSleep(sleep)) => {
-                time::forget(&self.local, sleep, cx.registry);
-                Ok(())
+            Request::ForgetSleep(sleep) => time::forget(&self.local, sleep, registry),
+            Request::Watch(source) => watch::update(&self.local, source, registry),
+            Request::Unwatch(registration) => {
+                let _ = registry.remove(registration); // it may have ended meanwhile
             }
-            LoopRequest::Plain(Request::Watch(source)) => {
-                watch::update(&self.local, source, cx.registry);
-                Ok(())
-            }
-            LoopRequest::Plain(Request::Unwatch(registration)) => {
-                // It may have ended meanwhile. The destructor of the source may panic.
-                let done = catch_unwind(AssertUnwindSafe(|| cx.registry.remove(registration)));
-                done.map(drop)
-                    .or_else(|panic| self.treat("a source", None, panic, cx.registry))
-            }
-            LoopRequest::Plain(Request::ForgetSource(source)) => {
-                watch::forget(&self.local, source, cx.registry);
-                Ok(())
-            }
+            Request::ForgetSource(source) => watch::forget(&self.local, source, registry),
         }
     }
 }

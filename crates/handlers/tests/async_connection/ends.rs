@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -295,5 +296,40 @@ fn a_future_whose_handler_was_replaced_gets_errors() -> Result {
     peer.shutdown(Shutdown::Write)?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_all(&peer), (b"echo".to_vec(), None));
+    Ok(())
+}
+
+#[test]
+fn a_close_reports_that_the_bytes_before_it_were_not_sent() -> Result {
+    for has_ended in [false, true] {
+        let mut reactor = reactor()?;
+        let (peers, errors) = (Notes::default(), Notes::default());
+        let (known, kept) = (Rc::clone(&peers), Rc::clone(&errors));
+        let (_key, peer) = open(
+            &mut reactor,
+            &ConnectionOptions::new(),
+            move |mut stream| async move {
+                if has_ended {
+                    stream.read_to_end(&mut Vec::new()).await?;
+                }
+                // Between the last look of the loop and the write.
+                known.take().into_iter().try_for_each(reset)?;
+                stream.write_all(b"lost").await?;
+                for _ in 0..2 {
+                    let closed = stream.close().await;
+                    kept.borrow_mut().push(closed.map_err(|error| error.kind()));
+                }
+                Ok(())
+            },
+        )?;
+        if has_ended {
+            peer.shutdown(Shutdown::Write)?;
+        }
+        peers.borrow_mut().push(peer);
+        run_out(&mut reactor, &mut ())?;
+        let errors = errors.take();
+        assert_eq!(errors.len(), 2);
+        assert!(errors.iter().all(std::result::Result::is_err), "{errors:?}");
+    }
     Ok(())
 }

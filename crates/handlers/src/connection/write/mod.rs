@@ -186,6 +186,13 @@ impl<S> Connection<'_, S> {
         self.state.settings.max_write_queue
     }
 
+    /// Returns `true` if the socket has failed to take bytes, so an empty queue does not mean that
+    /// they were sent.
+    #[cfg(feature = "futures")]
+    pub(crate) fn has_failed_to_write(&self) -> bool {
+        self.state.writing() == Writing::Failed
+    }
+
     /// Sends `bytes`, as [`write`](Self::write) does, and in most cases does not copy them.
     ///
     /// # Cost

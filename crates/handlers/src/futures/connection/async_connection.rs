@@ -31,9 +31,10 @@ use crate::listener::Peer;
 /// An idle connection holds no buffer.
 ///
 /// # Closing and flushing
-/// [`AsyncWrite::poll_close`] closes our write side. It waits until the kernel has taken all bytes.
-/// Reading goes on. [`AsyncWrite::poll_flush`] waits only while the write queue is full, since
-/// written bytes are sent without a flush.
+/// [`AsyncWrite::poll_close`] closes our write side. It waits until the kernel has taken all bytes,
+/// and returns an error if the kernel does not take them. Reading goes on.
+/// [`AsyncWrite::poll_flush`] waits only while the write queue is full, since written bytes are
+/// sent without a flush.
 ///
 /// # Errors
 /// The end of the connection is an error of the next read, after all bytes that have arrived, and

@@ -254,11 +254,26 @@ impl Link {
         self.is_full.set(is_full);
     }
 
+    /// Records that the write queue is empty. After a failure this does not mean that the bytes
+    /// were sent.
+    pub(super) fn empty_queue(&self) {
+        if self.writing.get() == Writing::Ending && !self.has_failed_to_write() {
+            self.writing.set(Writing::Ended);
+        }
+    }
+
+    fn has_failed_to_write(&self) -> bool {
+        let failure = self.write_failure.take();
+        let has_failed = failure.is_some();
+        self.write_failure.set(failure);
+        has_failed
+    }
+
     /// Wakes the future that waits to write or for the end of the output, if its wait is over.
     pub(super) fn wake_writer_if_ready(&self) {
         let is_ready = match self.writing.get() {
             Writing::Open => !self.is_full.get(),
-            Writing::Asked | Writing::Ending => false,
+            Writing::Asked | Writing::Ending => self.has_failed_to_write(),
             Writing::Ended => true,
         };
         if is_ready {

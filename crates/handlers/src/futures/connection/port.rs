@@ -173,8 +173,8 @@ impl<S: 'static> Port<S> {
 
     /// Wakes a future that waits for the write queue.
     pub(super) fn look_at_queue(&self, connection: &Connection<'_, S>) {
-        if self.link.writing() == Writing::Ending && connection.queued() == 0 {
-            self.link.set_writing(Writing::Ended);
+        if connection.queued() == 0 && !connection.has_failed_to_write() {
+            self.link.empty_queue();
         }
     }
 

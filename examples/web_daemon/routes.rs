@@ -109,6 +109,14 @@ async fn upload(body: Incoming, path: PathBuf, site: &Site) -> Response<Answer> 
 }
 
 fn failed(error: &std::io::Error) -> Response<Answer> {
+    // A body that did not come to its end: the client has gone, or has broken the protocol.
+    if error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<hyper::Error>())
+    {
+        tracing::debug!(%error, "a client has not sent all of its body");
+        return text(StatusCode::BAD_REQUEST, "incomplete body\n".to_owned());
+    }
     tracing::warn!(%error, "a request has failed");
     text(
         StatusCode::INTERNAL_SERVER_ERROR,

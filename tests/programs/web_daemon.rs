@@ -260,6 +260,19 @@ fn garbage_is_answered_and_closed() -> Result {
 }
 
 #[test]
+fn a_body_that_breaks_off_is_the_fault_of_the_client() -> Result {
+    let daemon = Daemon::start(&[])?;
+    let mut client = daemon.server.connect()?;
+    client.write_all(b"PUT /files/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")?;
+    client.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(daemon.names()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn a_slow_head_and_a_silent_client_end_at_the_timeout() -> Result {
     let daemon = Daemon::start(&["--request-timeout", "1"])?;
     for first in [

@@ -108,7 +108,8 @@ fn run_pass<S: 'static>(cx: &mut Context<'_, S>) {
         return;
     };
     let entered = executor.local.enter();
-    let outcome = executor.pass(cx);
+    // A pass that is cut short must be ended too, or no task would be polled again.
+    let outcome = catch_unwind(AssertUnwindSafe(|| executor.pass(cx))).unwrap_or_else(Err);
     drop(entered);
     executor.end_pass(cx.registry);
     if let Err(panic) = outcome {

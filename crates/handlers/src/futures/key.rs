@@ -56,7 +56,8 @@ impl TaskKey {
 
     /// Puts the task into the background, or back into the foreground. Only tasks in the foreground
     /// keep [`Reactor::run`](reactor::Reactor::run) alive. A task in the background that is woken
-    /// is polled before `run` returns. Default: foreground.
+    /// is polled before `run` returns. So one that always wakes itself keeps `run` from returning.
+    /// Default: foreground.
     ///
     /// # Errors
     /// [`StaleTask`] if the task has ended.

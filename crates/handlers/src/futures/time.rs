@@ -120,6 +120,7 @@ impl Sleep {
     }
 
     /// Returns `true` if the time has passed and a poll has reported it, or would report it now.
+    /// The first poll of a sleep whose time had passed before does not report it: it gives way.
     pub fn is_elapsed(&self) -> bool {
         match &self.stage {
             Stage::Elapsed => true,

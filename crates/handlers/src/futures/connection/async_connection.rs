@@ -73,6 +73,8 @@ impl AsyncConnection {
     /// that reads first, and looks at this only when a read would wait, answers all of it. It then
     /// returns, and the connection is closed gracefully. At the end of the grace period the
     /// connection is reset.
+    ///
+    /// While 64 KiB of input wait to be read, the stop is not reported: read them first.
     pub fn stopping(&self) -> Stopping {
         Stopping::new(&self.port)
     }

@@ -15,6 +15,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 
 use self::readiness::Direction;
@@ -108,6 +109,8 @@ pub struct Async<T> {
     registered: Registered,
     source: Arc<T>,
     facts: Facts,
+    /// `true` once the write side was closed.
+    has_closed: AtomicBool,
     origin: &'static Location<'static>,
 }
 
@@ -148,6 +151,7 @@ impl<T: AsFd + 'static> Async<T> {
             registered: Registered::new(),
             source: Arc::new(source),
             facts,
+            has_closed: AtomicBool::new(false),
             origin: Location::caller(),
         }
     }

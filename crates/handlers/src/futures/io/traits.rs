@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 #[cfg(feature = "simulation")]
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -96,14 +97,22 @@ where
         self.poll_operation(Direction::Write, cx, |mut source| source.flush())
     }
 
-    /// Flushes, and closes the write side of a stream socket. Another source is only flushed.
+    /// Flushes, and closes the write side of a stream socket, once. Another source is only flushed.
+    ///
+    /// # Errors
+    /// `ENOTCONN` if the connection has ended before, for example by a reset: the peer may not have
+    /// received what was written.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        Poll::Ready(match sockets::shutdown_write(self.source.as_fd()) {
-            // Not a socket, or a socket whose peer has ended the connection.
-            Err(error) if matches!(errno(&error), Some(Errno::NOTSOCK | Errno::NOTCONN)) => Ok(()),
+        if self.has_closed.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let closed = match sockets::shutdown_write(self.source.as_fd()) {
+            Err(error) if errno(&error) == Some(Errno::NOTSOCK) => Ok(()),
             closed => closed,
-        })
+        };
+        self.has_closed.fetch_or(closed.is_ok(), Ordering::Relaxed);
+        Poll::Ready(closed)
     }
 }
 

@@ -101,6 +101,42 @@ fn a_reset_wakes_the_reader_with_its_errno() -> Result {
 }
 
 #[test]
+fn a_close_after_a_reset_is_an_error() -> Result {
+    let mut reactor = reactor::<()>();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    let mut near = Async::new(near)?;
+    let closed = futures::block_on(&mut reactor, &mut (), async move {
+        near.write_all(b"it may be lost").await?;
+        support::reset(far)?;
+        near.read(&mut [0; 8]).await.unwrap_err(); // until the reset has come
+        io::Result::Ok(near.close().await)
+    })??;
+    assert_eq!(
+        closed.map_err(|error| error.kind()),
+        Err(ErrorKind::NotConnected)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_second_close_is_none_even_if_the_peer_has_closed_too() -> Result {
+    let mut reactor = reactor::<()>();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    let mut near = Async::new(near)?;
+    futures::block_on(&mut reactor, &mut (), async move {
+        near.close().await?;
+        drop(far);
+        assert_eq!(near.read(&mut [0; 8]).await?, 0);
+        near.close().await
+    })??;
+    Ok(())
+}
+
+#[test]
 fn a_writer_of_a_pipe_learns_that_the_reader_is_gone() -> Result {
     let mut reactor = reactor::<()>();
     let (reader, writer) = io::pipe()?;

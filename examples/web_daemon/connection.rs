@@ -56,25 +56,27 @@ fn alpn<'a>(connection: &'a Connection<'_, Daemon>) -> Option<&'a [u8]> {
 async fn begins_http2(stream: &mut AsyncConnection, site: &Site) -> io::Result<bool> {
     let late = async {
         sleep(site.request_timeout).await;
-        Err(ErrorKind::TimedOut.into())
+        Err(io::Error::from(ErrorKind::TimedOut))
     };
     let stopping = stream.stopping();
     let stopped = async {
         stopping.await;
-        Ok(false)
+        Ok(())
     };
+    // They outlive the read, which a stop may end: what has come then is for HTTP/1.
+    let (mut first, mut length) = ([0; HTTP2_PREFACE.len()], 0);
     let preface = async {
-        let (mut first, mut length) = ([0; HTTP2_PREFACE.len()], 0);
         while length < first.len() && HTTP2_PREFACE.starts_with(&first[..length]) {
             match stream.read(&mut first[length..]).await? {
                 0 => break,
                 read => length += read,
             }
         }
-        stream.unread(&first[..length]);
-        Ok(first[..length] == *HTTP2_PREFACE)
+        Ok(())
     };
-    or(preface, or(stopped, late)).await
+    or(preface, or(stopped, late)).await?;
+    stream.unread(&first[..length]);
+    Ok(first[..length] == *HTTP2_PREFACE)
 }
 
 async fn serve_http1(stream: AsyncConnection, site: Rc<Site>) -> io::Result<()> {

@@ -334,6 +334,26 @@ fn a_stop_finishes_what_has_begun() -> Result {
 }
 
 #[test]
+fn a_stop_loses_no_byte_of_a_request_whose_protocol_is_not_known() -> Result {
+    let daemon = Daemon::start(&[])?;
+    let mut client = daemon.server.connect()?;
+    client.write_all(b"P")?; // as HTTP/2 begins too
+    let mut idle = daemon.server.connect()?;
+    idle.write_all(b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    assert_ne!(idle.read(&mut [0; 1024])?, 0); // so the daemon has read both
+    daemon.server.signal(Signal::TERM)?;
+    assert!(wait_until_readable(&idle, PATIENCE)?, "the stop has begun");
+    client.write_all(b"UT /files/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok")?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(fs::read(daemon.path("x"))?, b"ok");
+    drop((client, idle));
+    assert!(daemon.server.wait()?.success());
+    Ok(())
+}
+
+#[test]
 fn many_requests_side_by_side_all_succeed() -> Result {
     if !is_installed("h2load") {
         return Ok(());

@@ -112,13 +112,13 @@ impl Body for Answer {
 /// Stores a body as a file, which gets its name when all of it has come. Takes the next piece from
 /// the client when the last one is stored. Returns the number of bytes.
 pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io::Result<u64> {
-    let unfinished = Unfinished::new(&path);
-    let path_of_part = unfinished.0.clone();
+    let unfinished = Arc::new(Unfinished::new(&path));
+    let part = Arc::clone(&unfinished);
     let opening = submit(&site.pool, move || -> io::Result<_> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(path_of_part)?;
+            .open(&part.0)?;
         Ok(Arc::new(file))
     });
     let file = opening.await??;
@@ -141,16 +141,17 @@ pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io:
             }
         }
     }
-    let part = unfinished.0.clone();
+    let part = unfinished;
     submit(&site.pool, move || -> io::Result<()> {
         file.sync_data()?;
-        fs::rename(part, path)
+        fs::rename(&part.0, path)
     })
     .await??;
     Ok(stored)
 }
 
-/// The file of an upload that is not complete. It is removed if the upload fails.
+/// The file of an upload that is not complete. It is removed if the upload fails. The job that uses
+/// its path holds it too, so that no job makes the file after its removal.
 struct Unfinished(PathBuf);
 
 impl Unfinished {

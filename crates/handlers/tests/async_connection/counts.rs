@@ -7,13 +7,13 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::ConnectionOptions;
 use support::{Result, turn_until_quiet};
 
-use crate::{open, reactor};
+use crate::{open_with, reactor};
 
 #[test]
 fn a_message_and_its_answer_allocate_nothing() -> Result {
     let mut reactor = reactor()?;
     let options = ConnectionOptions::new();
-    let (_key, mut peer) = open(&mut reactor, &options, |mut stream| async move {
+    let (_key, mut peer) = open_with(&mut reactor, &options, |mut stream| async move {
         let mut buf = [0; 1000];
         loop {
             let read = stream.read(&mut buf).await?;
@@ -43,7 +43,7 @@ fn an_idle_connection_with_a_future_holds_no_buffer() -> Result {
     let mut outcome: Result = Ok(());
     let counted = measure(|| {
         outcome = (0..100).try_for_each(|_| {
-            let (_key, mut peer) = open(&mut reactor, &options, |mut stream| async move {
+            let (_key, mut peer) = open_with(&mut reactor, &options, |mut stream| async move {
                 loop {
                     stream.read_exact(&mut [0; 1]).await?;
                 }

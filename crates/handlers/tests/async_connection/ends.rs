@@ -12,7 +12,7 @@ use handlers::{BoxedHandler, Connection, ConnectionOptions, errno, on_data};
 use reactor::{ManualClock, Reactor};
 use support::{Result, reset, run_out, tcp_pair, turn_until_quiet};
 
-use crate::{Notes, RESET, open, reactor, read_all};
+use crate::{Notes, RESET, open, open_with, reactor, read_all};
 
 /// More than the buffers of a socket hold.
 const MUCH: usize = 8 << 20;
@@ -20,11 +20,9 @@ const MUCH: usize = 8 << 20;
 #[test]
 fn all_that_was_written_is_sent_after_ok() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move { stream.write_all(&vec![7; MUCH]).await },
-    )?;
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        stream.write_all(&vec![7; MUCH]).await
+    })?;
     peer.shutdown(Shutdown::Write)?;
     let reader = std::thread::spawn(move || read_all(&peer));
     run_out(&mut reactor, &mut ())?;
@@ -36,14 +34,10 @@ fn all_that_was_written_is_sent_after_ok() -> Result {
 #[test]
 fn an_error_resets_after_all_that_was_written() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            stream.write_all(b"half of").await?;
-            Err(io::Error::other("no more"))
-        },
-    )?;
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        stream.write_all(b"half of").await?;
+        Err(io::Error::other("no more"))
+    })?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_all(&peer), (b"half of".to_vec(), RESET));
     Ok(())
@@ -52,15 +46,11 @@ fn an_error_resets_after_all_that_was_written() -> Result {
 #[test]
 fn a_future_that_panics_resets() -> Result {
     let mut reactor = reactor()?;
-    let (_key, mut peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            stream.write_all(b"half of").await?;
-            stream.read_exact(&mut [0]).await?;
-            panic!("in the middle")
-        },
-    )?;
+    let (_key, mut peer) = open(&mut reactor, |mut stream| async move {
+        stream.write_all(b"half of").await?;
+        stream.read_exact(&mut [0]).await?;
+        panic!("in the middle")
+    })?;
     peer.write_all(b"x")?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_all(&peer).1, RESET);
@@ -83,15 +73,11 @@ fn a_closure_that_panics_resets() -> Result {
 #[test]
 fn a_cancelled_future_resets() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |stream| async move {
-            pending::<()>().await;
-            drop(stream);
-            Ok(())
-        },
-    )?;
+    let (_key, peer) = open(&mut reactor, |stream| async move {
+        pending::<()>().await;
+        drop(stream);
+        Ok(())
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     let tasks = tasks(&mut reactor);
     assert_eq!(tasks.len(), 1);
@@ -104,15 +90,11 @@ fn a_cancelled_future_resets() -> Result {
 #[test]
 fn a_cancelled_future_that_has_closed_its_side_ends_cleanly() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            stream.write_all(b"whole").await?;
-            stream.close().await?;
-            pending().await
-        },
-    )?;
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        stream.write_all(b"whole").await?;
+        stream.close().await?;
+        pending().await
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     tasks(&mut reactor)[0].key.cancel(&mut reactor)?;
     peer.shutdown(Shutdown::Write)?;
@@ -124,14 +106,10 @@ fn a_cancelled_future_that_has_closed_its_side_ends_cleanly() -> Result {
 #[test]
 fn the_end_of_the_loop_resets() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            stream.write_all(b"half of").await?;
-            pending().await
-        },
-    )?;
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        stream.write_all(b"half of").await?;
+        pending().await
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     drop(reactor);
     assert_eq!(read_all(&peer).1, RESET);
@@ -143,17 +121,13 @@ fn a_reset_is_an_error_of_a_read_after_what_has_come() -> Result {
     let mut reactor = reactor()?;
     let ended = Notes::default();
     let seen = ended.clone();
-    let (_key, mut peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            let mut all = Vec::new();
-            let error = stream.read_to_end(&mut all).await.unwrap_err();
-            let again = stream.write_all(b"x").await.unwrap_err();
-            seen.borrow_mut().push((all, errno(&error), errno(&again)));
-            Err(error)
-        },
-    )?;
+    let (_key, mut peer) = open(&mut reactor, |mut stream| async move {
+        let mut all = Vec::new();
+        let error = stream.read_to_end(&mut all).await.unwrap_err();
+        let again = stream.write_all(b"x").await.unwrap_err();
+        seen.borrow_mut().push((all, errno(&error), errno(&again)));
+        Err(error)
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     peer.write_all(b"last words")?;
     reset(peer)?;
@@ -165,19 +139,15 @@ fn a_reset_is_an_error_of_a_read_after_what_has_come() -> Result {
 #[test]
 fn a_handle_that_was_moved_outlives_its_future() -> Result {
     let mut reactor = reactor()?;
-    let (_key, mut peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            drop(spawn_local(async move {
-                let mut text = String::new();
-                stream.read_to_string(&mut text).await?;
-                stream.write_all(text.as_bytes()).await?;
-                stream.close().await
-            }));
-            Ok(())
-        },
-    )?;
+    let (_key, mut peer) = open(&mut reactor, |mut stream| async move {
+        drop(spawn_local(async move {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            stream.write_all(text.as_bytes()).await?;
+            stream.close().await
+        }));
+        Ok(())
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     peer.write_all(b"upgraded")?;
     peer.shutdown(Shutdown::Write)?;
@@ -189,17 +159,13 @@ fn a_handle_that_was_moved_outlives_its_future() -> Result {
 #[test]
 fn a_handle_that_was_moved_resets_if_it_is_dropped_unclosed() -> Result {
     let mut reactor = reactor()?;
-    let (_key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            drop(spawn_local(async move {
-                stream.write_all(b"half of").await.unwrap();
-                futures::yield_now().await;
-            }));
-            Ok(())
-        },
-    )?;
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        drop(spawn_local(async move {
+            stream.write_all(b"half of").await.unwrap();
+            futures::yield_now().await;
+        }));
+        Ok(())
+    })?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_all(&peer).1, RESET);
     Ok(())
@@ -210,15 +176,11 @@ fn a_removed_connection_fails_the_reads_of_its_future() -> Result {
     let mut reactor = reactor()?;
     let ended = Notes::default();
     let seen = ended.clone();
-    let (key, peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |mut stream| async move {
-            let error = stream.read(&mut [0]).await.unwrap_err();
-            seen.borrow_mut().push(error.kind());
-            Ok(())
-        },
-    )?;
+    let (key, peer) = open(&mut reactor, |mut stream| async move {
+        let error = stream.read(&mut [0]).await.unwrap_err();
+        seen.borrow_mut().push(error.kind());
+        Ok(())
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     reactor.remove(key.key())?;
     run_out(&mut reactor, &mut ())?;
@@ -233,7 +195,7 @@ const IDLE: Duration = Duration::from_secs(60);
 fn a_timeout_is_an_error_of_a_read_and_the_future_decides() -> Result {
     let mut reactor: Reactor<()> = Reactor::builder().clock(ManualClock::jumping()).build()?;
     let options = ConnectionOptions::new().idle_timeout(IDLE);
-    let (_key, peer) = open(&mut reactor, &options, |mut stream| async move {
+    let (_key, peer) = open_with(&mut reactor, &options, |mut stream| async move {
         let error = stream.read(&mut [0]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         Ok(())
@@ -249,7 +211,7 @@ fn a_timeout_is_an_error_of_a_read_and_the_future_decides() -> Result {
 fn a_second_timeout_resets_a_connection_whose_future_hangs() -> Result {
     let mut reactor: Reactor<()> = Reactor::builder().clock(ManualClock::jumping()).build()?;
     let options = ConnectionOptions::new().idle_timeout(IDLE);
-    let (key, peer) = open(&mut reactor, &options, |stream| async move {
+    let (key, peer) = open_with(&mut reactor, &options, |stream| async move {
         pending::<()>().await;
         drop(stream);
         Ok(())
@@ -305,23 +267,19 @@ fn a_close_reports_that_the_bytes_before_it_were_not_sent() -> Result {
         let mut reactor = reactor()?;
         let (peers, errors) = (Notes::default(), Notes::default());
         let (known, kept) = (Rc::clone(&peers), Rc::clone(&errors));
-        let (_key, peer) = open(
-            &mut reactor,
-            &ConnectionOptions::new(),
-            move |mut stream| async move {
-                if has_ended {
-                    stream.read_to_end(&mut Vec::new()).await?;
-                }
-                // Between the last look of the loop and the write.
-                known.take().into_iter().try_for_each(reset)?;
-                stream.write_all(b"lost").await?;
-                for _ in 0..2 {
-                    let closed = stream.close().await;
-                    kept.borrow_mut().push(closed.map_err(|error| error.kind()));
-                }
-                Ok(())
-            },
-        )?;
+        let (_key, peer) = open(&mut reactor, move |mut stream| async move {
+            if has_ended {
+                stream.read_to_end(&mut Vec::new()).await?;
+            }
+            // Between the last look of the loop and the write.
+            known.take().into_iter().try_for_each(reset)?;
+            stream.write_all(b"lost").await?;
+            for _ in 0..2 {
+                let closed = stream.close().await;
+                kept.borrow_mut().push(closed.map_err(|error| error.kind()));
+            }
+            Ok(())
+        })?;
         if has_ended {
             peer.shutdown(Shutdown::Write)?;
         }

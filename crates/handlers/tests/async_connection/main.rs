@@ -36,7 +36,7 @@ fn reactor() -> Result<Reactor<()>> {
 }
 
 /// Opens a connection whose protocol is a future. Returns its key and its peer.
-fn open<F>(
+fn open_with<F>(
     reactor: &mut Reactor<()>,
     options: &ConnectionOptions,
     protocol: impl FnOnce(AsyncConnection) -> F + 'static,
@@ -49,6 +49,17 @@ where
     let handler = futures::protocol(move |stream, _connection, _cx| protocol(stream));
     let key = Connection::open(reactor, near, options, handler)?;
     Ok((key, far))
+}
+
+/// Opens a connection with the default options.
+fn open<F>(
+    reactor: &mut Reactor<()>,
+    protocol: impl FnOnce(AsyncConnection) -> F + 'static,
+) -> Result<(ConnectionKey<()>, TcpStream)>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    open_with(reactor, &ConnectionOptions::new(), protocol)
 }
 
 /// Returns all that a peer reads, and the error that comes instead of an end.

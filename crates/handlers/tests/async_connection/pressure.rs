@@ -9,7 +9,7 @@ use handlers::ConnectionOptions;
 use handlers::futures::sleep;
 use support::{Result, ms, run_out, turn_until_quiet};
 
-use crate::{Notes, open, reactor, read_all};
+use crate::{Notes, open, open_with, reactor, read_all};
 
 /// Writes until the kernel takes no more. Returns the number of bytes.
 fn fill(mut peer: &TcpStream, reactor: &mut reactor::Reactor<()>) -> Result<usize> {
@@ -38,7 +38,7 @@ fn fill(mut peer: &TcpStream, reactor: &mut reactor::Reactor<()>) -> Result<usiz
 fn a_future_that_does_not_read_stops_its_peer() -> Result {
     let mut reactor = reactor()?;
     let options = ConnectionOptions::new();
-    let (key, peer) = open(&mut reactor, &options, |stream| async move {
+    let (key, peer) = open_with(&mut reactor, &options, |stream| async move {
         pending::<()>().await;
         drop(stream);
         Ok(())
@@ -63,7 +63,7 @@ fn a_future_that_does_not_read_stops_its_peer() -> Result {
 fn a_slow_future_gets_all_that_its_peer_sends() -> Result {
     let mut reactor = reactor()?;
     let options = ConnectionOptions::new();
-    let (_key, peer) = open(&mut reactor, &options, |mut stream| async move {
+    let (_key, peer) = open_with(&mut reactor, &options, |mut stream| async move {
         let (mut total, mut buf) = (0_u64, vec![0; 300_000]);
         loop {
             match stream.read(&mut buf).await? {
@@ -90,7 +90,7 @@ fn a_future_waits_for_a_peer_that_does_not_read() -> Result {
         let mut reactor = reactor()?;
         let options = ConnectionOptions::new().max_write_queue(max_write_queue);
         let length = if max_write_queue == 1 { 5_000 } else { LENGTH };
-        let (key, mut peer) = open(&mut reactor, &options, move |mut stream| async move {
+        let (key, mut peer) = open_with(&mut reactor, &options, move |mut stream| async move {
             stream.write_all(&vec![7; length]).await
         })?;
         turn_until_quiet(&mut reactor, &mut ())?;
@@ -123,21 +123,17 @@ fn a_full_queue_does_not_stop_the_reads_of_a_future() -> Result {
     let mut reactor = reactor()?;
     let seen = Notes::default();
     let read = seen.clone();
-    let (_key, mut peer) = open(
-        &mut reactor,
-        &ConnectionOptions::new(),
-        |stream| async move {
-            let (mut reader, mut writer) = futures_lite::io::split(stream);
-            let write = async move { writer.write_all(&vec![7; 16 << 20]).await };
-            let read = async move {
-                let mut text = [0; 5];
-                reader.read_exact(&mut text).await?;
-                read.borrow_mut().push(text);
-                Ok(())
-            };
-            futures_lite::future::race(write, read).await
-        },
-    )?;
+    let (_key, mut peer) = open(&mut reactor, |stream| async move {
+        let (mut reader, mut writer) = futures_lite::io::split(stream);
+        let write = async move { writer.write_all(&vec![7; 16 << 20]).await };
+        let read = async move {
+            let mut text = [0; 5];
+            reader.read_exact(&mut text).await?;
+            read.borrow_mut().push(text);
+            Ok(())
+        };
+        futures_lite::future::race(write, read).await
+    })?;
     turn_until_quiet(&mut reactor, &mut ())?; // the queue is full now
     peer.write_all(b"hello")?;
     turn_until_quiet(&mut reactor, &mut ())?;

@@ -1,15 +1,21 @@
 //! How a task ends: by its output, by a panic, by its key, or with its loop.
 //!
-//! Ground rule: a task is out of the table before its code is dropped. Its destructor may do
+//! Ground rule: the key of a task is stale before its code is dropped. Its destructor may do
 //! anything, and may panic.
 
 use std::any::Any;
+use std::cell::RefMut;
+use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::Waker;
 
 use reactor::{PanicPolicy, Registry};
 
 use super::executor::Executor;
-use super::task::Body;
+use super::join::{JoinError, Joined};
+use super::places::Place;
+use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
 use super::waker::TaskWaker;
 use crate::error::{discard, panic_message};
@@ -23,69 +29,101 @@ type Origin = &'static Location<'static>;
 /// The number of wakers that are kept for new tasks.
 const SPARE_KEPT: usize = 1024;
 
+/// How a task ends.
+pub(super) enum End {
+    /// Its future has ended.
+    Finished,
+    Cancelled,
+    Panicked(Panic),
+}
+
 impl<S: 'static> Executor<S> {
-    /// Ends the claim of a task on its key. Returns the line that spawned it, and its body unless
-    /// it is being polled. The caller ends the task by [`end`](Self::end).
+    /// Ends the claim of a task on its key. Returns its body, unless it is being polled. The caller
+    /// ends the task by [`end`](Self::end).
     #[inline]
-    pub(super) fn remove(&self, key: TaskKey) -> Option<(Origin, Option<Body<S>>)> {
-        let mut tasks = self.tasks.borrow_mut();
-        let entry = tasks.retire(key)?;
-        self.foreground.forget(key, entry.is_background);
+    pub(super) fn remove<'a>(
+        &self,
+        key: TaskKey,
+        slot: &'a Place<Slot<S>>,
+    ) -> Option<RefMut<'a, Body<S>>> {
+        let body = slot.body.try_borrow_mut().ok()?;
+        slot.retire();
+        self.foreground.forget(key, slot.is_background.get());
         self.local.with_woken(|woken| woken.end(key));
-        Some((entry.origin, entry.take_body()))
+        Some(body)
+    }
+
+    /// Ends a task that was removed: keeps its result for its handle, or drops it. Treats its panic
+    /// and that of its destructor.
+    pub(super) fn end(
+        &self,
+        key: TaskKey,
+        slot: &Place<Slot<S>>,
+        mut body: RefMut<'_, Body<S>>,
+        end: End,
+        registry: &mut Registry<S>,
+    ) -> Result<(), Panic> {
+        let Body { code, context, .. } = &mut *body;
+        let context = mem::take(context);
+        let (name, origin) = (
+            code.as_ref().map_or("", Code::type_name),
+            Some(slot.origin.get()),
+        );
+        let mut first = None;
+        let mut treat = |ended: Result<(), Panic>| {
+            if let Err(panic) = ended {
+                keep_first(&mut first, self.treat(name, origin, panic, registry));
+            }
+        };
+        context.scope_if_any(|| {
+            let failure = match end {
+                End::Finished => None,
+                End::Cancelled => Some(JoinError::Cancelled),
+                End::Panicked(panic) => {
+                    let message = panic_message(&*panic);
+                    treat(Err(panic));
+                    Some(JoinError::Panicked(message))
+                }
+            };
+            let settled = {
+                let _in_task = self.local.enter_task(key);
+                settle(slot, code, failure)
+            };
+            treat(settled);
+        });
+        let awaited_by = slot.awaited_by.take();
+        if slot.handle.get() != Handle::HasResult {
+            self.free(key, slot, &mut body);
+        }
+        drop(body);
+        treat(catch_unwind(AssertUnwindSafe(|| context.end())));
+        if let Some(waker) = awaited_by {
+            treat(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
+        first.map_or(Ok(()), Err)
     }
 
     /// Frees the place of a task that has ended. The place keeps the waker for its next task,
     /// unless somebody still holds it.
     #[inline]
-    fn free(&self, key: TaskKey, waker: TaskWaker) {
+    fn free(&self, key: TaskKey, slot: &Place<Slot<S>>, body: &mut Body<S>) {
         let spare = self.spare_wakers.get();
-        let is_kept = spare < SPARE_KEPT && waker.is_unused();
-        let mut tasks = self.tasks.borrow_mut();
-        if let (Some(entry), true) = (tasks.free(key), is_kept) {
+        let waker = body.waker.as_ref();
+        if spare < SPARE_KEPT && waker.is_some_and(TaskWaker::is_unused) {
             self.spare_wakers.set(spare + 1);
-            entry.waker = Some(waker);
+        } else {
+            body.waker = None;
         }
+        self.tasks.free(key, slot);
     }
 
-    /// Drops a task that was removed, and treats its panic and that of its destructor.
-    pub(super) fn end(
-        &self,
-        key: TaskKey,
-        body: Body<S>,
-        origin: Option<Origin>,
-        panic: Option<Panic>,
-        registry: &mut Registry<S>,
-    ) -> Result<(), Panic> {
-        let Body {
-            mut code,
-            waker,
-            context,
-        } = body;
-        let ended = context.scope_if_any(|| {
-            let name = code.type_name();
-            let treated = match panic {
-                None => Ok(()),
-                Some(panic) => {
-                    let message = panic_message(&*panic);
-                    let _ = catch_unwind(AssertUnwindSafe(|| code.set_panicked(&message)));
-                    self.treat(name, origin, panic, registry)
-                }
-            };
-            let dropped = {
-                let _in_task = self.local.enter_task(key);
-                catch_unwind(AssertUnwindSafe(|| drop(code)))
-            };
-            let Err(panic) = dropped else {
-                return treated;
-            };
-            let mut first = treated.err();
-            keep_first(&mut first, self.treat(name, origin, panic, registry));
-            first.map_or(Ok(()), Err)
-        });
-        self.free(key, waker);
-        let dropped = catch_unwind(AssertUnwindSafe(|| context.end()));
-        ended.and(dropped)
+    /// Takes a task whose place holds its result, and frees the place. Without a result, none is
+    /// kept from now on.
+    pub(super) fn take_result(&self, key: TaskKey) -> Option<Pin<Box<dyn Joined>>> {
+        let slot = self.tasks.get_retired(key)?;
+        let result = take_result(slot)?;
+        self.free(key, slot, &mut slot.body.borrow_mut());
+        Some(result)
     }
 
     /// Treats a panic of a task as the policy of the loop says. Returns the panic if it is to
@@ -115,9 +153,10 @@ impl<S: 'static> Executor<S> {
         key: TaskKey,
         registry: &mut Registry<S>,
     ) -> Option<Result<(), Panic>> {
-        let (origin, body) = self.remove(key)?;
+        let slot = self.tasks.get(key)?;
+        let body = self.remove(key, slot)?;
         let _entered = self.local.enter();
-        Some(self.end(key, body?, Some(origin), None, registry))
+        Some(self.end(key, slot, body, End::Cancelled, registry))
     }
 
     /// Ends the task whose closure has panicked.
@@ -127,14 +166,47 @@ impl<S: 'static> Executor<S> {
         panic: Panic,
         registry: &mut Registry<S>,
     ) -> Result<(), Panic> {
-        let removed = key.and_then(|key| Some((key, self.remove(key)?)));
-        match removed {
-            Some((key, (origin, Some(body)))) => {
-                self.end(key, body, Some(origin), Some(panic), registry)
-            }
-            Some((_, (_, None))) => Err(panic),
+        let found = key.and_then(|key| {
+            let slot = self.tasks.get(key)?;
+            Some((key, slot, self.remove(key, slot)?))
+        });
+        match found {
+            Some((key, slot, body)) => self.end(key, slot, body, End::Panicked(panic), registry),
             None => self.treat("with_context", None, panic, registry),
         }
+    }
+}
+
+/// Keeps the result of a task in its place, until its handle asks for it. Drops all else. Returns
+/// the panic of a destructor.
+fn settle<S>(
+    slot: &Slot<S>,
+    code: &mut Option<Code<S>>,
+    failure: Option<JoinError>,
+) -> Result<(), Panic> {
+    let is_cancelled = failure == Some(JoinError::Cancelled);
+    let is_awaited = || slot.handle.get() == Handle::Waits && !is_cancelled;
+    let mut failed = Ok(());
+    if let (Some(Code::Joined(task)), Some(error)) = (&mut *code, failure)
+        && is_awaited()
+    {
+        failed = catch_unwind(AssertUnwindSafe(|| task.as_mut().fail(error)));
+    }
+    if is_awaited() {
+        slot.handle.set(Handle::HasResult);
+        return failed;
+    }
+    failed.and(catch_unwind(AssertUnwindSafe(|| *code = None)))
+}
+
+/// Takes the result that a place holds.
+fn take_result<S>(slot: &Slot<S>) -> Option<Pin<Box<dyn Joined>>> {
+    if slot.handle.replace(Handle::None) != Handle::HasResult {
+        return None;
+    }
+    match slot.body.borrow_mut().code.take()? {
+        Code::Joined(task) => Some(task),
+        Code::WithState(_) => None,
     }
 }
 
@@ -149,9 +221,16 @@ impl<S> Drop for Executor<S> {
         let mut drop_one = |dropping: &mut dyn FnMut()| {
             keep_first(&mut first, catch_unwind(AssertUnwindSafe(dropping)));
         };
-        for task in self.tasks.get_mut().take_all() {
-            let mut task = Some(task);
-            drop_one(&mut || drop(task.take()));
+        for (key, slot) in self.tasks.iter_retired() {
+            if let Some(task) = take_result(slot) {
+                self.local.keep_unclaimed(key, task);
+            }
+        }
+        for (_, slot) in self.tasks.iter_places(usize::MAX) {
+            let (mut body, mut awaited_by) = (slot.body.take(), slot.awaited_by.take());
+            drop_one(&mut || drop(body.code.take()));
+            drop_one(&mut || drop(mem::take(&mut body.context)));
+            drop_one(&mut || awaited_by.take().into_iter().for_each(Waker::wake));
         }
         while let Some(request) = self.requests.get_mut().pop_front() {
             let mut request = Some(request);

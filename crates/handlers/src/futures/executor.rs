@@ -5,7 +5,7 @@
 //! up. The rest waits for the next turn, which does not sleep.
 //!
 //! Ground rule: nothing of this file is borrowed while a future, a closure or a destructor of the
-//! user runs. A task that is polled is out of the table, its place stays.
+//! user runs, but for the task that is polled.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -15,19 +15,19 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use reactor::{Capacity, Context, Error, Key, Next, Receiver, Registry, notification_queue};
 
-use super::ending::Panic;
-use super::join::LocalTask;
+use super::ending::{End, Panic};
+use super::join::Joined;
 use super::keep_alive::Foreground;
 use super::local::{Local, Pass, Tasks};
-use super::places::Places;
+use super::places::{Place, Places};
 use super::requests::{LoopRequest, Message, Request};
 use super::sources::access::Access;
-use super::task::{Body, Code, Entry};
+use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
 use super::waker::{Shared, TaskWaker};
 use super::woken::Woken;
@@ -48,7 +48,7 @@ impl<S> Default for OfLoop<S> {
 
 pub(super) struct Executor<S> {
     pub(super) local: Rc<Local>,
-    pub(super) tasks: RefCell<Places<Entry<S>>>,
+    pub(super) tasks: Places<Slot<S>>,
     /// The number of free places that keep a waker.
     pub(super) spare_wakers: Cell<usize>,
     pub(super) requests: RefCell<VecDeque<LoopRequest<S>>>,
@@ -73,7 +73,7 @@ pub(super) fn of_loop<S: 'static>(registry: &mut Registry<S>) -> Result<Rc<Execu
     let now = registry.now();
     let executor = Rc::new_cyclic(|this: &Weak<Executor<S>>| Executor {
         local: Local::new(Arc::new(Shared { sender }), now, this.clone()),
-        tasks: RefCell::new(Places::new()),
+        tasks: Places::new(),
         spare_wakers: Cell::new(0),
         requests: RefCell::default(),
         queue,
@@ -127,19 +127,27 @@ impl<S: 'static> Executor<S> {
         is_background: bool,
     ) -> Option<TaskKey> {
         let context = CallerContext::current();
-        let mut tasks = self.tasks.borrow_mut();
-        let (key, entry) = tasks.claim()?;
-        match &entry.waker {
-            Some(waker) => {
-                self.spare_wakers.set(self.spare_wakers.get() - 1);
-                waker.reuse(key);
+        let handle = match code {
+            Code::WithState(_) => Handle::None,
+            Code::Joined(_) => Handle::Waits,
+        };
+        let (key, slot) = self.tasks.claim()?;
+        {
+            let mut body = slot.body.borrow_mut();
+            match &body.waker {
+                Some(waker) => {
+                    self.spare_wakers.set(self.spare_wakers.get() - 1);
+                    waker.reuse(key);
+                }
+                None => body.waker = Some(TaskWaker::new(key, &self.local.shared)),
             }
-            None => entry.waker = Some(TaskWaker::new(key, &self.local.shared)),
+            body.code = Some(code);
+            body.context = context;
         }
-        entry.code = Some(code);
-        entry.context = context;
-        (entry.origin, entry.polls, entry.is_background) = (origin, 0, is_background);
-        drop(tasks);
+        slot.handle.set(handle);
+        slot.origin.set(origin);
+        slot.polls.set(0);
+        slot.is_background.set(is_background);
         self.foreground.add(usize::from(!is_background));
         self.local.with_woken(|woken| woken.add(key));
         Some(key)
@@ -191,8 +199,12 @@ impl<S: 'static> Executor<S> {
     }
 
     fn receive_wake(&self, key: TaskKey) {
-        let mut tasks = self.tasks.borrow_mut();
-        if let Some(waker) = tasks.get_mut(key).and_then(|task| task.waker.as_ref()) {
+        if let Some(body) = self
+            .tasks
+            .get(key)
+            .and_then(|slot| slot.body.try_borrow().ok())
+            && let Some(waker) = &body.waker
+        {
             waker.receive();
             self.local.with_woken(|woken| woken.wake(key));
         }
@@ -247,59 +259,60 @@ impl<S: 'static> Executor<S> {
 
     /// Polls one task, unless it has ended.
     fn poll_task(&self, key: TaskKey, cx: &mut Context<'_, S>) -> Result<(), Panic> {
-        let Some(mut body) = self.begin_poll(key) else {
+        let Some(slot) = self.tasks.get(key) else {
             return Ok(());
         };
         let polled = {
-            let _in_task = self.local.enter_task(key);
+            let Some(mut body) = slot.begin_poll() else {
+                return Ok(());
+            };
             let Body {
-                code,
-                waker,
+                code: Some(code),
+                waker: Some(waker),
                 context,
-            } = &mut body;
+            } = &mut *body
+            else {
+                return Ok(());
+            };
+            let _in_task = self.local.enter_task(key);
             let mut task_cx = task::Context::from_waker(waker.waker());
             catch_unwind(AssertUnwindSafe(|| {
                 context.scope_if_any(|| code.poll(&mut task_cx))
             }))
         };
         match polled {
-            Ok(Poll::Pending) => {
-                let Body {
-                    code,
-                    waker,
-                    context,
-                } = body;
-                if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
-                    entry.code = Some(code);
-                    entry.waker = Some(waker);
-                    entry.context = context;
-                }
-                Ok(())
-            }
-            Ok(Poll::Ready(())) => {
-                let origin = self.remove(key).map(|(origin, _)| origin);
-                let Body { code, context, .. } = &mut body;
-                let finished = catch_unwind(AssertUnwindSafe(|| context.scope(|| code.finish(cx))));
-                self.end(key, body, origin, finished.err(), cx.registry)
-            }
-            Err(panic) => {
-                let origin = self.remove(key).map(|(origin, _)| origin);
-                self.end(key, body, origin, Some(panic), cx.registry)
-            }
+            Ok(Poll::Pending) => Ok(()),
+            Ok(Poll::Ready(())) => self.finish(key, slot, cx),
+            Err(panic) => match self.remove(key, slot) {
+                Some(body) => self.end(key, slot, body, End::Panicked(panic), cx.registry),
+                None => Err(panic),
+            },
         }
     }
 
-    fn begin_poll(&self, key: TaskKey) -> Option<Body<S>> {
-        let mut tasks = self.tasks.borrow_mut();
-        let entry = tasks.get_mut(key)?;
-        let body = entry.take_body()?;
-        entry.polls += 1;
-        Some(body)
-    }
-
-    /// Gives access to the table, for a listing or a setting.
-    pub(super) fn with_tasks<R>(&self, use_it: impl FnOnce(&mut Places<Entry<S>>) -> R) -> R {
-        use_it(&mut self.tasks.borrow_mut())
+    /// Ends a task whose future has ended.
+    fn finish(
+        &self,
+        key: TaskKey,
+        slot: &Place<Slot<S>>,
+        cx: &mut Context<'_, S>,
+    ) -> Result<(), Panic> {
+        let Some(mut body) = self.remove(key, slot) else {
+            return Ok(());
+        };
+        let mut end = End::Finished;
+        if let Body {
+            code: Some(Code::WithState(task)),
+            context,
+            ..
+        } = &mut *body
+        {
+            let call = || context.scope(|| task.as_mut().finish(cx));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+                end = End::Panicked(panic);
+            }
+        }
+        self.end(key, slot, body, end, cx.registry)
     }
 
     pub(super) fn push_request(&self, request: LoopRequest<S>) {
@@ -318,17 +331,40 @@ impl<S: 'static> Executor<S> {
 impl<S: 'static> Tasks for Executor<S> {
     fn spawn(
         &self,
-        task: Pin<Box<dyn LocalTask>>,
+        task: Pin<Box<dyn Joined>>,
         origin: &'static Location<'static>,
     ) -> Option<TaskKey> {
         let parent = self.local.polling();
         let is_background = parent.is_some_and(|parent| {
-            let mut tasks = self.tasks.borrow_mut();
-            tasks.get_mut(parent).is_some_and(|task| task.is_background)
+            (self.tasks.get(parent)).is_some_and(|slot| slot.is_background.get())
         });
-        let key = self.add(Code::Local(task), origin, is_background)?;
+        let key = self.add(Code::Joined(task), origin, is_background)?;
         self.local.announce_pass();
         Some(key)
+    }
+
+    fn is_alive(&self, key: TaskKey) -> bool {
+        self.tasks.get(key).is_some()
+    }
+
+    fn poll_result(&self, key: TaskKey, waker: &Waker, result: &mut dyn Any) -> Poll<()> {
+        let alive = self.tasks.get(key);
+        if let Some(slot) = alive {
+            slot.await_by(waker);
+            return Poll::Pending;
+        }
+        if let Some(mut task) = self.take_result(key) {
+            task.as_mut().take_result(result);
+        }
+        Poll::Ready(())
+    }
+
+    fn detach(&self, key: TaskKey) {
+        let awaited_by = self.tasks.get(key).map(|slot| slot.detach());
+        match awaited_by {
+            Some(waker) => drop(waker),
+            None => drop(self.take_result(key)),
+        }
     }
 
     fn request(&self, request: Request) {

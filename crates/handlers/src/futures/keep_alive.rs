@@ -45,8 +45,8 @@ impl<S: 'static> Executor<S> {
         is_background: bool,
         registry: &mut Registry<S>,
     ) -> bool {
-        let before = match self.tasks.borrow_mut().get_mut(key) {
-            Some(entry) => std::mem::replace(&mut entry.is_background, is_background),
+        let before = match self.tasks.get(key) {
+            Some(slot) => slot.is_background.replace(is_background),
             None => return false,
         };
         match (before, is_background) {
@@ -97,9 +97,8 @@ impl<S: 'static> Executor<S> {
     }
 
     fn find_a_name(&self) -> Option<(TaskKey, &'static Location<'static>)> {
-        let tasks = self.tasks.borrow();
-        let mut looked_at = tasks.iter_places(LOOKED_AT_FOR_A_NAME);
-        let first = looked_at.find(|(_, task)| !task.is_background);
-        first.map(|(key, task)| (key, task.origin))
+        let mut looked_at = self.tasks.iter_places(LOOKED_AT_FOR_A_NAME);
+        let first = looked_at.find(|(_, task)| !task.is_background.get());
+        first.map(|(key, task)| (key, task.origin.get()))
     }
 }

@@ -75,8 +75,7 @@ impl TaskKey {
 
     /// Returns `true` if the task has not ended.
     pub fn is_alive<S: 'static>(self, registry: &mut Registry<S>) -> bool {
-        executor::find(registry)
-            .is_some_and(|executor| executor.with_tasks(|tasks| tasks.get_mut(self).is_some()))
+        executor::find(registry).is_some_and(|executor| executor.tasks.get(self).is_some())
     }
 }
 
@@ -141,15 +140,16 @@ pub fn tasks<S: 'static>(registry: &mut Registry<S>) -> Vec<TaskInfo> {
     let Some(executor) = executor::find(registry) else {
         return Vec::new();
     };
-    executor.with_tasks(|tasks| {
-        let listed = tasks.iter_places(usize::MAX).map(|(key, task)| TaskInfo {
+    let listed = executor
+        .tasks
+        .iter_places(usize::MAX)
+        .map(|(key, task)| TaskInfo {
             key,
             name: task.type_name(),
-            origin: task.origin,
-            polls: task.polls,
+            origin: task.origin.get(),
+            polls: task.polls.get(),
             is_woken: executor.local.with_woken(|woken| woken.is_woken(key)),
-            keeps_alive: !task.is_background,
+            keeps_alive: !task.is_background.get(),
         });
-        listed.collect()
-    })
+    listed.collect()
 }

@@ -4,18 +4,19 @@
 //! it among the executors of this thread. So a thread may have several loops, and in a simulation
 //! one thread of the system may run the threads of many loops.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use super::fairness;
 use super::io::readiness::Sources;
-use super::join::LocalTask;
+use super::join::Joined;
 use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
 use super::sources::access::Access;
@@ -46,15 +47,24 @@ pub(super) trait Tasks {
     /// Spawns a task. Returns `None` if the executor has ended. The task is dropped then.
     fn spawn(
         &self,
-        task: Pin<Box<dyn LocalTask>>,
+        task: Pin<Box<dyn Joined>>,
         origin: &'static Location<'static>,
     ) -> Option<TaskKey>;
+
+    fn is_alive(&self, key: TaskKey) -> bool;
+
+    /// Takes the result of a task that has ended. If the task has not ended, wakes `waker` when it
+    /// has.
+    fn poll_result(&self, key: TaskKey, waker: &Waker, result: &mut dyn Any) -> Poll<()>;
+
+    /// Drops the result of a task, now or when there is one.
+    fn detach(&self, key: TaskKey);
 
     fn request(&self, request: Request);
 
     fn access(&self, access: Access);
 
-    fn as_any(&self) -> &dyn std::any::Any;
+    fn as_any(&self) -> &dyn Any;
 }
 
 pub(super) struct Local {
@@ -70,6 +80,8 @@ pub(super) struct Local {
     pub(super) sleeps: RefCell<Sleeps>,
     pub(super) sources: RefCell<Sources>,
     pub(super) tasks: Weak<dyn Tasks>,
+    /// The results that handles may still ask for after the end of the loop.
+    unclaimed: RefCell<HashMap<TaskKey, Pin<Box<dyn Joined>>>>,
 }
 
 impl Local {
@@ -84,6 +96,7 @@ impl Local {
             sleeps: RefCell::default(),
             sources: RefCell::default(),
             tasks,
+            unclaimed: RefCell::default(),
         });
         EXECUTORS.with_borrow_mut(|executors| executors.push(Rc::clone(&local)));
         local
@@ -141,6 +154,45 @@ impl Local {
             tasks.access(access);
             self.announce_pass();
         }
+    }
+
+    pub(super) fn is_alive(&self, key: TaskKey) -> bool {
+        self.tasks
+            .upgrade()
+            .is_some_and(|tasks| tasks.is_alive(key))
+    }
+
+    /// Takes the result of a task, as [`Tasks::poll_result`] does, also after the end of the loop.
+    pub(super) fn poll_result(
+        &self,
+        key: TaskKey,
+        waker: &Waker,
+        result: &mut dyn Any,
+    ) -> Poll<()> {
+        if let Some(tasks) = self.tasks.upgrade() {
+            return tasks.poll_result(key, waker, result);
+        }
+        if let Some(mut task) = self.take_unclaimed(key) {
+            task.as_mut().take_result(result);
+        }
+        Poll::Ready(())
+    }
+
+    /// Drops the result of a task, now or when there is one.
+    pub(super) fn detach(&self, key: TaskKey) {
+        match self.tasks.upgrade() {
+            Some(tasks) => tasks.detach(key),
+            None => drop(self.take_unclaimed(key)),
+        }
+    }
+
+    /// Keeps a result beyond the end of the loop.
+    pub(super) fn keep_unclaimed(&self, key: TaskKey, task: Pin<Box<dyn Joined>>) {
+        self.unclaimed.borrow_mut().insert(key, task);
+    }
+
+    fn take_unclaimed(&self, key: TaskKey) -> Option<Pin<Box<dyn Joined>>> {
+        self.unclaimed.borrow_mut().remove(&key)
     }
 
     /// Returns the task that is being polled.

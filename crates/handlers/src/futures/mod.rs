@@ -97,6 +97,7 @@ mod sleeps;
 mod sources;
 mod spawn;
 mod spawner;
+mod stage;
 mod task;
 mod tasks;
 mod time;

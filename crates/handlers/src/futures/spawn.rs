@@ -1,22 +1,23 @@
 //! Spawning a future from a callback and from a task.
 
-use std::any::type_name;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{self, Poll};
 
 use pin_project_lite::pin_project;
 use reactor::{Context, Error, Registry};
 
 use super::executor;
-use super::join::{JoinHandle, Joinable, LocalTask};
+use super::join::JoinHandle;
 use super::local;
-use super::task::Code;
+use super::stage::Stage;
+use super::task::{Code, Pollable};
 use super::tasks::TaskKey;
 
 /// A task that ends with a callback which has the state.
-pub(super) trait Task<S>: LocalTask {
+pub(super) trait Task<S>: Pollable {
     /// Calls the callback. Called once, after `poll` has returned `Ready`.
     fn finish(self: Pin<&mut Self>, cx: &mut Context<'_, S>);
 }
@@ -30,34 +31,14 @@ pin_project! {
     }
 }
 
-pin_project! {
-    #[project = StageProjected]
-    #[project_replace = StageReplaced]
-    enum Stage<F: Future> {
-        Running { #[pin] future: F },
-        Done { output: F::Output },
-        Taken,
-    }
-}
-
-impl<F: Future, C> LocalTask for WithThen<F, C> {
+impl<F: Future, C> Pollable for WithThen<F, C> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let mut stage = self.project().stage;
-        let StageProjected::Running { future } = stage.as_mut().project() else {
-            return Poll::Ready(());
-        };
-        let Poll::Ready(output) = future.poll(cx) else {
-            return Poll::Pending;
-        };
-        stage.set(Stage::Done { output }); // drops the future
-        Poll::Ready(())
+        self.project().stage.poll(cx)
     }
 
     fn type_name(&self) -> &'static str {
-        type_name::<F>()
+        self.stage.type_name()
     }
-
-    fn set_panicked(self: Pin<&mut Self>, _message: &str) {}
 }
 
 impl<S, F, C> Task<S> for WithThen<F, C>
@@ -67,8 +48,7 @@ where
 {
     fn finish(self: Pin<&mut Self>, cx: &mut Context<'_, S>) {
         let this = self.project();
-        let stage = this.stage.project_replace(Stage::Taken);
-        if let (StageReplaced::Done { output }, Some(then)) = (stage, this.then.take()) {
+        if let (Some(Ok(output)), Some(then)) = (this.stage.take(), this.then.take()) {
             then(output, cx);
         }
     }
@@ -133,7 +113,7 @@ where
     C: FnOnce(F::Output, &mut Context<'_, S>) + 'static,
 {
     let task = Box::pin(WithThen {
-        stage: Stage::Running { future },
+        stage: Stage::new(future),
         then: Some(then),
     });
     executor::of_loop(registry)?.spawn(registry, Code::WithState(task), origin)
@@ -170,10 +150,10 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let (task, into_handle) = Joinable::new(future);
+    let task = Box::pin(Stage::new(future));
     let executor = executor::of_loop(registry)?;
-    let key = executor.spawn(registry, Code::Local(Box::pin(task)), origin)?;
-    Ok(into_handle(key, executor.local.clone()))
+    let key = executor.spawn(registry, Code::Joined(task), origin)?;
+    Ok(JoinHandle::new(key, Rc::clone(&executor.local)))
 }
 
 /// Spawns a future from within a task, on the same loop. Returns a handle that can be awaited.
@@ -214,10 +194,10 @@ where
     let (local, origin) = (local::current(), Location::caller());
     assert!(local.is_some(), "spawn_local was called outside of a task");
     let Some(local) = local else { unreachable!() };
-    let (task, into_handle) = Joinable::new(future);
+    let task = Box::pin(Stage::new(future));
     let key = local
         .tasks
         .upgrade()
-        .and_then(|tasks| tasks.spawn(Box::pin(task), origin));
-    into_handle(key.unwrap_or(TaskKey::NONE), local)
+        .and_then(|tasks| tasks.spawn(task, origin));
+    JoinHandle::new(key.unwrap_or(TaskKey::NONE), local)
 }

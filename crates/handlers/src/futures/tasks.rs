@@ -4,6 +4,7 @@
 //! and then polls or drops the value.
 
 use std::fmt;
+use std::mem;
 
 use super::places::Places;
 
@@ -54,7 +55,8 @@ impl<T> Table<T> {
 
     /// Adds a value. Returns its key, or the value if there is no place.
     pub(super) fn insert(&mut self, value: T) -> Result<TaskKey, T> {
-        match self.0.claim() {
+        let key = self.0.claim().map(|(key, _)| key);
+        match key.and_then(|key| Some((key, self.0.get_mut(key)?))) {
             Some((key, place)) => {
                 *place = Some(value);
                 Ok(key)
@@ -70,14 +72,20 @@ impl<T> Table<T> {
 
     /// Takes the value of a key, unless the key is stale.
     pub(super) fn remove(&mut self, key: TaskKey) -> Option<T> {
-        let value = self.0.retire(key)?.take();
-        self.0.free(key);
+        let value = self.0.get_mut(key)?.take();
+        if let Some(place) = self.0.get(key) {
+            place.retire();
+            self.0.free(key, place);
+        }
         value
     }
 
     /// Takes all values, in the order of their places. Used at the end of a loop.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
-        self.0.take_all().flatten()
+        let keys: Vec<_> = self.0.iter_places(usize::MAX).map(|(key, _)| key).collect();
+        let mut places = mem::replace(&mut self.0, Places::new());
+        keys.into_iter()
+            .filter_map(move |key| places.get_mut(key)?.take())
     }
 }
 

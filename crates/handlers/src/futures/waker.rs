@@ -60,11 +60,12 @@ impl Wake for WakeState {
     }
 }
 
-/// A waker together with its state.
+/// A waker together with its state. A poll needs only the waker, which comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct TaskWaker {
-    state: Arc<WakeState>,
     waker: Waker,
+    state: Arc<WakeState>,
 }
 
 impl TaskWaker {

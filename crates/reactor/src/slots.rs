@@ -72,8 +72,44 @@ impl Key {
         Self((generation as u64) << 32 | index as u64)
     }
 
+    /// Returns the index of the key, for a table of your own beside the registrations. Indexes are
+    /// small: an index is used again after its registration has ended. So let the table hold the
+    /// whole key too, and compare it.
+    ///
+    /// The indexes of timers, by [`Key::from`] of a [`TimerKey`](crate::TimerKey), are numbers of
+    /// their own. [`NULL`](Self::NULL) has the index `u32::MAX`.
+    ///
+    /// ```
+    /// use reactor::{Key, Reactor, Then, TimerKey};
+    ///
+    /// # fn main() -> Result<(), reactor::Error> {
+    /// /// The payload of each timer. The callbacks capture nothing, so they need no allocation.
+    /// type Payloads = Vec<Option<(TimerKey, &'static str)>>;
+    ///
+    /// fn arm(reactor: &mut Reactor<Payloads>, payloads: &mut Payloads, payload: &'static str) {
+    ///     let timer = reactor.after(std::time::Duration::ZERO, |cx| {
+    ///         let timer = cx.timer();
+    ///         let index = timer.map(|timer| Key::from(timer).index() as usize);
+    ///         let found = index.and_then(|index| cx.state.get(index).copied().flatten());
+    ///         let (owner, payload) = found.unzip();
+    ///         assert_eq!(owner, timer);
+    ///         println!("{}", payload.unwrap_or_default());
+    ///         Ok(Then::Done)
+    ///     });
+    ///     let index = Key::from(timer).index() as usize;
+    ///     payloads.resize(payloads.len().max(index + 1), None);
+    ///     payloads[index] = Some((timer, payload));
+    /// }
+    ///
+    /// let (mut reactor, mut payloads) = (Reactor::new()?, Payloads::new());
+    /// arm(&mut reactor, &mut payloads, "first");
+    /// arm(&mut reactor, &mut payloads, "second");
+    /// reactor.run(&mut payloads)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
-    pub(crate) const fn index(self) -> u32 {
+    pub const fn index(self) -> u32 {
         self.0 as u32
     }
 

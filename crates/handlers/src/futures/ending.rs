@@ -229,7 +229,7 @@ impl<S> Drop for Executor<S> {
         for (_, slot) in self.tasks.iter_places(usize::MAX) {
             let (mut body, mut awaited_by) = (slot.body.take(), slot.awaited_by.take());
             drop_one(&mut || drop(body.code.take()));
-            drop_one(&mut || drop(mem::take(&mut body.context)));
+            drop_one(&mut || mem::take(&mut body.context).end());
             drop_one(&mut || awaited_by.take().into_iter().for_each(Waker::wake));
         }
         while let Some(request) = self.requests.get_mut().pop_front() {

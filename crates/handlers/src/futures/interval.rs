@@ -53,7 +53,7 @@ pub fn interval_at(first: Instant, period: Duration) -> Interval {
 /// With a period of zero there is a tick in every turn.
 ///
 /// # Cost
-/// One allocation of 8 bytes for each tick. O(1).
+/// O(1), no allocation.
 ///
 /// # Panics
 /// If it is polled outside of a task of this module, as a [`Sleep`] is.

@@ -4,7 +4,7 @@
 use std::panic::Location;
 use std::task::Waker;
 
-use reactor::TimerKey;
+use reactor::{Key, TimerKey};
 
 use super::requests::SleepKey;
 use super::tasks::Table;
@@ -21,12 +21,21 @@ pub(super) struct SleepState {
     pub(super) origin: &'static Location<'static>,
 }
 
+/// The sleeps of a loop.
 #[derive(Debug)]
-pub(super) struct Sleeps(Table<SleepState>);
+pub(super) struct Sleeps {
+    sleeps: Table<SleepState>,
+    /// The sleep of each timer, by the index of the timer's key. So the callback of a timer captures
+    /// nothing, and needs no memory of its own.
+    by_timer: Vec<SleepKey>,
+}
 
 impl Default for Sleeps {
     fn default() -> Self {
-        Self(Table::new())
+        Self {
+            sleeps: Table::new(),
+            by_timer: Vec::new(),
+        }
     }
 }
 
@@ -43,26 +52,42 @@ impl Sleeps {
             has_elapsed: false,
             origin,
         };
-        self.0.insert(state).ok()
+        self.sleeps.insert(state).ok()
     }
 
     pub(super) fn get_mut(&mut self, key: SleepKey) -> Option<&mut SleepState> {
-        self.0.get_mut(key)
+        self.sleeps.get_mut(key)
     }
 
     /// Ends a sleep. Returns its state. The caller drops its waker without a borrow of this table.
     pub(super) fn remove(&mut self, key: SleepKey) -> Option<SleepState> {
-        self.0.remove(key)
+        self.sleeps.remove(key)
     }
 
     /// Ends all sleeps, at the end of the loop.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = SleepState> + use<> {
-        self.0.take_all()
+        self.sleeps.take_all()
+    }
+
+    /// Records the timer of a sleep, which was armed.
+    pub(super) fn set_timer(&mut self, key: SleepKey, timer: TimerKey) {
+        let index = Key::from(timer).index() as usize;
+        if self.by_timer.len() <= index {
+            self.by_timer.resize(index + 1, SleepKey::NONE);
+        }
+        self.by_timer[index] = key;
+        if let Some(sleep) = self.sleeps.get_mut(key) {
+            sleep.timer = Some(timer);
+        }
     }
 
     /// Records that the timer of a sleep has run. Returns the waker.
-    pub(super) fn elapse(&mut self, key: SleepKey) -> Option<Waker> {
-        let sleep = self.0.get_mut(key)?;
+    pub(super) fn elapse(&mut self, timer: TimerKey) -> Option<Waker> {
+        let key = *self.by_timer.get(Key::from(timer).index() as usize)?;
+        let sleep = self.sleeps.get_mut(key)?;
+        if sleep.timer != Some(timer) {
+            return None;
+        }
         (sleep.has_elapsed, sleep.timer) = (true, None);
         sleep.waker.take()
     }

@@ -38,8 +38,7 @@ impl From<Elapsed> for io::Error {
 /// returned. After [`Elapsed`] the `future` is not polled again. It is dropped with this future.
 ///
 /// # Cost
-/// The cost of a [`sleep`], only if `future` is not done at its first poll: one allocation of 8
-/// bytes.
+/// The cost of a [`sleep`], only if `future` is not done at its first poll.
 ///
 /// ```
 /// use std::time::Duration;

@@ -25,7 +25,7 @@ pub(super) struct SleepState {
 #[derive(Debug)]
 pub(super) struct Sleeps {
     sleeps: Table<SleepState>,
-    /// The sleep of each timer, by the index of the timer's key. So the callback of a timer captures
+    /// The sleep of each timer, by the index of its key. So the callback of a timer captures
     /// nothing, and needs no memory of its own.
     by_timer: Vec<SleepKey>,
 }

@@ -27,7 +27,7 @@ pub(super) struct Slot<S> {
 /// The handle of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handle {
-    /// Nobody can ask for the result.
+    /// No handle can ask for the result.
     None,
     /// A handle may ask for the result.
     Waits,

@@ -125,7 +125,7 @@ fn a_result_outlives_its_loop() {
 }
 
 #[test]
-fn a_task_that_awaits_one_of_another_loop_is_woken_by_the_end_of_that_loop() {
+fn a_task_is_woken_by_the_end_of_the_loop_of_the_task_that_it_awaits() {
     let (mut awaits, mut gone) = (reactor::<Option<JoinError>>(), reactor::<()>());
     let handle = futures::spawn_joinable(&mut gone, pending::<()>()).unwrap();
     let pass = |result: Result<(), JoinError>, cx: &mut Context<'_, _>| *cx.state = result.err();

@@ -120,6 +120,7 @@ pub use crate::error::{AddError, Error, Failure, errno};
 pub use crate::event::{Event, SetOutcome, Signalled};
 pub use crate::loop_thread::{LoopPool, LoopThread, WorkerThread};
 pub use crate::notify::calls::CallError;
+pub use crate::notify::on_room::RoomWait;
 pub use crate::notify::post_error::{LoopGone, TryPostError};
 pub use crate::notify::queue::{Capacity, Receiver, notification_queue};
 pub use crate::notify::remote::Remote;

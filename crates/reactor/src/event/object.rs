@@ -157,6 +157,30 @@ impl Event {
         }
     }
 
+    /// Undoes one pass through this event: sets an auto-reset event again, or adds one to the count
+    /// of a semaphore, at most up to its maximum. The oldest wait is then let through. A
+    /// manual-reset event does not change, because a pass does not change it.
+    ///
+    /// Use it if you cannot act on a pass, so that another wait gets it. Unlike this method,
+    /// [`set`](Self::set) would also set a manual-reset event that was reset in the meantime.
+    ///
+    /// ```
+    /// use reactor::Event;
+    /// use std::time::Duration;
+    ///
+    /// let job = Event::auto_reset();
+    /// job.set();
+    /// assert!(job.wait(None));
+    /// job.undo_pass(); // for another worker
+    /// assert!(job.wait(Some(Duration::ZERO)));
+    /// ```
+    pub fn undo_pass(&self) {
+        let mut table = lock_table();
+        table.events.restore(self.index());
+        table.wake_waiters(self.index());
+        unlock_and_wake(table);
+    }
+
     /// Lets waiting threads and loops through, and then resets the event, so that later waits are
     /// not let through. A manual-reset event lets all present waits through, and any other event
     /// lets one through. A semaphore with a greatest count above 1 is not reset: it keeps the count

@@ -31,6 +31,7 @@ pub(crate) mod holders;
 pub(crate) mod hub;
 pub(crate) mod inbox;
 pub(crate) mod mailbox;
+pub(crate) mod on_room;
 pub(crate) mod post_error;
 pub(crate) mod posts;
 pub(crate) mod queue;

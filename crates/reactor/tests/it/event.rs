@@ -691,3 +691,34 @@ fn handle_fifty_sets() -> Result {
     assert_eq!((calls, event.is_set()), (50, false));
     Ok(())
 }
+
+#[test]
+fn a_pass_that_is_undone_is_for_the_next_wait() -> Result {
+    let (auto, semaphore, manual) = (
+        Event::auto_reset(),
+        Event::semaphore(2, 2),
+        Event::manual_reset(),
+    );
+    let passes = |event: &Event| (0..3).filter(|_| event.wait(NOW)).count();
+    auto.set();
+    manual.set();
+    for _ in 0..2 {
+        let passed = [&auto, &semaphore, &manual].map(|event| event.wait(NOW));
+        assert_eq!(passed, [true; 3]);
+        for event in [&auto, &semaphore, &manual] {
+            event.undo_pass();
+        }
+    }
+    assert_eq!([&auto, &semaphore, &manual].map(passes), [1, 2, 3]);
+    manual.reset();
+    manual.undo_pass();
+    assert!(!manual.is_set(), "a pass has not changed it");
+    semaphore.undo_pass();
+    let waits = thread::spawn({
+        let auto = auto.clone();
+        move || auto.wait(SOON)
+    });
+    auto.undo_pass();
+    assert!(waits.join().unwrap() && !auto.is_set());
+    Ok(())
+}

@@ -29,7 +29,8 @@ pub(in crate::futures) trait LoopAccess {
     /// Lets a queue that was paused go on.
     fn resume(&mut self, key: Key);
 
-    /// Waits once for any or all of `events`. Passes the index of the event on.
+    /// Waits once for any or all of `events`. Passes the index of the event on. If the future was
+    /// dropped, undoes the pass.
     fn wait_for_events(
         &mut self,
         events: &[Event],
@@ -63,14 +64,22 @@ impl<S: 'static> LoopAccess for Registry<S> {
         to: Feeder<usize>,
         origin: &'static Location<'static>,
     ) -> Result<Key, Error> {
+        let own: Box<[Event]> = events.into();
         let events: Vec<_> = events.iter().collect();
+        // A future that is dropped outside of a poll does not end its registration at once.
         let key = if all {
             self.on_all(&events, move |cx| {
+                if to.is_unheard() {
+                    own.iter().for_each(Event::undo_pass);
+                }
                 in_callback(cx.registry, &to, || to.push(0));
                 Ok(Next::Remove)
             })
         } else {
             self.on_any(&events, move |index, cx| {
+                if to.is_unheard() {
+                    own.get(index).map(Event::undo_pass);
+                }
                 in_callback(cx.registry, &to, || to.push(index));
                 Ok(Next::Remove)
             })

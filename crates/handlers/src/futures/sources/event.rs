@@ -45,7 +45,7 @@ pub fn wait_event(event: &Event) -> EventWait {
 ///
 /// Events that are set already need no registration. Otherwise the loop waits for them by
 /// [`Registry::on_any`](reactor::Registry::on_any), in the background. If the future is dropped
-/// before it is done, an event that it has passed through is set again.
+/// before it is done, the pass is [undone](Event::undo_pass).
 ///
 /// # Errors
 /// The future returns the errors of `on_any`, such as [`Error::Full`] at the limit of
@@ -181,11 +181,9 @@ impl Drop for EventWait {
         waiting.registered.is_cancelled.set(true);
         match (waiting.passed.take(), waiting.registered.key.get()) {
             // The loop has passed through, and this future has not returned it.
-            (Some(_), _) if self.all => self.events.iter().for_each(|event| {
-                event.set();
-            }),
+            (Some(_), _) if self.all => self.events.iter().for_each(Event::undo_pass),
             (Some(index), _) => {
-                self.events.get(index).map(Event::set);
+                self.events.get(index).map(Event::undo_pass);
             }
             (None, Some(key)) => {
                 waiting

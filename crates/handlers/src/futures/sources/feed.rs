@@ -74,6 +74,18 @@ impl<T> Feeder<T> {
         self.0.values.borrow().len()
     }
 
+    /// Returns the number of values that the future has not taken and of which `is_one` is true.
+    #[cfg(feature = "signal")]
+    pub(super) fn count(&self, mut is_one: impl FnMut(&T) -> bool) -> usize {
+        let values = self.0.values.borrow();
+        values.iter().filter(|value| is_one(value)).count()
+    }
+
+    /// Returns `true` if the future was dropped, so that nothing takes a value.
+    pub(super) fn is_unheard(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
     fn is_awaited(&self) -> bool {
         let waker = self.0.waker.take();
         let is_awaited = waker.is_some();

@@ -5,10 +5,11 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::mpsc::TrySendError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_sink::Sink;
-use reactor::{Registry, Sender};
+use reactor::{Registry, Remote, RoomWait, Sender};
 
 use crate::futures::fairness;
 
@@ -34,9 +35,12 @@ impl From<Disconnected> for io::Error {
 /// Returns a [`Sink`] that sends into a queue, and waits while the queue is full. The receiver may
 /// be on another loop.
 ///
-/// The wait is that of [`Sender::on_room`]: the sender that has waited longest goes on first. The
-/// sink is awaited on the loop of `registry`. Within a future, call this function by
-/// [`with_context`](crate::futures::with_context).
+/// The wait is that of [`Sender::on_room`]: the sender that has waited longest goes on first. Each
+/// sink waits once, however often it is polled. The value that waits is sent by the loop of
+/// `registry`, which is also the loop on which the sink is awaited. Within a future, call this
+/// function by [`with_context`](crate::futures::with_context).
+///
+/// If the sink is dropped while a value waits, the wait ends and the value is dropped.
 ///
 /// # Cost
 /// For each value the cost of [`Sender::try_send`]. For each wait the cost of [`Sender::on_room`]:
@@ -53,48 +57,151 @@ pub fn sink<S: 'static, T: Send + 'static>(
     sender: Sender<T>,
 ) -> Result<QueueSink<T>, reactor::Error> {
     let remote = registry.remote()?;
-    let on_room =
-        move |sender: &Sender<T>, waker: Waker| sender.on_room(&remote, |_cx| waker.wake()).is_ok();
     Ok(QueueSink {
         sender: Some(sender),
-        waiting: None,
-        on_room: Box::new(on_room),
+        waiting: Arc::default(),
+        has_waited: false,
+        send_on_room: Box::new(move |sender, waiting| send_on_room(sender, waiting, &remote)),
     })
 }
 
-type OnRoom<T> = Box<dyn Fn(&Sender<T>, Waker) -> bool + Send + Sync>;
+/// A value for which there was no room.
+struct Waiting<T>(Mutex<WaitState<T>>);
+
+struct WaitState<T> {
+    value: Option<T>,
+    /// The callback that sends the value. `None` before the sink is polled.
+    wait: Option<RoomWait<T>>,
+    /// The receiver is gone.
+    is_disconnected: bool,
+    waker: Option<Waker>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Mutex::new(WaitState {
+            value: None,
+            wait: None,
+            is_disconnected: false,
+            waker: None,
+        }))
+    }
+}
+
+impl<T> Waiting<T> {
+    fn lock(&self) -> MutexGuard<'_, WaitState<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the wait without sending the value.
+    fn cancel(&self) {
+        let mut state = self.lock();
+        let (value, wait, waker) = (state.value.take(), state.wait.take(), state.waker.take());
+        drop(state);
+        if let Some(wait) = wait {
+            wait.cancel(); // too late if the callback is posted: it finds no value
+        }
+        drop((value, waker));
+    }
+}
+
+/// Sends the value that waits when the queue has room. Returns `false` if the loop of the sink is
+/// gone.
+fn send_on_room<S: 'static, T: Send + 'static>(
+    sender: &Sender<T>,
+    waiting: &Arc<Waiting<T>>,
+    remote: &Remote<S>,
+) -> bool {
+    // The lock is held, so that the callback finds its own wait and not an older one.
+    let mut state = waiting.lock();
+    let (sends, waits, posts) = (sender.clone(), Arc::clone(waiting), remote.clone());
+    let callback = move |_cx: &mut reactor::Context<'_, S>| in_turn(&sends, &waits, &posts);
+    state.wait = sender.on_room(remote, callback).ok();
+    state.wait.is_some()
+}
+
+/// Sends the value that waits, in the turn of its sender. Waits again if another sender was faster.
+fn in_turn<S: 'static, T: Send + 'static>(
+    sender: &Sender<T>,
+    waiting: &Arc<Waiting<T>>,
+    remote: &Remote<S>,
+) {
+    let mut state = waiting.lock();
+    let wait = state.wait.take();
+    let Some(value) = state.value.take() else {
+        return; // the sink was dropped
+    };
+    let unsent = match sender.try_send(value) {
+        Ok(()) => None,
+        Err(TrySendError::Disconnected(value)) => {
+            state.is_disconnected = true;
+            Some(value)
+        }
+        Err(TrySendError::Full(value)) => {
+            state.value = Some(value);
+            drop(state);
+            drop(wait);
+            if !send_on_room(sender, waiting, remote) {
+                waiting.cancel(); // this loop ends, and the task with it
+            }
+            return;
+        }
+    };
+    let waker = state.waker.take();
+    drop(state);
+    drop((wait, unsent));
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+type SendOnRoom<T> = Box<dyn Fn(&Sender<T>, &Arc<Waiting<T>>) -> bool + Send + Sync>;
 
 /// The sink of a queue, returned by [`sink`].
 #[must_use = "a sink does nothing unless values are sent"]
 pub struct QueueSink<T> {
     /// `None` once the sink is closed.
     sender: Option<Sender<T>>,
-    /// A value for which there was no room.
-    waiting: Option<T>,
-    on_room: OnRoom<T>,
+    waiting: Arc<Waiting<T>>,
+    /// A value was left in `waiting`. It may have been sent since.
+    has_waited: bool,
+    send_on_room: SendOnRoom<T>,
 }
 
 impl<T> QueueSink<T> {
-    /// Sends the value that waits, if there is one.
+    /// Waits until no value waits.
     fn poll_send(&mut self, cx: &Context<'_>) -> Poll<Result<(), Disconnected>> {
-        let Some(value) = self.waiting.take() else {
+        if !self.has_waited {
             return Poll::Ready(Ok(()));
-        };
-        let Some(sender) = &self.sender else {
-            return Poll::Ready(Err(Disconnected));
-        };
-        match sender.try_send(value) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(TrySendError::Disconnected(_value)) => Poll::Ready(Err(Disconnected)),
-            Err(TrySendError::Full(value)) => {
-                self.waiting = Some(value);
-                if (self.on_room)(sender, cx.waker().clone()) {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(Err(Disconnected)) // the loop of this sink is gone
-                }
-            }
         }
+        let waker = cx.waker().clone();
+        let mut state = self.waiting.lock();
+        if state.is_disconnected {
+            return Poll::Ready(Err(Disconnected));
+        }
+        if state.value.is_none() {
+            self.has_waited = false;
+            return Poll::Ready(Ok(()));
+        }
+        let old = state.waker.replace(waker);
+        let is_waiting = state.wait.is_some();
+        drop(state);
+        drop(old);
+        let sender = self.sender.as_ref();
+        if is_waiting || sender.is_some_and(|sender| (self.send_on_room)(sender, &self.waiting)) {
+            Poll::Pending
+        } else {
+            Poll::Ready(Err(Disconnected)) // the loop of this sink is gone
+        }
+    }
+
+    /// Returns `true` if no value waits, and the receiver is not known to be gone.
+    fn is_free(&mut self) -> bool {
+        if self.has_waited {
+            let state = self.waiting.lock();
+            self.has_waited = state.value.is_some() || state.is_disconnected;
+        }
+        !self.has_waited
     }
 }
 
@@ -117,7 +224,7 @@ impl<T> Sink<T> for QueueSink<T> {
     /// [`Disconnected`] if the receiver is gone, if the sink is closed, or if a value waits
     /// already, because [`poll_ready`](Sink::poll_ready) was not called.
     fn start_send(mut self: Pin<&mut Self>, value: T) -> Result<(), Disconnected> {
-        if self.waiting.is_some() {
+        if !self.is_free() {
             return Err(Disconnected);
         }
         let sender = self.sender.as_ref().ok_or(Disconnected)?;
@@ -125,7 +232,8 @@ impl<T> Sink<T> for QueueSink<T> {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_value)) => Err(Disconnected),
             Err(TrySendError::Full(value)) => {
-                self.waiting = Some(value);
+                self.waiting.lock().value = Some(value);
+                self.has_waited = true;
                 Ok(())
             }
         }
@@ -149,11 +257,20 @@ impl<T> Sink<T> for QueueSink<T> {
     }
 }
 
+impl<T> Drop for QueueSink<T> {
+    fn drop(&mut self) {
+        if self.has_waited {
+            self.waiting.cancel();
+        }
+    }
+}
+
 impl<T> fmt::Debug for QueueSink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_waiting = self.has_waited && self.waiting.lock().value.is_some();
         f.debug_struct("QueueSink")
             .field("is_closed", &self.sender.is_none())
-            .field("has_waiting", &self.waiting.is_some())
+            .field("has_waiting", &has_waiting)
             .finish_non_exhaustive()
     }
 }

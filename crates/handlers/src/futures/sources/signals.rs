@@ -15,10 +15,16 @@ use crate::futures::executor;
 use crate::futures::local::Local;
 use crate::signal::{self, Arrival, Signal};
 
+/// The maximum number of arrivals of a signal that wait in a stream: as many as a watcher keeps
+/// while its loop is busy.
+const WAITING_MAX: usize = 5;
+
 /// Catches `signals` from now on, and returns a [`Stream`] of their arrivals. See
 /// [`signal::watch`], also for the signals that cannot be caught.
 ///
-/// Arrivals that the stream has not returned wait in it. When the stream is dropped, the signals
+/// At most 5 arrivals of a signal wait in the stream until it returns them. Further arrivals are
+/// lost, so do not count them: act on the current state, as with [`signal::watch`]. At least one
+/// arrival is returned after the last one that has come. When the stream is dropped, the signals
 /// have the effect again that they had before. Within a future, call this function by
 /// [`with_context`](crate::futures::with_context).
 ///
@@ -32,7 +38,9 @@ pub fn signals<S: 'static>(
     let local = Rc::clone(&executor::of_loop(registry)?.local);
     let (feeder, feed) = feed();
     let key = signal::watch(registry, signals, move |arrival, cx| {
-        in_callback(cx.registry, &feeder, || feeder.push(*arrival));
+        if feeder.count(|waits: &Arrival| waits.signal == arrival.signal) < WAITING_MAX {
+            in_callback(cx.registry, &feeder, || feeder.push(*arrival));
+        }
         Ok(Next::Keep)
     })?;
     let _ = registry.set_origin(key, Location::caller()); // it was registered just now

@@ -2,10 +2,12 @@
 
 use std::io::PipeReader;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::futures::{self, Async};
+use handlers::signal::Signal;
 use reactor::Reactor;
 
 use super::Result;
@@ -47,5 +49,23 @@ fn a_child_whose_future_is_dropped_is_reaped_by_the_loop() -> Result {
         child.key.pid(&mut reactor).is_err(),
         "it has ended and is reaped"
     );
+    Ok(())
+}
+
+#[test]
+fn a_child_that_was_killed_or_had_ended_before_the_await_is_reported() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (_spawned, ended) = futures::spawn_child(&mut reactor, &mut Command::new("true"))?;
+    reactor.run(&mut ())?; // until it is reaped
+    let (sleeps, killed) = futures::spawn_child(&mut reactor, Command::new("sleep").arg("100"))?;
+    let (ended, killed) = futures::block_on(&mut reactor, &mut (), async move {
+        let ended = ended.await;
+        let key = sleeps.key;
+        let kill = move |cx: &mut reactor::Context<'_, ()>| key.signal(cx.registry, Signal::KILL);
+        futures::with_context(kill).await?;
+        std::io::Result::Ok((ended?, killed.await?))
+    })??;
+    assert!(ended.status.success());
+    assert_eq!(killed.status.signal(), Some(9));
     Ok(())
 }

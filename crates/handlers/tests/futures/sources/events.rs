@@ -1,5 +1,7 @@
 //! Events within futures.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -115,5 +117,85 @@ fn a_wait_that_the_loop_refuses_returns_the_error() -> Result {
         futures::wait_event(&event).await
     })?;
     assert!(matches!(waited, Err(reactor::Error::Full { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_manual_event_that_was_reset_is_not_set_by_a_dropped_wait() -> Result {
+    for all in [false, true] {
+        let mut reactor = reactor::<()>();
+        let (manual, auto) = (Event::manual_reset(), Event::auto_reset());
+        let events = [manual.clone(), auto.clone()];
+        futures::block_on(&mut reactor, &mut (), async move {
+            let [manual, auto] = &events;
+            let mut wait = if all {
+                futures::wait_all(&[manual, auto])
+            } else {
+                futures::wait_event(manual)
+            };
+            assert!(future::poll_once(&mut wait).await.is_none());
+            futures::yield_now().await;
+            auto.set();
+            manual.set(); // the loop passes through
+            futures::sleep(Duration::from_millis(1)).await;
+            manual.reset();
+            drop(wait);
+        })?;
+        assert_eq!((manual.is_set(), auto.is_set()), (false, true), "{all}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pass_for_a_wait_that_a_callback_has_dropped_is_undone() -> Result {
+    for all in [false, true] {
+        let mut reactor = reactor::<()>();
+        let event = Event::auto_reset();
+        let waits = Rc::new(RefCell::new(None));
+        let (kept, waited) = (Rc::clone(&waits), event.clone());
+        futures::block_on(&mut reactor, &mut (), async move {
+            let mut wait = if all {
+                futures::wait_all(&[&waited])
+            } else {
+                futures::wait_event(&waited)
+            };
+            assert!(future::poll_once(&mut wait).await.is_none());
+            kept.replace(Some(wait));
+            futures::yield_now().await;
+        })?;
+        // The wait is dropped after the set, and before the loop is notified of it.
+        event.set();
+        assert!(!event.is_set(), "the loop has passed through");
+        drop(waits.take());
+        reactor.turn(&mut (), Some(Duration::ZERO))?;
+        reactor.turn(&mut (), Some(Duration::ZERO))?;
+        assert!(event.is_set(), "{all}");
+        assert_eq!(reactor.len(), 1, "the queue of the executor");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wait_without_an_event_waits_and_one_for_thousands_does_not_miss_the_last() -> Result {
+    let mut reactor = reactor::<()>();
+    futures::block_on(&mut reactor, &mut (), async {
+        begin_and_drop(futures::wait_any(&[])).await;
+        begin_and_drop(futures::wait_all(&[])).await;
+        let events: Vec<_> = (0..5000).map(|_| Event::auto_reset()).collect();
+        let all: Vec<_> = events.iter().collect();
+        let any = futures::spawn_local(futures::wait_any(&all));
+        futures::yield_now().await;
+        events[4999].set();
+        assert!(matches!(any.await, Ok(Ok(4999))));
+        let every = futures::spawn_local(futures::wait_all(&all));
+        for event in &events {
+            futures::yield_now().await;
+            assert!(!every.is_finished());
+            event.set();
+        }
+        assert!(matches!(every.await, Ok(Ok(0))));
+        assert!(!events.iter().any(Event::is_set));
+    })?;
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
     Ok(())
 }

@@ -10,5 +10,6 @@ mod lookups;
 mod queues;
 #[cfg(feature = "signal")]
 mod signals;
+mod sinks;
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

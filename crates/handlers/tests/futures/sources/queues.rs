@@ -16,13 +16,20 @@ use reactor::{Capacity, Next, notification_queue};
 use super::Result;
 use crate::reactor;
 
-async fn send<T>(sink: &mut QueueSink<T>, value: T) -> std::result::Result<(), Disconnected> {
+pub(super) async fn send<T>(
+    sink: &mut QueueSink<T>,
+    value: T,
+) -> std::result::Result<(), Disconnected> {
     poll_fn(|cx| Pin::new(&mut *sink).poll_ready(cx)).await?;
     Pin::new(&mut *sink).start_send(value)
 }
 
-async fn close<T>(sink: &mut QueueSink<T>) -> std::result::Result<(), Disconnected> {
+pub(super) async fn close<T>(sink: &mut QueueSink<T>) -> std::result::Result<(), Disconnected> {
     poll_fn(|cx| Pin::new(&mut *sink).poll_close(cx)).await
+}
+
+pub(super) async fn flush<T>(sink: &mut QueueSink<T>) -> std::result::Result<(), Disconnected> {
+    poll_fn(|cx| Pin::new(&mut *sink).poll_flush(cx)).await
 }
 
 #[test]

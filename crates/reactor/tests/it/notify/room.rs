@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{
-    Capacity, Context, Interest, Key, LoopGone, LoopThread, Next, Reactor, Remote,
+    Capacity, Context, Interest, Key, LoopGone, LoopThread, Next, Reactor, Remote, RoomWait,
     SendTimeoutError, Sender, notification_queue,
 };
 
@@ -61,13 +61,13 @@ impl Loops {
     }
 
     /// Notes `number` on the sending loop when there is room.
-    fn note_room(&self, number: u32) -> std::result::Result<(), LoopGone> {
+    fn note_room(&self, number: u32) -> std::result::Result<RoomWait<u32>, LoopGone> {
         self.sender
             .on_room(&self.remote, move |cx| cx.state.push(number))
     }
 
     /// Sends `number` and notes it, when there is room.
-    fn send_on_room(&self, number: u32) -> std::result::Result<(), LoopGone> {
+    fn send_on_room(&self, number: u32) -> std::result::Result<RoomWait<u32>, LoopGone> {
         let sender = self.sender.clone();
         self.sender
             .on_room(&self.remote, move |cx: &mut Context<'_, Values>| {
@@ -209,7 +209,7 @@ fn a_callback_for_room_runs_on_its_loop_when_a_value_is_handled() -> Result {
 fn a_value_that_is_handled_runs_one_callback_and_not_all() -> Result {
     let mut loops = loops(1)?;
     loops.fill();
-    (1..=3).try_for_each(|number| loops.send_on_room(number))?;
+    (1..=3).try_for_each(|number| loops.send_on_room(number).map(drop))?;
     for number in 1..=3 {
         assert_eq!(loops.sent(), []);
         loops.receive();
@@ -224,7 +224,7 @@ fn a_value_that_is_handled_runs_one_callback_and_not_all() -> Result {
 fn a_callback_that_sends_nothing_passes_its_turn_on() -> Result {
     let mut loops = loops(1)?;
     loops.fill();
-    (1..=3).try_for_each(|number| loops.note_room(number))?;
+    (1..=3).try_for_each(|number| loops.note_room(number).map(drop))?;
     loops.send_on_room(4)?;
     loops.note_room(5)?;
     loops.receive();
@@ -322,7 +322,10 @@ fn a_callback_for_room_keeps_its_loop_alive_and_is_listed() -> Result {
     let mut gone = Reactor::<Values>::new()?;
     let remote = gone.remote()?;
     drop(gone);
-    assert_eq!(loops.sender.on_room(&remote, |_| ()), Err(LoopGone));
+    assert!(matches!(
+        loops.sender.on_room(&remote, |_| ()),
+        Err(LoopGone)
+    ));
     Ok(())
 }
 
@@ -480,5 +483,28 @@ fn a_loop_that_ends_wakes_senders_before_it_drops_their_callbacks() -> Result {
         1,
         "it was woken before it was joined"
     );
+    Ok(())
+}
+
+#[test]
+fn a_wait_for_room_that_is_cancelled_holds_nothing() -> Result {
+    let mut loops = loops(1)?;
+    loops.fill();
+    let held = Arc::new(());
+    let holds = Arc::clone(&held);
+    let first = loops.sender.on_room(&loops.remote, move |_| drop(holds))?;
+    let second = loops.note_room(2)?;
+    assert!(first.cancel());
+    assert_eq!(Arc::strong_count(&held), 1, "the callback was dropped");
+    loops.receive();
+    assert!(!second.cancel(), "it is posted");
+    assert_eq!(loops.sent(), [2], "the room is for the next one");
+    loops.fill();
+    let third = loops.note_room(3)?;
+    assert_eq!(loops.sending.reasons_to_run().count(), 1);
+    assert!(third.cancel());
+    loops.sending.run(&mut Values::new())?; // returns: nothing keeps it alive
+    loops.receive();
+    assert_eq!(loops.sent(), [0; 0]);
     Ok(())
 }

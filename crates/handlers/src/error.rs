@@ -116,14 +116,23 @@ pub(crate) fn named_on(fd: BorrowedFd<'_>, call: &str, error: io::Error) -> io::
     named(format_args!("{call} on fd {}", fd.as_raw_fd()), error)
 }
 
-/// Returns a copy of an error: with the same call and errno, or the same kind if there is no errno.
+/// Returns a copy of an error, with the same kind and text. The call, the errno and the error of TLS
+/// are found in the copy too. Any other value inside of the error is not copied.
 #[cold]
 pub(crate) fn copy_error(error: &io::Error) -> io::Error {
-    let bare = reactor::errno(error).map_or(error.kind().into(), io::Error::from_raw_os_error);
-    let inner = error.get_ref();
-    match inner.and_then(|inner| inner.downcast_ref::<SystemError>()) {
+    #[cfg(feature = "tls")]
+    if let Some(failed) = crate::tls::TlsError::of(error) {
+        return failed.clone().into();
+    }
+    let errno = reactor::errno(error);
+    let bare = errno.map_or(error.kind().into(), io::Error::from_raw_os_error);
+    let Some(inner) = error.get_ref() else {
+        return bare;
+    };
+    match inner.downcast_ref::<SystemError>() {
         Some(failed) => advised(&failed.call, bare, failed.advice),
-        None => bare,
+        None if errno.is_some() => bare,
+        None => io::Error::new(error.kind(), inner.to_string()),
     }
 }
 

@@ -92,6 +92,14 @@ impl ConnectionLimit {
         Some(Permit(Arc::clone(&self.0)))
     }
 
+    /// Returns a permit even if the limit is reached, for a part of a connection that outlives the
+    /// permit of the connection.
+    #[cfg(feature = "futures")]
+    pub(crate) fn hold(&self) -> Permit {
+        self.0.open.fetch_add(1, Ordering::SeqCst);
+        Permit(Arc::clone(&self.0))
+    }
+
     /// Returns a permit for one more connection. If the limit is reached, returns `None`, and
     /// notifies `listener` once there is room.
     pub(crate) fn acquire_or_wait(&self, listener: &Sender<()>) -> Option<Permit> {
@@ -143,6 +151,14 @@ impl LimitState {
 /// returns a permit. When the permit is dropped, on any thread, another connection can open in its
 /// place.
 pub struct Permit(Arc<LimitState>);
+
+impl Permit {
+    /// Returns the limit that the permit counts for.
+    #[cfg(feature = "futures")]
+    pub(crate) fn limit(&self) -> ConnectionLimit {
+        ConnectionLimit(Arc::clone(&self.0))
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {

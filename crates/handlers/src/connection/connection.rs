@@ -15,6 +15,8 @@ use super::options::ConnectionOptions;
 use super::state::{ConnectionMetrics, Flags, State};
 use super::stream::{DynStream, Stream};
 use super::write::buffer::WriteBuffer;
+#[cfg(feature = "futures")]
+use crate::limit::ConnectionLimit;
 use crate::sockets::{self, plain};
 
 /// A connection. The [handler](crate::ConnectionHandler) of the connection gets it in every
@@ -95,6 +97,12 @@ impl<S> Connection<'_, S> {
     /// this queue. The effect lasts until the connection ends.
     pub const fn read_while_full(&mut self) {
         self.state.flags.insert(Flags::READS_WHILE_FULL);
+    }
+
+    /// Returns the connection limit that this connection counts for.
+    #[cfg(feature = "futures")]
+    pub(crate) fn limit(&self) -> Option<ConnectionLimit> {
+        self.state.limit()
     }
 
     /// Returns `true` if the handler can be called with more bytes.

@@ -13,6 +13,8 @@ mod counts;
 mod ends;
 mod pressure;
 mod servers;
+#[cfg(feature = "tls")]
+mod tls;
 mod websocket;
 
 use std::cell::RefCell;

@@ -7,18 +7,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use handlers::futures::sleep;
+use handlers::futures::{sleep, spawn_local, wait_event};
 use handlers::{
     Address, ConnectionLimit, ConnectionOptions, ListenOptions, Listener, Peer, ServerKey,
 };
-use reactor::{ManualClock, Reactor};
+use reactor::{Event, ManualClock, Reactor};
 use support::{PATIENCE, Result, run_out, turn_until_quiet};
 
 use crate::{RESET, reactor, read_all};
 
 const GRACE: Duration = Duration::from_secs(5);
 
-fn listen(options: ListenOptions) -> Result<(Listener, SocketAddr)> {
+pub(crate) fn listen(options: ListenOptions) -> Result<(Listener, SocketAddr)> {
     let listener = options.bind(&"127.0.0.1:0".parse()?)?;
     let Address::Tcp(address) = listener.local_addr()? else {
         return Err("an address of TCP".into());
@@ -26,7 +26,7 @@ fn listen(options: ListenOptions) -> Result<(Listener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn client(address: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn client(address: SocketAddr) -> Result<TcpStream> {
     let client = TcpStream::connect(address)?;
     client.set_read_timeout(Some(PATIENCE))?;
     Ok(client)
@@ -195,5 +195,45 @@ fn a_future_that_hangs_does_not_hold_up_a_loop_that_stops() -> Result {
     reactor.run(&mut ())?;
     assert_eq!(reactor.now() - began, GRACE);
     assert_eq!(read_all(&client), (Vec::new(), RESET));
+    Ok(())
+}
+
+/// Clients that come and go must not start futures without a limit.
+#[test]
+fn a_future_that_outlives_its_connection_counts_for_the_limit() -> Result {
+    for is_moved in [false, true] {
+        let mut reactor = reactor()?;
+        let limit = ConnectionLimit::new(1);
+        let (listener, address) = listen(ListenOptions::new().limit(limit.clone()))?;
+        let (begun, event) = (Rc::new(Cell::new(0)), Event::auto_reset());
+        let (counted, waited) = (begun.clone(), event.clone());
+        let options = ConnectionOptions::new();
+        let server = listener.serve_async(&mut reactor, &options, move |stream, _, _cx| {
+            let (counted, waited) = (counted.clone(), waited.clone());
+            async move {
+                counted.set(counted.get() + 1);
+                let work = async move {
+                    let waited = wait_event(&waited).await;
+                    drop(stream);
+                    waited.map(drop).map_err(Into::into)
+                };
+                if is_moved {
+                    drop(spawn_local(work));
+                    return Ok(());
+                }
+                work.await
+            }
+        })?;
+        let (first, _second) = (client(address)?, client(address)?);
+        turn_until_quiet(&mut reactor, &mut ())?;
+        assert_eq!((begun.get(), limit.open()), (1, 1));
+        support::reset(first)?;
+        turn_until_quiet(&mut reactor, &mut ())?;
+        assert_eq!((begun.get(), limit.open()), (1, 1), "its future still runs");
+        event.set();
+        turn_until_quiet(&mut reactor, &mut ())?;
+        assert_eq!((begun.get(), limit.open()), (2, 1), "{is_moved}");
+        server.stop(&mut reactor, Duration::ZERO);
+    }
     Ok(())
 }

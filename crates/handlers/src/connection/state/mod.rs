@@ -23,6 +23,8 @@ use super::reason::CloseReason;
 use super::times::{Timeout, Times};
 use super::write::queue::WriteQueue;
 use crate::error::copy_error;
+#[cfg(feature = "futures")]
+use crate::limit::ConnectionLimit;
 use crate::limit::Permit;
 use crate::server::{GracefulClose, Server, ServerId};
 
@@ -123,6 +125,12 @@ impl State {
     pub(super) fn accepted(mut self, by: Option<Arc<Server>>, permit: Option<Permit>) -> Self {
         (self.accepted_by, self.permit) = (by, permit);
         self
+    }
+
+    /// Returns the connection limit that the connection counts for.
+    #[cfg(feature = "futures")]
+    pub(super) fn limit(&self) -> Option<ConnectionLimit> {
+        self.permit.as_ref().map(Permit::limit)
     }
 
     /// Returns the server that has accepted the connection.

@@ -239,7 +239,7 @@ impl Drop for AsyncConnection {
     fn drop(&mut self) {
         buffers::put(take(&mut self.input));
         self.port.link().drop_handle();
-        Rc::clone(&self.port).ask();
+        Rc::clone(&self.port).leave();
     }
 }
 

@@ -41,6 +41,10 @@ use crate::listener::Peer;
 ///   cancelled. If the connection was cut, the task no longer keeps
 ///   [`Reactor::run`](reactor::Reactor::run) alive: a stop is over after its grace period.
 ///
+/// A connection counts for the [connection limit](crate::ListenOptions::limit) of its listener until
+/// its future has ended and its [`AsyncConnection`] is dropped. So a future should not outlive its
+/// peer for long: one that only writes should also wait for the end of a read.
+///
 /// A peer that takes no byte for 30 s during a graceful close is reset.
 ///
 /// While the future runs, it has a [pending response](crate::Connection::begin_response). If you
@@ -157,7 +161,7 @@ impl Drop for UnlessDone {
     fn drop(&mut self) {
         if let Some(port) = self.0.take() {
             port.link().cancel_future();
-            port.ask();
+            port.leave();
         }
     }
 }
@@ -299,6 +303,7 @@ impl<S: 'static, B: Begin<S>> ConnectionHandler<S> for AsyncHandler<S, B> {
                 } else {
                     port.release_loop(cx.registry);
                 }
+                port.begin_lingering();
                 port.link().end_connection(error_of(reason));
                 port.wake(cx.registry, wake_both);
             }

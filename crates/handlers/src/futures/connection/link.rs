@@ -295,7 +295,7 @@ impl Link {
 
     /// Lets reads and writes fail.
     fn fail(&self, error: io::Error) {
-        set_first(&self.write_failure, copy_error_of(&error));
+        set_first(&self.write_failure, copy_error(&error));
         set_first(&self.read_failure, error);
     }
 
@@ -348,6 +348,11 @@ impl Link {
         }
     }
 
+    /// Returns `true` if neither a future nor a handle is left.
+    pub(super) fn is_left(&self) -> bool {
+        self.owner.get() == Owner::Handle && !self.has_handle.get()
+    }
+
     /// Returns the end of a connection that was left without a result. A stream that has not come
     /// to an end of its own must not look whole.
     fn end_without_result(&self) -> End {
@@ -369,20 +374,11 @@ impl Link {
 /// Returns the error of a failure, if there is one. The first caller gets the error itself.
 fn report(failure: &Cell<Option<io::Error>>) -> Option<io::Error> {
     let error = failure.take()?;
-    failure.set(Some(copy_error_of(&error)));
+    failure.set(Some(copy_error(&error)));
     Some(error)
 }
 
 fn set_first(failure: &Cell<Option<io::Error>>, error: io::Error) {
     let first = failure.take().unwrap_or(error);
     failure.set(Some(first));
-}
-
-/// Copies an error. A text is kept, unlike by [`copy_error`] alone.
-fn copy_error_of(error: &io::Error) -> io::Error {
-    if reactor::errno(error).is_some() || error.get_ref().is_none() {
-        copy_error(error)
-    } else {
-        io::Error::new(error.kind(), error.to_string())
-    }
 }

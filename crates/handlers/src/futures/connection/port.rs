@@ -14,6 +14,7 @@ use crate::connection::{Connection, ConnectionKey, Flow};
 use crate::futures::TaskKey;
 use crate::futures::executor::Executor;
 use crate::futures::requests::{Call, LoopRequest};
+use crate::limit::{ConnectionLimit, Permit};
 use crate::sockets;
 
 /// The time for which a peer may take nothing while its connection is being closed.
@@ -32,6 +33,9 @@ pub(super) struct Port<S> {
     stop: Cell<Option<Stop>>,
     /// The task of the future.
     task: Cell<Option<TaskKey>>,
+    limit: Option<ConnectionLimit>,
+    /// Counts what outlives the connection for the limit.
+    lingers: Cell<Option<Permit>>,
     this: Weak<Self>,
 }
 
@@ -50,6 +54,9 @@ pub(super) trait AnyPort {
 
     /// Asks the connection to do what the future waits for.
     fn ask(self: Rc<Self>);
+
+    /// Called when the future or the handle is gone.
+    fn leave(self: Rc<Self>);
 }
 
 impl<S: 'static> Port<S> {
@@ -71,6 +78,8 @@ impl<S: 'static> Port<S> {
             is_pending: Cell::new(true),
             stop: Cell::new(None),
             task: Cell::new(None),
+            limit: connection.limit(),
+            lingers: Cell::new(None),
             this: Weak::clone(this),
         })
     }
@@ -204,15 +213,32 @@ impl<S: 'static> Port<S> {
             let _ = cx.registry.report_failure(self.key.key(), error);
         }
         self.link.finish_future(result.is_ok());
+        self.end_lingering();
         self.run(cx);
     }
 }
 
 impl<S> Port<S> {
+    /// Lets a future that outlives its connection count for the connection limit. Otherwise clients
+    /// that come and go would start futures without a limit.
+    pub(super) fn begin_lingering(&self) {
+        if !self.link.is_left() {
+            let held = self.limit.as_ref().map(ConnectionLimit::hold);
+            self.lingers.set(held);
+        }
+    }
+
+    fn end_lingering(&self) {
+        if self.link.is_left() {
+            drop(self.lingers.take());
+        }
+    }
+
     /// Records that the connection is out of reach, and that nothing reports its end.
     pub(super) fn end_unheard(&self) {
         let text = "the connection has got another handler, or its loop has ended";
         let error = io::Error::new(ErrorKind::ConnectionAborted, text);
+        self.begin_lingering();
         self.link.end_connection(error);
         self.link.reader.wake();
         self.link.writer.wake();
@@ -232,6 +258,11 @@ impl<S: 'static> AnyPort for Port<S> {
             executor.push_request(LoopRequest::Call(self, None));
             executor.local.announce_pass();
         }
+    }
+
+    fn leave(self: Rc<Self>) {
+        self.end_lingering();
+        self.ask();
     }
 }
 

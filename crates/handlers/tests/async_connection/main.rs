@@ -13,6 +13,7 @@ mod counts;
 mod ends;
 mod pressure;
 mod servers;
+mod splits;
 #[cfg(feature = "tls")]
 mod tls;
 mod websocket;

@@ -159,6 +159,9 @@ impl AsyncRead for AsyncConnection {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         self.poll_read_with(cx, |input| copy(input, buf))
     }
 
@@ -167,6 +170,9 @@ impl AsyncRead for AsyncConnection {
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
         self.poll_read_with(cx, |input| {
             let copy_next =
                 |read: usize, buf: &mut IoSliceMut<'_>| read + copy(&input[read..], buf);

@@ -298,13 +298,13 @@ impl<S: 'static, B: Begin<S>> ConnectionHandler<S> for AsyncHandler<S, B> {
         match self.take_stage() {
             Stage::New(begin) => begin.fail(error_of(reason), cx),
             Stage::Open(port) => {
+                port.begin_lingering();
                 if matches!(reason, CloseReason::Finished) {
-                    port.link().finish_writing();
+                    port.link().finish_connection(error_of(reason));
                 } else {
                     port.release_loop(cx.registry);
+                    port.link().end_connection(error_of(reason));
                 }
-                port.begin_lingering();
-                port.link().end_connection(error_of(reason));
                 port.wake(cx.registry, wake_both);
             }
             Stage::Over(_) => {}

@@ -305,9 +305,13 @@ impl Link {
         self.fail(error);
     }
 
-    /// Records that everything was sent and that both directions have ended.
-    pub(super) fn finish_writing(&self) {
+    /// Records the end of a connection that has sent everything. Only a read that has not come to
+    /// the end fails.
+    pub(super) fn finish_connection(&self, error: io::Error) {
+        self.is_over.set(true);
+        self.is_full.set(false);
         self.writing.set(Writing::Ended);
+        set_first(&self.read_failure, error);
     }
 
     /// Returns `true` if the connection does not read because the future has enough input.

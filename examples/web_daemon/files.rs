@@ -40,7 +40,7 @@ impl FileBody {
     /// Opens a file.
     pub(crate) async fn open(pool: &PoolHandle<Daemon>, path: PathBuf) -> io::Result<Self> {
         let opening = submit(pool, move || -> io::Result<_> {
-            let file = File::open(path)?;
+            let file = File::open(&path).map_err(|error| named("open", &path, &error))?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
                 return Err(io::ErrorKind::NotFound.into());
@@ -118,7 +118,8 @@ pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io:
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&part.0)?;
+            .open(&part.0)
+            .map_err(|error| named("open", &part.0, &error))?;
         Ok(Arc::new(file))
     });
     let file = opening.await??;
@@ -128,7 +129,12 @@ pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io:
             continue; // trailers
         };
         let (length, to) = (piece.len() as u64, Arc::clone(&file));
-        submit(&site.pool, move || (&*to).write_all(&piece)).await??;
+        let part = Arc::clone(&unfinished);
+        let writing = submit(&site.pool, move || {
+            let written = (&*to).write_all(&piece);
+            written.map_err(|error| named("write", &part.0, &error))
+        });
+        writing.await??;
         stored += length;
         with_context(move |cx: &mut reactor::Context<'_, Daemon>| {
             cx.state.uploaded_bytes += length
@@ -144,10 +150,15 @@ pub(crate) async fn store(mut body: Incoming, path: PathBuf, site: &Site) -> io:
     let part = unfinished;
     submit(&site.pool, move || -> io::Result<()> {
         file.sync_data()?;
-        fs::rename(&part.0, path)
+        fs::rename(&part.0, &path).map_err(|error| named("rename", &path, &error))
     })
     .await??;
     Ok(stored)
+}
+
+/// Returns an error that names the call and the path.
+fn named(call: &str, path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{call}({}): {error}", path.display()))
 }
 
 /// The file of an upload that is not complete. It is removed if the upload fails. The job that uses

@@ -32,6 +32,7 @@ use reactor::{PanicPolicy, Reactor, Registry};
 use tracing_subscriber::EnvFilter;
 
 use self::connection::serve_connection;
+use self::routes::Failures;
 
 /// The time in which the requests of a stopping daemon are finished.
 const GRACE: Duration = Duration::from_secs(10);
@@ -72,6 +73,7 @@ struct Daemon {
     connections: u64,
     requests: u64,
     uploaded_bytes: u64,
+    failures: Failures,
 }
 
 /// The settings that all connections share.
@@ -164,6 +166,7 @@ fn run(options: &Options) -> io::Result<()> {
         connections: 0,
         requests: 0,
         uploaded_bytes: 0,
+        failures: Failures::default(),
     };
     // Returns after a signal has stopped the listener and its connections have ended.
     reactor.run(&mut state)?;

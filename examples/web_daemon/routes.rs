@@ -1,8 +1,10 @@
 //! The requests and their responses.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::mem::take;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handlers::futures::{tasks, with_context};
@@ -72,6 +74,7 @@ fn status_page(cx: &mut Context<'_, Daemon>) -> String {
         connections,
         requests,
         uploaded_bytes,
+        ..
     } = *cx.state;
     let uptime = cx.now().saturating_duration_since(began).as_secs();
     let tasks = tasks(cx.registry).len();
@@ -97,18 +100,42 @@ async fn file(path: PathBuf, site: &Site) -> Response<Answer> {
         {
             text(StatusCode::NOT_FOUND, "no such file\n".to_owned())
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(error).await,
     }
 }
 
 async fn upload(body: Incoming, path: PathBuf, site: &Site) -> Response<Answer> {
     match store(body, path, site).await {
         Ok(stored) => text(StatusCode::CREATED, format!("{stored} bytes\n")),
-        Err(error) => failed(&error),
+        Err(error) => failed(error).await,
     }
 }
 
-fn failed(error: &std::io::Error) -> Response<Answer> {
+/// The least time between two warnings: no client can fill the log.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The requests that have failed by the fault of this side.
+#[derive(Default)]
+pub(crate) struct Failures {
+    warned_at: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Failures {
+    fn report(&mut self, error: &io::Error, now: Instant) {
+        const TEXT: &str = "a request has failed";
+        let is_early = |at| now.saturating_duration_since(at) < WARNING_INTERVAL;
+        if self.warned_at.is_some_and(is_early) {
+            self.suppressed += 1;
+            return tracing::debug!(%error, "{TEXT}");
+        }
+        self.warned_at = Some(now);
+        let suppressed = take(&mut self.suppressed);
+        tracing::warn!(%error, suppressed, "{TEXT}");
+    }
+}
+
+async fn failed(error: io::Error) -> Response<Answer> {
     // A body that did not come to its end: the client has gone, or has broken the protocol.
     if error
         .get_ref()
@@ -117,7 +144,11 @@ fn failed(error: &std::io::Error) -> Response<Answer> {
         tracing::debug!(%error, "a client has not sent all of its body");
         return text(StatusCode::BAD_REQUEST, "incomplete body\n".to_owned());
     }
-    tracing::warn!(%error, "a request has failed");
+    with_context(move |cx: &mut Context<'_, Daemon>| {
+        let now = cx.now();
+        cx.state.failures.report(&error, now);
+    })
+    .await;
     text(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal error\n".to_owned(),

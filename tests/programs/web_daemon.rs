@@ -372,6 +372,42 @@ fn many_requests_side_by_side_all_succeed() -> Result {
 }
 
 #[test]
+fn requests_that_fail_do_not_fill_the_log() -> Result {
+    if !is_installed("curl") {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let root = folder.path().join("root");
+    fs::create_dir(&root)?;
+    let log = folder.path().join("log");
+    let server = Server::start_with_log(
+        "web_daemon",
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--root",
+            &root.display().to_string(),
+        ],
+        &[("NO_COLOR", "1")],
+        fs::File::create(&log)?,
+    )?;
+    fs::remove_dir(&root)?;
+    let url = format!("http://{}/files/new", server.address);
+    for _ in 0..5 {
+        let answer = curl(&["-T", "/dev/null", "-w", "%{http_code}"], &url).output()?;
+        assert_eq!(answer.stdout, b"internal error\n500");
+    }
+    let log = fs::read_to_string(log)?;
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("open(") && lines[0].contains(".upload-"),
+        "{log}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_folder_that_does_not_exist_is_named() -> Result {
     let output = crate::server::run("web_daemon", &["--root", "/nowhere"])?;
     let said = String::from_utf8(output.stderr)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use reactor::{Registry, Then};
 
 use super::executor;
+use super::fairness;
 use super::local::{self, Local};
 use super::requests::{Message, Request, SleepKey};
 use super::waker::Shared;
@@ -199,7 +200,7 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &self.stage {
             Stage::New => self.arm(cx),
-            Stage::Elapsed => Poll::Ready(()),
+            Stage::Elapsed => fairness::poll_proceed(cx), // asked again, perhaps without an end
             Stage::GaveWay => {
                 self.stage = Stage::Elapsed;
                 Poll::Ready(())

@@ -1,5 +1,6 @@
 //! A connection that is split, and calls at their edges: no bytes, after the close, after an error.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -9,7 +10,8 @@ use std::rc::Rc;
 use futures_lite::io::split;
 use futures_lite::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use handlers::futures::{AsyncConnection, spawn_local, yield_now};
-use support::{Result, reset, run_out, turn_until_quiet};
+use reactor::Then;
+use support::{PATIENCE, Result, ms, reset, run_out, turn_until_quiet};
 
 use crate::{Notes, RESET, open, reactor, read_all};
 
@@ -315,5 +317,51 @@ fn the_rest_of_an_input_is_read_after_a_reset_by_the_handle_alone() -> Result {
     go.set();
     run_out(&mut reactor, &mut ())?;
     assert_eq!(*seen.borrow(), [(170_000 - 2, RESET)]);
+    Ok(())
+}
+
+#[test]
+fn a_future_that_asks_again_after_an_end_leaves_turns_to_others() -> Result {
+    const MANY: u32 = 1_000_000;
+    for call in 0..4 {
+        let mut reactor = reactor()?;
+        let counts = Notes::default();
+        let notes = Rc::clone(&counts);
+        let stops = Rc::new(Cell::new(false));
+        let stopped = Rc::clone(&stops);
+        let (key, peer) = open(&mut reactor, move |mut stream| async move {
+            stream.read_to_end(&mut Vec::new()).await?;
+            stream.close().await?;
+            let mut count = 0;
+            while !stopped.get() && count < MANY {
+                match call {
+                    0 => stream.read(&mut [0]).await.map(drop),
+                    1 => stream.write(b"x").await.map(drop),
+                    2 => stream.close().await,
+                    _ => {
+                        stream.stopping().await;
+                        Ok(())
+                    }
+                }
+                .unwrap_or_default();
+                count += 1;
+            }
+            notes.borrow_mut().push(count);
+            Ok(())
+        })?;
+        turn_until_quiet(&mut reactor, &mut ())?;
+        reactor.defer(move |cx| {
+            let closed = key.with(cx, |connection, _cx| connection.close_gracefully(PATIENCE));
+            assert!(closed.is_ok());
+        });
+        turn_until_quiet(&mut reactor, &mut ())?;
+        peer.shutdown(Shutdown::Write)?;
+        reactor.after(ms(1), move |_cx| {
+            stops.set(true);
+            Ok(Then::Done)
+        });
+        run_out(&mut reactor, &mut ())?;
+        assert!(counts.take()[0] < MANY, "the timer has ended it: {call}");
+    }
     Ok(())
 }

@@ -130,3 +130,25 @@ fn a_task_that_gives_way_goes_on_in_the_next_turn() {
     }
     assert_eq!(ended, 1);
 }
+
+#[test]
+fn a_sleep_that_is_asked_again_and_again_gives_way() {
+    const MANY: u32 = 1_000_000;
+    let mut reactor = reactor::<()>();
+    let count = futures::block_on(&mut reactor, &mut (), async {
+        let over = std::rc::Rc::new(std::cell::Cell::new(false));
+        let seen = over.clone();
+        let asks = futures::spawn_local(async move {
+            let (mut first, mut count) = (std::pin::pin!(futures::sleep(Duration::ZERO)), 0);
+            while !seen.get() && count < MANY {
+                first.as_mut().await;
+                count += 1;
+            }
+            count
+        });
+        futures::yield_now().await;
+        over.set(true);
+        asks.await
+    });
+    assert!(count.unwrap().is_ok_and(|count| count < MANY));
+}

@@ -12,6 +12,7 @@ use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use super::buffers;
 use super::port::AnyPort;
 use super::stopping::Stopping;
+use crate::futures::fairness;
 use crate::listener::Peer;
 
 /// A connection within a future: reads and writes of [`futures_io`] on a connection of the loop.
@@ -128,7 +129,12 @@ impl AsyncConnection {
         cx: &mut Context<'_>,
         use_it: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_input(cx))?;
+        let filled = ready!(self.poll_input(cx));
+        if filled.is_err() || self.input.is_empty() {
+            // The end stays. A task that asks for it again and again gives way to others.
+            ready!(fairness::poll_proceed(cx));
+        }
+        filled?;
         let read = use_it(&self.input[self.read..]);
         self.skip(read);
         Poll::Ready(Ok(read))
@@ -190,6 +196,7 @@ fn copy(from: &[u8], to: &mut [u8]) -> usize {
 
 impl AsyncBufRead for AsyncConnection {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        // It never gives way at the end: adapters poll it twice and rely on the same answer.
         let this = self.get_mut();
         ready!(this.poll_input(cx))?;
         Poll::Ready(Ok(&this.input[this.read..]))

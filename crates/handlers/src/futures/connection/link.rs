@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use super::buffers;
 use super::wakers::{WakerSlot, WakerSlots};
 use crate::error::copy_error;
+use crate::futures::fairness;
 
 /// Once this many bytes of input wait for the future, the connection stops reading.
 pub(super) const INPUT_MAX: usize = 64 * 1024;
@@ -166,7 +167,7 @@ impl Link {
         push: impl FnOnce(&mut Vec<u8>, usize) -> usize,
     ) -> Poll<io::Result<usize>> {
         if let Some(error) = self.write_error() {
-            return Poll::Ready(Err(error));
+            return at_its_end(cx, Err(error));
         }
         let mut output = self.output.take();
         let room = self.output_max.saturating_sub(output.len());
@@ -192,7 +193,7 @@ impl Link {
     /// Waits until the output has room again. The connection sends it by itself.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(error) = report(&self.write_failure) {
-            return Poll::Ready(Err(error));
+            return at_its_end(cx, Err(error));
         }
         if !self.is_full.get() {
             return Poll::Ready(Ok(()));
@@ -204,12 +205,12 @@ impl Link {
     /// Closes the write side, and waits until all output was passed to the kernel.
     pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.writing.get() {
-            Writing::Ended => return Poll::Ready(Ok(())),
+            Writing::Ended => return at_its_end(cx, Ok(())),
             Writing::Open => self.writing.set(Writing::Asked),
             Writing::Asked | Writing::Ending => {}
         }
         if let Some(error) = report(&self.write_failure) {
-            return Poll::Ready(Err(error));
+            return at_its_end(cx, Err(error));
         }
         self.writer.register(cx.waker());
         Poll::Pending
@@ -373,6 +374,12 @@ impl Link {
             self.end.set(earlier.or(Some(end)));
         }
     }
+}
+
+/// Returns the result of a direction that has ended. It is the same at each call, so a task that
+/// asks for it again and again gives way to others.
+fn at_its_end<T>(cx: &Context<'_>, result: io::Result<T>) -> Poll<io::Result<T>> {
+    fairness::poll_proceed(cx).map(|()| result)
 }
 
 /// Returns the error of a failure, if there is one. The first caller gets the error itself.

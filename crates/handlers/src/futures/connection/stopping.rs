@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::port::AnyPort;
 use super::wakers::WakerSlot;
+use crate::futures::fairness;
 
 /// A future that is done when the connection is to end gracefully: see
 /// [`AsyncConnection::stopping`](super::AsyncConnection::stopping).
@@ -36,7 +37,7 @@ impl Future for Stopping {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_stopping() {
-            return Poll::Ready(());
+            return fairness::poll_proceed(cx);
         }
         let Self { port, slot } = &mut *self;
         let slot = slot.get_or_insert_with(|| {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use reactor::{Error, Event, Key};
 
 use super::feed::{Feed, feed};
+use crate::futures::fairness;
 use crate::futures::local::{self, Local};
 
 /// Waits until `event` is set, and [passes through](Event) it. See [`wait_any`].
@@ -144,6 +145,7 @@ impl Future for EventWait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.waiting.is_none() {
+            ready!(fairness::poll_proceed(cx));
             if let Some(index) = self.pass() {
                 return Poll::Ready(Ok(index));
             }

@@ -1,6 +1,6 @@
 //! Events within futures.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -197,5 +197,30 @@ fn a_wait_without_an_event_waits_and_one_for_thousands_does_not_miss_the_last() 
         assert!(!events.iter().any(Event::is_set));
     })?;
     assert_eq!(reactor.len(), 1, "the queue of the executor");
+    Ok(())
+}
+
+#[test]
+fn an_event_that_stays_set_leaves_turns_to_others() -> Result {
+    const MANY: u32 = 1_000_000;
+    let mut reactor = reactor::<()>();
+    let event = Event::manual_reset();
+    event.set();
+    let over = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&over);
+    let passed = futures::block_on(&mut reactor, &mut (), async move {
+        let waits = futures::spawn_local(async move {
+            let mut passed = 0;
+            while !seen.get() && passed < MANY {
+                futures::wait_event(&event).await?;
+                passed += 1;
+            }
+            Ok::<_, reactor::Error>(passed)
+        });
+        futures::yield_now().await;
+        over.set(true);
+        waits.await
+    })??;
+    assert!(passed? < MANY, "another task has ended it");
     Ok(())
 }

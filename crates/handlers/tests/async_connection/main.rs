@@ -14,6 +14,8 @@ mod ends;
 mod pressure;
 mod servers;
 mod splits;
+mod stops;
+mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
 mod websocket;

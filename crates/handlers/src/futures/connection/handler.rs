@@ -39,7 +39,8 @@ use crate::listener::Peer;
 ///   side.
 /// - If the connection ends first, the future gets an error from its next read or write. It is not
 ///   cancelled. If the connection was cut, the task no longer keeps
-///   [`Reactor::run`](reactor::Reactor::run) alive: a stop is over after its grace period.
+///   [`Reactor::run`](reactor::Reactor::run) alive: a stop is over after its grace period. Another
+///   task that has got the [`AsyncConnection`] keeps the loop alive until it ends.
 ///
 /// A connection counts for the [connection limit](crate::ListenOptions::limit) of its listener until
 /// its future has ended and its [`AsyncConnection`] is dropped. So a future should not outlive its

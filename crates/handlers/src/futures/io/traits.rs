@@ -93,7 +93,11 @@ where
         })
     }
 
+    /// Flushes the source. A socket or a pipe has no buffer of its own, so this waits for nothing.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.facts.of_type.is_unbuffered {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_operation(Direction::Write, cx, |mut source| source.flush())
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt, future};
 use handlers::futures::{self, Async, JoinError};
 use reactor::Interest;
 
@@ -230,5 +230,26 @@ fn a_source_that_only_waits_does_not_keep_the_loop_alive() -> Result {
         "a drop outside of a task is carried out in a turn"
     );
     assert!(never.cancel(&mut reactor).is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_flush_and_a_close_do_not_wait_for_a_peer_that_reads_nothing() -> Result {
+    let mut reactor = reactor::<()>();
+    let (near, mut far) = UnixStream::pair()?;
+    let mut near = Async::new(near)?;
+    let sent = futures::block_on(&mut reactor, &mut (), async move {
+        let mut sent = 0;
+        while let Some(written) = future::poll_once(near.write(&[7; 10_000])).await {
+            sent += written?;
+        }
+        assert!(future::poll_once(near.flush()).await.is_some());
+        let closed = future::poll_once(near.close()).await;
+        closed.ok_or(io::ErrorKind::TimedOut)??;
+        io::Result::Ok(sent)
+    })??;
+    let mut received = Vec::new();
+    far.read_to_end(&mut received)?;
+    assert_eq!(received.len(), sent);
     Ok(())
 }

@@ -19,6 +19,9 @@
 //!   no effect, and its error has the usual effect.
 //! - A name is looked up by the simulation. A resolver with a lookup function of its own asks this
 //!   function, on a simulated thread. Network interfaces are those of the kernel.
+//! - All simulated threads share one real thread. What this crate keeps for each thread, the tasks
+//!   of its loops, belongs to the real one. So a simulation calls [`set_tasks_aside`] each time that
+//!   it suspends a thread.
 //! - If a program itself makes a socket call on the fd of a simulated socket, for example by
 //!   `TcpStream::peer_addr`, the call fails with `ENOTSOCK`. Use the methods of this crate instead,
 //!   for example [`Connection::peer_addr`](crate::Connection::peer_addr).
@@ -31,6 +34,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 use std::rc::Rc;
+
+#[cfg(feature = "futures")]
+use crate::futures::OfThread;
 
 /// The sockets of a simulated network.
 ///
@@ -255,5 +261,41 @@ impl Drop for Installed {
 impl fmt::Debug for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Installed").finish_non_exhaustive()
+    }
+}
+
+/// The loops with tasks of a thread, and the task that it polls. They are restored when this value
+/// is dropped, also by a panic.
+#[must_use = "dropping it restores the tasks"]
+pub struct TasksSetAside {
+    #[cfg(feature = "futures")]
+    of_thread: OfThread,
+}
+
+/// Sets aside what this thread knows of its loops with tasks, and of the task that it polls. From
+/// then on it knows of none. Without the feature `futures`, does nothing.
+///
+/// A simulation calls this when it suspends one of its threads, and drops the result when the
+/// thread goes on. So a wake by another simulated thread takes the way of a wake by another real
+/// thread, and a task that is suspended during its poll finds its own loop again.
+pub fn set_tasks_aside() -> TasksSetAside {
+    TasksSetAside {
+        #[cfg(feature = "futures")]
+        of_thread: crate::futures::replace_of_thread(OfThread::default()),
+    }
+}
+
+impl Drop for TasksSetAside {
+    fn drop(&mut self) {
+        #[cfg(feature = "futures")]
+        drop(crate::futures::replace_of_thread(std::mem::take(
+            &mut self.of_thread,
+        )));
+    }
+}
+
+impl fmt::Debug for TasksSetAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TasksSetAside").finish_non_exhaustive()
     }
 }

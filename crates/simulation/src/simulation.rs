@@ -116,8 +116,9 @@ impl Simulation {
     /// If called from within another simulation, or if the process has no descriptor left for an
     /// epoll instance.
     pub fn run(self, body: impl FnOnce() + 'static) -> Report {
-        // No thread has the context of the caller: they end in any order.
+        // No thread has the context or the tasks of the caller: they end in any order.
         let _context = seam::set_context_aside();
+        let _tasks = handlers::simulation::set_tasks_aside();
         let trace = Trace::new(self.keeps_timeline);
         let network = Network::new(Draw::new(self.seed), self.faults, trace);
         #[expect(clippy::expect_used, reason = "documented")]

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use generator::{Generator, Gn};
+use handlers::simulation::set_tasks_aside;
 use reactor::simulation::{ThreadNumber, set_context_aside};
 
 use crate::world::{ProcessNumber, State, World};
@@ -77,9 +78,10 @@ pub(crate) fn is_unwinding() -> bool {
     !RUNNING.get() || std::thread::panicking()
 }
 
-/// Suspends the present thread until the scheduler chooses it again. Its context stays with it.
+/// Suspends the present thread until the scheduler chooses it again. Its context and its tasks
+/// stay with it.
 pub(crate) fn suspend() {
-    let _context = set_context_aside();
+    let (_context, _tasks) = (set_context_aside(), set_tasks_aside());
     #[expect(
         deprecated,
         reason = "the scoped form needs a handle that a system call has not"
@@ -177,6 +179,7 @@ struct Ended;
 
 /// The body of every coroutine.
 fn run_body() {
+    let _tasks = set_tasks_aside(); // those that the thread leaves behind end with it
     let body = STARTING.take();
     let result = catch_unwind(AssertUnwindSafe(|| {
         suspend();

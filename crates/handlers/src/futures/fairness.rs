@@ -38,3 +38,20 @@ pub(super) fn poll_proceed(cx: &Context<'_>) -> Poll<()> {
 fn set_left(left: u32) {
     let _ = LEFT.try_with(|cell| cell.set(left)); // the thread may be ending
 }
+
+/// The operations that are left to the task that a thread polls.
+#[cfg(feature = "simulation")]
+pub(super) struct Left(u32);
+
+#[cfg(feature = "simulation")]
+impl Default for Left {
+    fn default() -> Self {
+        Self(MAX_OPERATIONS)
+    }
+}
+
+/// Replaces the number of this thread. Returns the number before.
+#[cfg(feature = "simulation")]
+pub(super) fn replace(left: Left) -> Left {
+    Left(LEFT.replace(left.0))
+}

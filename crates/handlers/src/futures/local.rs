@@ -1,8 +1,8 @@
 //! The part of an executor that knows no state type, and how it is found on its thread.
 //!
 //! A waker, a handle or a future knows the address of the executor's [`Shared`] part, and looks for
-//! it among the executors of this thread. So a thread may have several loops, and in a simulation
-//! one thread of the system may run the threads of many loops.
+//! it among the executors of this thread. So a thread may have several loops. A simulation runs all
+//! of its threads on one real thread, and exchanges the values of this file when it suspends one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -290,4 +290,23 @@ pub(super) fn current() -> Option<Rc<Local>> {
         .ok()
         .flatten()
         .filter(|local| local.polling().is_some())
+}
+
+/// The values that each thread has for itself.
+#[cfg(feature = "simulation")]
+#[derive(Default)]
+pub(crate) struct OfThread {
+    executors: Vec<Rc<Local>>,
+    current: Option<Rc<Local>>,
+    operations_left: fairness::Left,
+}
+
+/// Replaces the values of this thread. Returns the values that it had before.
+#[cfg(feature = "simulation")]
+pub(crate) fn replace_of_thread(values: OfThread) -> OfThread {
+    OfThread {
+        executors: EXECUTORS.replace(values.executors),
+        current: CURRENT.replace(values.current),
+        operations_left: fairness::replace(values.operations_left),
+    }
 }

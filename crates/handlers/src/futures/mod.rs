@@ -121,6 +121,8 @@ pub use self::interval::{Interval, interval, interval_at};
 pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::key::{StaleTask, TaskInfo, tasks};
+#[cfg(feature = "simulation")]
+pub(crate) use self::local::{OfThread, replace_of_thread};
 #[cfg(feature = "names")]
 pub use self::sources::resolve;
 #[cfg(feature = "child")]

@@ -1,5 +1,4 @@
-//! Tasks of a loop in the simulation, woken by simulated threads.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+//! Tasks that are woken by other threads.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};

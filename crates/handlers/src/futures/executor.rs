@@ -214,8 +214,7 @@ impl<S: 'static> Executor<S> {
     fn pass(&self, cx: &mut Context<'_, S>) -> Result<(), Panic> {
         let (max_polls, max_time) = self.budget.get();
         let began = cx.registry.now();
-        self.local.pass.set(Pass::Running);
-        self.local.now.set(began);
+        self.local.begin_pass(began);
         self.carry_out_requests(cx)?;
         let mut next_reading = POLLS_PER_CLOCK_READING;
         for polled in 1..=max_polls {

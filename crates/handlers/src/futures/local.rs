@@ -73,6 +73,8 @@ pub(super) struct Local {
     /// The wakers of tasks that give way to the rest of the loop.
     yielded: RefCell<VecDeque<Waker>>,
     pub(super) pass: Cell<Pass>,
+    /// The number of passes that have begun.
+    passes: Cell<u64>,
     /// The task that is being polled or dropped.
     polling: Cell<Option<TaskKey>>,
     /// The time of the pass.
@@ -91,6 +93,7 @@ impl Local {
             woken: RefCell::default(),
             yielded: RefCell::new(VecDeque::new()),
             pass: Cell::new(Pass::None),
+            passes: Cell::new(0),
             polling: Cell::new(None),
             now: Cell::new(now),
             sleeps: RefCell::default(),
@@ -200,8 +203,26 @@ impl Local {
         self.polling.get()
     }
 
+    /// Begins a pass, at the time `now`.
+    pub(super) fn begin_pass(&self, now: Instant) {
+        self.pass.set(Pass::Running);
+        self.passes.set(self.passes.get() + 1);
+        self.now.set(now);
+    }
+
+    /// Returns `Ready` in another pass than that of the last call. `gave_way` is the number of that
+    /// pass. A task may be polled again in the same pass, since something else wakes it.
+    pub(super) fn poll_give_way(&self, gave_way: &mut Option<u64>, waker: &Waker) -> Poll<()> {
+        let pass = self.passes.get();
+        if gave_way.replace(pass).is_some_and(|before| before != pass) {
+            return Poll::Ready(());
+        }
+        self.wake_after_pass(waker);
+        Poll::Pending
+    }
+
     /// Wakes `waker` after this pass.
-    pub(super) fn wake_after_pass(&self, waker: &Waker) {
+    fn wake_after_pass(&self, waker: &Waker) {
         self.yielded.borrow_mut().push_back(waker.clone());
         self.announce_pass();
     }

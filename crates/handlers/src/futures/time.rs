@@ -6,7 +6,7 @@ use std::io;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use reactor::{Registry, Then};
@@ -104,8 +104,8 @@ enum Until {
 
 enum Stage {
     New,
-    /// Gives way, since its time has passed at its first poll.
-    GaveWay,
+    /// Gives way, since its time has passed at its first poll: in this pass.
+    GivesWay(Option<u64>),
     Armed(SleepKey, Arc<Shared>),
     Elapsed,
 }
@@ -125,7 +125,7 @@ impl Sleep {
     pub fn is_elapsed(&self) -> bool {
         match &self.stage {
             Stage::Elapsed => true,
-            Stage::New | Stage::GaveWay => false,
+            Stage::New | Stage::GivesWay(_) => false,
             Stage::Armed(key, shared) => local::with(shared, |local| {
                 let mut sleeps = local.sleeps.borrow_mut();
                 sleeps.get_mut(*key).is_some_and(|sleep| sleep.has_elapsed)
@@ -178,9 +178,8 @@ impl Sleep {
         };
         self.until = Until::Time(deadline);
         if deadline <= local.now.get() {
-            self.stage = Stage::GaveWay;
-            local.wake_after_pass(cx.waker());
-            return Poll::Pending;
+            self.stage = Stage::GivesWay(None);
+            return self.give_way(cx);
         }
         let added = local
             .sleeps
@@ -192,6 +191,17 @@ impl Sleep {
         }
         Poll::Pending
     }
+
+    /// Gives way to the rest of the loop, once.
+    fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::GivesWay(gave_way) = &mut self.stage
+            && let Some(local) = local::current()
+        {
+            ready!(local.poll_give_way(gave_way, cx.waker()));
+        }
+        self.stage = Stage::Elapsed;
+        Poll::Ready(())
+    }
 }
 
 impl Future for Sleep {
@@ -201,10 +211,7 @@ impl Future for Sleep {
         match &self.stage {
             Stage::New => self.arm(cx),
             Stage::Elapsed => fairness::poll_proceed(cx), // asked again, perhaps without an end
-            Stage::GaveWay => {
-                self.stage = Stage::Elapsed;
-                Poll::Ready(())
-            }
+            Stage::GivesWay(_) => self.give_way(cx),
             Stage::Armed(key, shared) => {
                 let looked = local::with(shared, |local| look(local, *key, cx.waker()));
                 assert!(looked.is_some(), "a sleep was polled on another thread");

@@ -35,27 +35,28 @@ use super::local;
 /// # }
 /// ```
 pub fn yield_now() -> YieldNow {
-    YieldNow { has_yielded: false }
+    YieldNow { gave_way: None }
 }
 
 /// The future of [`yield_now`].
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct YieldNow {
-    has_yielded: bool,
+    /// The pass in which it gave way. 0 outside of a task.
+    gave_way: Option<u64>,
 }
 
 impl Future for YieldNow {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.has_yielded, true) {
+        if let Some(local) = local::current() {
+            return local.poll_give_way(&mut self.gave_way, cx.waker());
+        }
+        if self.gave_way.replace(0).is_some() {
             return Poll::Ready(());
         }
-        match local::current() {
-            Some(local) => local.wake_after_pass(cx.waker()),
-            None => cx.waker().wake_by_ref(),
-        }
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }

@@ -152,3 +152,38 @@ fn a_sleep_that_is_asked_again_and_again_gives_way() {
     });
     assert!(count.unwrap().is_ok_and(|count| count < MANY));
 }
+
+/// Wakes its own task, once.
+async fn wake_once() {
+    let mut is_first = true;
+    poll_fn(move |cx| {
+        if !std::mem::take(&mut is_first) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn a_task_that_gives_way_goes_on_in_the_next_turn_whatever_else_wakes_it() {
+    for gives_way in [true, false] {
+        let mut reactor = reactor::<bool>();
+        let waits = async move {
+            if gives_way {
+                futures::yield_now().await;
+            } else {
+                futures::sleep(Duration::ZERO).await;
+            }
+        };
+        let both = futures_lite::future::zip(waits, wake_once());
+        futures::spawn(&mut reactor, both, |_, cx| *cx.state = true).unwrap();
+        let mut is_over = false;
+        turn(&mut reactor, &mut is_over);
+        assert!(!is_over, "it went on in the same turn");
+        assert_eq!(futures::tasks(&mut reactor)[0].polls, 2);
+        turn(&mut reactor, &mut is_over);
+        assert!(is_over);
+    }
+}

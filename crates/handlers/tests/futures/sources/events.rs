@@ -10,7 +10,7 @@ use handlers::futures::{self, EventWait};
 use reactor::Event;
 
 use super::Result;
-use crate::reactor;
+use crate::{reactor, turn};
 
 /// Polls a wait until the loop has registered it, and drops it.
 async fn begin_and_drop(wait: EventWait) {
@@ -104,6 +104,34 @@ fn an_event_that_a_dropped_wait_has_passed_is_set_again() -> Result {
         (is_passed, waited.is_set())
     })?;
     assert!(is_passed && is_set);
+    Ok(())
+}
+
+#[test]
+fn an_event_that_is_set_after_its_task_was_cancelled_stays_set() -> Result {
+    for all in [false, true] {
+        let mut reactor = reactor::<()>();
+        let events = [Event::auto_reset(), Event::auto_reset()];
+        let waits = events.clone();
+        let waiting = async move {
+            let waits = [&waits[0], &waits[1]];
+            let wait = match all {
+                true => futures::wait_all(&waits),
+                false => futures::wait_any(&waits),
+            };
+            wait.await
+        };
+        let task = futures::spawn(&mut reactor, waiting, |_, _cx| ())?;
+        turn(&mut reactor, &mut ());
+        // The loop ends its wait with the next pass, and passes through the events before.
+        task.cancel(&mut reactor)?;
+        for event in &events {
+            event.set();
+        }
+        (0..3).for_each(|_| turn(&mut reactor, &mut ()));
+        assert!(events.iter().all(Event::is_set));
+        assert_eq!(reactor.len(), 1, "the queue of the executor");
+    }
     Ok(())
 }
 

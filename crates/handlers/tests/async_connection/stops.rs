@@ -154,7 +154,7 @@ fn a_server_without_its_listener_stops_its_futures() -> Result {
 }
 
 #[test]
-fn a_stream_in_another_task_learns_of_the_stop_and_is_reset_after_the_grace() -> Result {
+fn a_stream_in_another_task_learns_of_a_stop_and_of_its_end() -> Result {
     for heeds in [false, true] {
         let mut reactor = jumping()?;
         let (listener, address) = listen(ListenOptions::new())?;

@@ -65,7 +65,7 @@ fn go_on(reactor: &mut Reactor<()>, peer: &mut Peer<TcpStream>) -> Result {
     }
 }
 
-/// What a future has learned: its input, and the errors of two reads and of a write.
+/// The input of a future, and the errors of two reads and of a write.
 #[derive(Debug, PartialEq, Eq)]
 struct Learned {
     input: usize,
@@ -285,7 +285,7 @@ fn a_client_in_its_handshake_is_served_by_a_server_that_stops() -> Result {
 }
 
 #[test]
-fn a_client_that_never_ends_its_handshake_is_reset_at_the_end_of_the_grace() -> Result {
+fn a_client_that_never_ends_its_handshake_is_reset_after_the_grace() -> Result {
     for sends_hello in [false, true] {
         let mut reactor: Reactor<()> = Reactor::builder().clock(ManualClock::jumping()).build()?;
         let (server, address) = serve(&mut reactor)?;

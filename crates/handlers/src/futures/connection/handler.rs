@@ -42,9 +42,9 @@ use crate::listener::Peer;
 ///   [`Reactor::run`](reactor::Reactor::run) alive: a stop is over after its grace period. Another
 ///   task that has got the [`AsyncConnection`] keeps the loop alive until it ends.
 ///
-/// A connection counts for the [connection limit](crate::ListenOptions::limit) of its listener until
-/// its future has ended and its [`AsyncConnection`] is dropped. So a future should not outlive its
-/// peer for long: one that only writes should also wait for the end of a read.
+/// A connection counts for the [connection limit](crate::ListenOptions::limit) of its listener
+/// until its future has ended and its [`AsyncConnection`] is dropped. So a future should not
+/// outlive its peer for long: one that only writes should also wait for the end of a read.
 ///
 /// A peer that takes no byte for 30 s during a graceful close is reset.
 ///

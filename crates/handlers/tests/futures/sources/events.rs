@@ -204,7 +204,7 @@ fn a_pass_for_a_wait_that_a_callback_has_dropped_is_undone() -> Result {
 }
 
 #[test]
-fn a_wait_without_an_event_waits_and_one_for_thousands_does_not_miss_the_last() -> Result {
+fn a_wait_for_no_event_waits_and_one_for_thousands_misses_none() -> Result {
     let mut reactor = reactor::<()>();
     futures::block_on(&mut reactor, &mut (), async {
         begin_and_drop(futures::wait_any(&[])).await;

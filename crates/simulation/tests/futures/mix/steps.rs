@@ -160,7 +160,7 @@ async fn sends(from: Id, place: &Place) {
         .unwrap();
 }
 
-/// A number on its way into a queue. A task that is cancelled meanwhile has not sent it.
+/// A number on its way into a queue. If the task is cancelled meanwhile, the loop may have sent it.
 struct Unsent<'a> {
     from: Id,
     to: usize,
@@ -179,8 +179,11 @@ impl Unsent<'_> {
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
+        let shared = &self.place.shared;
         if self.is_sent {
-            self.place.shared.has_sent(self.from, self.to);
+            shared.has_sent(self.from, self.to);
+        } else {
+            shared.may_have_sent(self.from, self.to);
         }
     }
 }

@@ -8,12 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 #[cfg(feature = "simulation")]
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::{SocketOptions, address};
+use crate::backoff::{Backoff, Jitter};
 use crate::error::{errno, named};
 #[cfg(feature = "simulation")]
 use crate::simulation;
@@ -97,6 +99,16 @@ pub(crate) fn connect(
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     options.map_or(Ok(()), |options| options.set_on_unix(socket.as_fd()))?;
     unless_full(socket.connect(&raw(to)?).map(|()| socket.into()))
+}
+
+/// Returns the pauses between the tries of [`connect`] while the queue of the listener is full.
+///
+/// A listener that is not overloaded accepts within the first pause. A connect to a listener that
+/// stays full costs this process 16 tries a second.
+pub(crate) const fn full_queue_pauses() -> Backoff {
+    const MIN: Duration = Duration::from_millis(1);
+    const MAX: Duration = Duration::from_millis(64);
+    Backoff::new(MIN, MAX).jitter(Jitter::None)
 }
 
 /// connect(2): on a non-blocking Unix socket, `EAGAIN` means that the queue is full.

@@ -9,15 +9,9 @@ use std::time::Duration;
 use reactor::{Registry, Then, TimerKey};
 
 use super::race::Race;
-use crate::backoff::{Backoff, Jitter};
+use crate::backoff::Backoff;
 use crate::connection::handler::ConnectionHandler;
-use crate::sockets::Address;
-
-/// The first pause. A listener that is not overloaded accepts within a millisecond.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-
-/// The longest pause. A connect to a listener that stays full costs this process 16 tries a second.
-const PAUSE_MAX: Duration = Duration::from_millis(64);
+use crate::sockets::{Address, unix};
 
 /// The addresses of a race whose queue was full when they were tried.
 pub(super) struct FullQueues {
@@ -32,7 +26,7 @@ impl Default for FullQueues {
         Self {
             addresses: Vec::new(),
             timer: None,
-            pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX).jitter(Jitter::None),
+            pauses: unix::full_queue_pauses(),
         }
     }
 }

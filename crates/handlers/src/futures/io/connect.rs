@@ -5,12 +5,14 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::Async;
 use crate::error::named;
-use crate::sockets::{self, tcp};
+use crate::futures::sleep;
+use crate::sockets::{self, address, tcp, unix};
 
 impl Async<TcpStream> {
     /// Connects to `address`.
@@ -24,16 +26,63 @@ impl Async<TcpStream> {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> impl Future<Output = io::Result<Self>> + Send {
         let started = tcp::start_connect(address, None, false, None).map(Self::of_nonblocking);
-        async move {
-            let connecting = async {
-                let stream = started?;
-                let check = |stream: &TcpStream| expect_connected(stream.as_fd());
-                stream.write_with(check).await?;
-                Ok(stream)
-            };
-            let connected: io::Result<Self> = connecting.await;
-            connected.map_err(|error| named(format_args!("connect to {address}"), error))
+        Self::connected(address, started)
+    }
+
+    /// Connects to `address` from the local address `from`, whose port may be 0. See
+    /// [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect). If the local address cannot be used, the error names
+    /// both addresses.
+    #[track_caller]
+    #[doc(alias("bind", "local_address"))]
+    pub fn connect_from(
+        from: SocketAddr,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self>> + Send {
+        let started = tcp::start_connect(address, Some(from), false, None);
+        Self::connected(address, started.map(Self::of_nonblocking))
+    }
+
+    /// Waits until a connect to `address` has succeeded or failed.
+    async fn connected(address: SocketAddr, started: io::Result<Self>) -> io::Result<Self> {
+        let connecting = async {
+            let stream = started?;
+            let check = |stream: &TcpStream| expect_connected(stream.as_fd());
+            stream.write_with(check).await?;
+            Ok(stream)
+        };
+        let connected: io::Result<Self> = connecting.await;
+        connected.map_err(|error| named(format_args!("connect to {address}"), error))
+    }
+}
+
+impl Async<UnixStream> {
+    /// Connects to the socket at `path`.
+    ///
+    /// While the queue of the listener is full, the attempt is repeated after pauses of 1 ms to
+    /// 64 ms, since the kernel does not report when the queue has room. Limit it by
+    /// [`timeout`](crate::futures::timeout). To stop it, drop the future.
+    ///
+    /// # Errors
+    /// The error names the call and the path, for example "connect to /run/db.sock: No such file or
+    /// directory (os error 2)". `InvalidInput` if no socket can have the path.
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let connected = connect_unix(path).await.and_then(Self::new);
+        connected.map_err(|error| named(format_args!("connect to {}", path.display()), error))
+    }
+}
+
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let address = address::of_path(path)?;
+    let mut pauses = unix::full_queue_pauses();
+    loop {
+        if let Some(stream) = unix::connect(&address, None)? {
+            return Ok(stream);
         }
+        sleep(pauses.next_delay()).await;
     }
 }
 
@@ -79,7 +128,7 @@ impl Async<UnixListener> {
     /// # Errors
     /// The errors of `accept(2)`, and those of a registration: see [`Async`](Self#errors).
     pub async fn accept(&self) -> io::Result<Async<UnixStream>> {
-        let stream = self.read_with(sockets::unix::accept).await?;
+        let stream = self.read_with(unix::accept).await?;
         Async::new(stream)
     }
 }

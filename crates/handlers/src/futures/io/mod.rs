@@ -1,6 +1,7 @@
 //! Sources of the loop within a future.
 
 mod connect;
+mod datagrams;
 pub(super) mod readiness;
 mod registered;
 mod shared;
@@ -30,8 +31,23 @@ use super::fairness;
 ///
 /// `Async<T>` is [`AsyncRead`](futures_io::AsyncRead) if `&T` is [`Read`](io::Read), and
 /// [`AsyncWrite`](futures_io::AsyncWrite) if `&T` is [`Write`](io::Write). A reference to it is
-/// both too, so one task can read while another writes. For everything else, such as `accept` and
-/// `recv_from`, use [`read_with`](Self::read_with) and [`write_with`](Self::write_with).
+/// both too, so one task can read while another writes. TCP and Unix sockets connect and accept,
+/// and UDP sockets send and receive datagrams. For everything else, use
+/// [`read_with`](Self::read_with) and [`write_with`](Self::write_with).
+///
+/// The pipes [`ChildStdout`](std::process::ChildStdout) and
+/// [`ChildStderr`](std::process::ChildStderr) cannot be read by a reference. Turn them into a
+/// [`PipeReader`](io::PipeReader):
+///
+/// ```
+/// # use std::io::PipeReader;
+/// # use std::os::fd::OwnedFd;
+/// # use std::process::ChildStdout;
+/// # use handlers::futures::Async;
+/// fn read_output(stdout: ChildStdout) -> std::io::Result<Async<PipeReader>> {
+///     Async::new(PipeReader::from(OwnedFd::from(stdout)))
+/// }
+/// ```
 ///
 /// Two tasks can wait at the same time, one for each direction. If several tasks wait for the same
 /// direction, only the last one is woken.
@@ -196,7 +212,7 @@ impl<T: AsFd + 'static> Async<T> {
     }
 
     /// Calls `operation` until it returns anything other than `WouldBlock`, and waits between the
-    /// calls until the source is readable. Use it for example to accept, or to receive a datagram.
+    /// calls until the source is readable. Use it for example to receive with control messages.
     ///
     /// # Errors
     /// The errors of `operation`, and those of a registration: see [`Async`](Self#errors).

@@ -1,8 +1,9 @@
 //! Connecting and accepting.
 
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixListener;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::futures::{self, Async};
@@ -81,5 +82,80 @@ fn a_listener_of_the_unix_family_accepts() -> Result {
         server.await.map_err(io::Error::other)?
     })?;
     assert_eq!(text?, "hello");
+    Ok(())
+}
+
+#[test]
+fn a_client_connects_to_a_path_once_the_queue_has_room() -> Result {
+    let mut reactor = reactor::<()>();
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path)?;
+    rustix::net::listen(&listener, 0)?; // room for one connection
+    let listener = Async::new(listener)?;
+    let text = futures::block_on(&mut reactor, &mut (), async move {
+        let first = Async::<UnixStream>::connect(&path).await?;
+        let second = Async::<UnixStream>::connect(&path);
+        let waited = futures::timeout(Duration::from_secs(1), second).await;
+        assert!(waited.is_err(), "{waited:?}");
+        drop((first, listener.accept().await?));
+        let mut second = Async::<UnixStream>::connect(&path).await?;
+        second.write_all(b"hello").await?;
+        drop(second);
+        let mut text = String::new();
+        listener.accept().await?.read_to_string(&mut text).await?;
+        io::Result::Ok(text)
+    })?;
+    assert_eq!(text?, "hello");
+    Ok(())
+}
+
+#[test]
+fn a_failed_connect_to_a_path_names_it() -> Result {
+    let mut reactor = reactor::<()>();
+    let connect = Async::<UnixStream>::connect("/nowhere/socket");
+    let failed = futures::block_on(&mut reactor, &mut (), connect)?;
+    let failed = failed.expect_err("no folder has this name");
+    assert_eq!(failed.kind(), ErrorKind::NotFound);
+    let text = failed.to_string();
+    assert!(text.starts_with("connect to /nowhere/socket: "), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_client_connects_from_the_given_address() -> Result {
+    let mut reactor = reactor::<()>();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let connect = Async::<TcpStream>::connect_from("127.0.0.2:0".parse()?, listener.local_addr()?);
+    let stream = futures::block_on(&mut reactor, &mut (), connect)??;
+    assert_eq!(stream.get_ref().local_addr()?.ip().to_string(), "127.0.0.2");
+    Ok(())
+}
+
+#[test]
+fn a_task_waits_for_a_datagram_and_keeps_the_part_that_fits() -> Result {
+    let mut reactor = reactor::<()>();
+    let near = Async::<UdpSocket>::bind("127.0.0.1:0".parse()?)?;
+    let far = Async::<UdpSocket>::bind("127.0.0.1:0".parse()?)?;
+    let (to, from) = (near.get_ref().local_addr()?, far.get_ref().local_addr()?);
+    let received = futures::block_on(&mut reactor, &mut (), async move {
+        let waiting = futures::spawn_local(async move {
+            let mut buf = [0; 3];
+            let received = near.recv_from(&mut buf).await?;
+            io::Result::Ok((received, buf))
+        });
+        futures::yield_now().await; // the task waits
+        assert_eq!(far.send_to(b"hello", to).await?, 5);
+        waiting.await?
+    })??;
+    assert_eq!(received, ((3, from), *b"hel"));
+    Ok(())
+}
+
+#[test]
+fn a_failed_bind_names_the_address() -> Result {
+    let failed = Async::<UdpSocket>::bind("192.0.2.1:0".parse()?); // an address of no host
+    let text = failed.expect_err("the address is not ours").to_string();
+    assert!(text.starts_with("bind to 192.0.2.1:0: "), "{text}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Futures on the loop: any `async` crate becomes usable from a callback.
 //!
 //! A task is a future that the loop polls on its own thread, among the deferred callbacks. It needs
-//! no `Send`. When it is done, a callback gets its output, and has the state in its hands.
+//! no `Send`. When it is done, a callback is called with its output, and can use the state.
 //!
 //! | to | see |
 //! | --- | --- |
@@ -11,7 +11,7 @@
 //! | run a future from another thread | [`Spawner`] |
 //! | begin a program as a future | [`block_on`] |
 //! | use the state and the registry within a future | [`with_context`] |
-//! | read, write, connect and accept within a future | [`Async`] |
+//! | read, write, connect, accept, and send datagrams within a future | [`Async`] |
 //! | wait for a time within a future | [`sleep`], [`sleep_until`], [`interval`] |
 //! | limit the time of a future | [`timeout`], [`timeout_at`] |
 //! | receive from a queue, send into one | [`receive`], [`sink`] |
@@ -42,8 +42,8 @@
 //! # Tasks in a turn
 //!
 //! A task is polled when it was spawned or woken. The woken tasks are polled once a turn, in the
-//! order of their wakes, after the sources and the timers of the turn. Tasks that are woken
-//! meanwhile, also by themselves, are polled in the same turn. After 256 polls or 5 ms the rest
+//! order of their wakes, after the sources and the timers of the turn. Tasks that are woken during
+//! these polls, also by themselves, are polled in the same turn. After 256 polls or 5 ms the rest
 //! waits for the next turn, which does not sleep: see [`set_budget`]. So a task that is always
 //! ready keeps no source, timer or post from running. [`yield_now`] always goes on in the next
 //! turn.

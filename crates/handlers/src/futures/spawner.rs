@@ -30,8 +30,8 @@ impl<S: 'static> Spawner<S> {
         })
     }
 
-    /// Posts `make` to the loop, which calls it with the state in its hands, and spawns the future
-    /// that it returns. The list of tasks shows the line of this call.
+    /// Posts `make` to the loop. The loop calls it with a context, which has the state, and spawns
+    /// the future that it returns. The list of tasks shows the line of this call.
     ///
     /// To pass a result back, let the future send it, or await it on the loop.
     ///

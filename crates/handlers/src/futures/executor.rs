@@ -346,6 +346,10 @@ impl<S: 'static> Tasks for Executor<S> {
         self.tasks.get(key).is_some()
     }
 
+    fn set_background(&self, key: TaskKey, is_background: bool) -> bool {
+        self.set_background(key, is_background)
+    }
+
     fn poll_result(&self, key: TaskKey, waker: &Waker, result: &mut dyn Any) -> Poll<()> {
         let alive = self.tasks.get(key);
         if let Some(slot) = alive {

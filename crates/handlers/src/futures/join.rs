@@ -74,6 +74,13 @@ impl<T> JoinHandle<T> {
         !self.local.is_alive(self.key)
     }
 
+    /// Puts the task into the background, or back into the foreground, as
+    /// [`TaskKey::set_background`] does, but without the registry. So it can be called within a
+    /// future. Without effect if the task has ended.
+    pub fn set_background(&self, is_background: bool) {
+        self.local.set_background(self.key, is_background);
+    }
+
     /// Cancels the task, unless it has ended. Within a task, the task is cancelled right after the
     /// current poll; outside of tasks, later this turn or in the next turn.
     ///

@@ -38,13 +38,9 @@ impl Foreground {
 }
 
 impl<S: 'static> Executor<S> {
-    /// Moves a task into the background or the foreground. Returns `false` if the key is stale.
-    pub(super) fn set_background(
-        &self,
-        key: TaskKey,
-        is_background: bool,
-        registry: &mut Registry<S>,
-    ) -> bool {
+    /// Moves a task into the background or the foreground. Returns `false` if the key is stale. The
+    /// caller calls [`keep_alive_if_needed`](Self::keep_alive_if_needed), or a pass does.
+    pub(super) fn set_background(&self, key: TaskKey, is_background: bool) -> bool {
         let before = match self.tasks.get(key) {
             Some(slot) => slot.is_background.replace(is_background),
             None => return false,
@@ -54,7 +50,6 @@ impl<S: 'static> Executor<S> {
             (false, true) => self.foreground.forget(key, false),
             _ => (),
         }
-        self.keep_alive_if_needed(registry, None);
         true
     }
 

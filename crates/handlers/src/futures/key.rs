@@ -68,8 +68,8 @@ impl TaskKey {
         is_background: bool,
     ) -> Result<(), StaleTask> {
         executor::find(registry)
-            .filter(|executor| executor.set_background(self, is_background, registry))
-            .map(drop)
+            .filter(|executor| executor.set_background(self, is_background))
+            .map(|executor| executor.keep_alive_if_needed(registry, None))
             .ok_or(StaleTask(self))
     }
 

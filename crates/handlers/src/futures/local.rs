@@ -53,6 +53,9 @@ pub(super) trait Tasks {
 
     fn is_alive(&self, key: TaskKey) -> bool;
 
+    /// Returns `false` if the key is stale.
+    fn set_background(&self, key: TaskKey, is_background: bool) -> bool;
+
     /// Takes the result of a task that has ended. If the task has not ended, wakes `waker` when it
     /// has.
     fn poll_result(&self, key: TaskKey, waker: &Waker, result: &mut dyn Any) -> Poll<()>;
@@ -163,6 +166,15 @@ impl Local {
         self.tasks
             .upgrade()
             .is_some_and(|tasks| tasks.is_alive(key))
+    }
+
+    /// Moves a task into the background or the foreground, unless it has ended.
+    pub(super) fn set_background(&self, key: TaskKey, is_background: bool) {
+        if let Some(tasks) = self.tasks.upgrade()
+            && tasks.set_background(key, is_background)
+        {
+            self.announce_pass(); // at its end, the loop learns whether a task keeps it alive
+        }
     }
 
     /// Takes the result of a task, as [`Tasks::poll_result`] does, also after the end of the loop.

@@ -63,7 +63,7 @@ pub(super) enum LoopRequest<S> {
     Call(Rc<dyn Call<S>>, Option<TaskKey>),
 }
 
-/// A closure that runs once, with the state in its hands.
+/// A closure that runs once, with a context that has the state.
 pub(super) trait Call<S> {
     fn run(&self, cx: &mut Context<'_, S>);
 }

@@ -55,7 +55,7 @@ where
 }
 
 /// Spawns a future as a task of this loop. When the future is done, `then` is called with its
-/// output, and with the state in its hands. Returns the key of the task.
+/// output, and with a context that has the state. Returns the key of the task.
 ///
 /// The future is polled on the thread of the loop, among the [deferred](Registry::defer) callbacks,
 /// for the first time in this turn or the next one. It need not be `Send`. It is dropped before

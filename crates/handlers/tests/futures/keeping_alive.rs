@@ -49,6 +49,38 @@ fn the_timer_of_a_background_task_does_not_keep_run_alive() {
 }
 
 #[test]
+fn a_task_can_put_another_into_the_background_and_back() {
+    let mut reactor = reactor::<()>();
+    let (to_background, back) = (Signal::default(), Signal::default());
+    let (moves, returns) = (to_background.wait(), back.wait());
+    let task = async move {
+        let waits = futures::spawn_local(pending::<()>());
+        moves.await;
+        waits.set_background(true);
+        futures::spawn_local(async move {
+            returns.await;
+            waits.set_background(false);
+        })
+        .set_background(true);
+    };
+    futures::spawn(&mut reactor, task, |(), _cx| ()).unwrap();
+    let keep_alive = |reactor: &mut Reactor<()>| {
+        turn(reactor, &mut ());
+        futures::tasks(reactor)
+            .iter()
+            .filter(|task| task.keeps_alive)
+            .count()
+    };
+    assert_eq!(keep_alive(&mut reactor), 2);
+    to_background.set();
+    assert_eq!(keep_alive(&mut reactor), 0);
+    assert_eq!(reactor.run(&mut ()).unwrap(), Exit::NothingLeft);
+    back.set();
+    assert_eq!(keep_alive(&mut reactor), 1);
+    assert_eq!(reasons(&reactor).len(), 1);
+}
+
+#[test]
 fn a_task_of_a_background_task_is_in_the_background() {
     let mut reactor = reactor::<()>();
     let spawns = async { futures::spawn_local(pending::<()>()).await };

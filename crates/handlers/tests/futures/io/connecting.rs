@@ -76,7 +76,7 @@ fn a_listener_of_the_unix_family_accepts() -> Result {
             io::Result::Ok(text)
         });
         futures::yield_now().await;
-        let client = std::os::unix::net::UnixStream::connect(&path)?;
+        let client = UnixStream::connect(&path)?;
         io::Write::write_all(&mut &client, b"hello")?;
         drop(client);
         server.await.map_err(io::Error::other)?

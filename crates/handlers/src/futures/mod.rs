@@ -68,6 +68,17 @@
 //! When the reactor is dropped, all tasks are dropped, each of them even if the destructor of
 //! another panics.
 //!
+//! # Several loops on a thread
+//!
+//! A loop may run within a task or a callback of another loop of its thread, for example by
+//! [`block_on`]. Meanwhile the outer loop takes no turn. So the inner loop must not wait for a
+//! task, a timer or a source of the outer one: it would wait for ever. The callbacks of the inner
+//! loop which are not tasks run within the task of the outer loop, so [`spawn_local`] and [`sleep`]
+//! mean the outer loop there. Use [`spawn`] and a time of the inner loop instead.
+//!
+//! If two loops of a thread take turns alternately, a task of one may await the futures of the
+//! other.
+//!
 //! # hyper
 //!
 //! With the feature `hyper`, [`AsyncConnection`] is a stream of hyper, `HyperTimer` its timer and

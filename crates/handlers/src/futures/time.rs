@@ -87,8 +87,12 @@ pub(super) fn later(now: Instant, delay: Duration) -> Instant {
 /// It is `Send` and `Sync`, because some crates demand it of their timers. It belongs to the loop
 /// whose task polls it first. It may be dropped on any thread.
 ///
+/// A task of another loop of the same thread may await it too. It is woken when the first loop runs
+/// the timer.
+///
 /// # Panics
-/// If it is polled outside of a task of this module, or on another thread than before.
+/// If it is polled for the first time outside of a task of this module, or later on another thread
+/// or after its loop has ended.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
     until: Until,
@@ -214,7 +218,10 @@ impl Future for Sleep {
             Stage::GivesWay(_) => self.give_way(cx),
             Stage::Armed(key, shared) => {
                 let looked = local::with(shared, |local| look(local, *key, cx.waker()));
-                assert!(looked.is_some(), "a sleep was polled on another thread");
+                assert!(
+                    looked.is_some(),
+                    "a sleep was polled on another thread, or after its loop has ended"
+                );
                 match looked {
                     Some(Looked::Elapsed) => {
                         self.stage = Stage::Elapsed;

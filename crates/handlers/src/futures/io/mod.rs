@@ -90,8 +90,10 @@ use super::fairness;
 /// - [`reactor::Error::Full`] at the limit of registrations.
 /// - [`reactor::Error::Os`] with the errno of the kernel, for example `ENOSPC`.
 ///
-/// An operation that would block returns an error of the kind [`ErrorKind::Unsupported`] if no task
-/// of this module is polled, if it has waited on another loop before, or if that loop is gone.
+/// An operation that would block returns an error of the kind [`ErrorKind::Unsupported`] if the
+/// first wait is outside of a task of this module, or if the loop of the first wait runs on another
+/// thread or is gone. On the same thread, a task of another loop may wait too. It is woken when the
+/// loop of the first wait takes a turn.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;

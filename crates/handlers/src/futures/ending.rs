@@ -14,6 +14,7 @@ use reactor::{PanicPolicy, Registry};
 
 use super::executor::Executor;
 use super::join::{JoinError, Joined};
+use super::local::Pass;
 use super::places::Place;
 use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
@@ -155,6 +156,9 @@ impl<S: 'static> Executor<S> {
     ) -> Option<Result<(), Panic>> {
         let slot = self.tasks.get(key)?;
         let body = self.remove(key, slot)?;
+        if self.local.pass.get() != Pass::Running {
+            self.local.now.set(registry.now()); // a destructor may begin a time
+        }
         let _entered = self.local.enter();
         Some(self.end(key, slot, body, End::Cancelled, registry))
     }
@@ -236,7 +240,7 @@ impl<S> Drop for Executor<S> {
             let mut request = Some(request);
             drop_one(&mut || drop(request.take()));
         }
-        drop_one(&mut || self.local.clear());
+        self.local.clear(&mut drop_one);
         if let Some(panic) = first.filter(|_| !std::thread::panicking()) {
             resume_unwind(panic);
         }
@@ -244,13 +248,13 @@ impl<S> Drop for Executor<S> {
 }
 
 /// Keeps the first of several panics, and logs the others.
-fn keep_first(first: &mut Option<Panic>, result: Result<(), Panic>) {
+pub(super) fn keep_first(first: &mut Option<Panic>, result: Result<(), Panic>) {
     match result {
         Ok(()) => (),
         Err(panic) if first.is_none() => *first = Some(panic),
         Err(panic) => {
             let message = panic_message(&*panic);
-            tracing::error!(message, "the destructor of another task has panicked");
+            tracing::error!(message, "another waker or destructor has panicked");
             discard(panic);
         }
     }

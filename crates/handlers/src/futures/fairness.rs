@@ -35,6 +35,11 @@ pub(super) fn poll_proceed(cx: &Context<'_>) -> Poll<()> {
     }
 }
 
+/// Returns `true` if the next operation of the poll gives way.
+pub(super) fn is_used_up() -> bool {
+    LEFT.try_with(Cell::get).is_ok_and(|left| left == 0)
+}
+
 fn set_left(left: u32) {
     let _ = LEFT.try_with(|cell| cell.set(left)); // the thread may be ending
 }

@@ -13,11 +13,19 @@ pin_project! {
     pub struct InContext<F> {
         context: RequestContext,
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    /// Drops the future in its context.
+    impl<F> PinnedDrop for InContext<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            this.context.scope(|| this.future.set(None));
+        }
     }
 }
 
-/// Polls `future` in `context`, which the work that the future hands on carries.
+/// Polls and drops `future` in `context`, which the work that the future hands on carries.
 ///
 /// A task is polled in the context in which it was spawned. Use this function for a task that
 /// handles several requests, one after the other or at once: for the future of each request. The
@@ -56,7 +64,10 @@ pin_project! {
 /// ```
 #[doc(alias("instrument", "Instrumented"))]
 pub fn in_context<F: Future>(context: RequestContext, future: F) -> InContext<F> {
-    InContext { context, future }
+    InContext {
+        context,
+        future: Some(future),
+    }
 }
 
 impl<F: Future> Future for InContext<F> {
@@ -64,7 +75,10 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let future = this.future;
-        this.context.scope(|| future.poll(cx))
+        // It is there until the drop.
+        match this.future.as_pin_mut() {
+            Some(future) => this.context.scope(|| future.poll(cx)),
+            None => Poll::Pending,
+        }
     }
 }

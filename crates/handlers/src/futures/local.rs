@@ -117,13 +117,24 @@ impl Local {
         });
     }
 
-    /// Drops the wakers that futures have left, at the end of the loop.
-    pub(super) fn clear(&self) {
+    /// Drops the wakers and the sources that futures have left, at the end of the loop, each of
+    /// them by `drop_one`.
+    pub(super) fn clear(&self, drop_one: &mut dyn FnMut(&mut dyn FnMut())) {
         let sleeps = self.sleeps.borrow_mut().take_all();
-        let yielded = self.yielded.take();
         let sources = self.sources.borrow_mut().take_all();
-        drop((sleeps.map(|sleep| sleep.waker).collect::<Vec<_>>(), yielded));
-        sources.for_each(drop);
+        let wakers = sleeps.filter_map(|sleep| sleep.waker);
+        for waker in wakers.chain(self.yielded.take()) {
+            let mut waker = Some(waker);
+            drop_one(&mut || drop(waker.take()));
+        }
+        for mut source in sources {
+            for waker in source.end_watch() {
+                let mut waker = waker;
+                drop_one(&mut || drop(waker.take()));
+            }
+            let mut source = Some(source);
+            drop_one(&mut || drop(source.take()));
+        }
     }
 
     /// Marks a task as woken, on the thread of the loop, unless it is already or has ended.
@@ -235,7 +246,8 @@ impl Local {
 
     /// Wakes `waker` after this pass.
     fn wake_after_pass(&self, waker: &Waker) {
-        self.yielded.borrow_mut().push_back(waker.clone());
+        let waker = waker.clone(); // outside of the borrow
+        self.yielded.borrow_mut().push_back(waker);
         self.announce_pass();
     }
 

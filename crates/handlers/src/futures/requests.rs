@@ -60,12 +60,25 @@ pub(super) enum LoopRequest<S> {
     /// A closure that needs the registry of the loop, but not the type of its state.
     Access(Access),
     /// A closure of [`with_context`](super::with_context), and the task that asked for it.
-    Call(Rc<dyn Call<S>>, Option<TaskKey>),
+    Call(PendingCall<S>, Option<TaskKey>),
+}
+
+/// A call whose future learns that nothing will come any more, if this is dropped.
+pub(super) struct PendingCall<S>(pub(super) Rc<dyn Call<S>>);
+
+impl<S> Drop for PendingCall<S> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A closure that runs once, with a context that has the state.
 pub(super) trait Call<S> {
     fn run(&self, cx: &mut Context<'_, S>);
+
+    /// Wakes the task that waits, if one does: the closure was called, has panicked, or was given
+    /// up.
+    fn end(&self) {}
 }
 
 impl<S: 'static> Executor<S> {
@@ -80,9 +93,9 @@ impl<S: 'static> Executor<S> {
     fn carry_out(&self, request: LoopRequest<S>, cx: &mut Context<'_, S>) -> Result<(), Panic> {
         match request {
             LoopRequest::Call(call, asked_by) => {
-                let called = catch_unwind(AssertUnwindSafe(|| call.run(cx)));
+                let called = catch_unwind(AssertUnwindSafe(|| call.0.run(cx)));
                 let called = called.or_else(|panic| self.fail_caller(asked_by, panic, cx.registry));
-                // Drops the answer of a call whose task has ended meanwhile.
+                // Wakes the task, and drops the answer of a call whose task has ended meanwhile.
                 let dropped = self.guard("with_context", cx.registry, |_| drop(call));
                 called.and(dropped)
             }

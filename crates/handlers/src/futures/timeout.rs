@@ -5,11 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+use super::fairness;
 use super::time::{Sleep, sleep, sleep_until};
 
 /// The time of a [`timeout`] has elapsed.
@@ -109,10 +110,19 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(output) = this.future.poll(cx) {
+        let mut this = self.project();
+        let was_used_up = fairness::is_used_up();
+        if let Poll::Ready(output) = this.future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed))
+        ready!(Pin::new(this.sleep).poll(cx));
+        // A future that gave way at once, after others of its task, was not asked yet.
+        if was_used_up
+            && !fairness::is_used_up()
+            && let Poll::Ready(output) = this.future.poll(cx)
+        {
+            return Poll::Ready(Ok(output));
+        }
+        Poll::Ready(Err(Elapsed))
     }
 }

@@ -5,17 +5,31 @@
 //! thread sends the key of the task through the queue of the loop. In both cases a task that is
 //! woken already is not added again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::{Wake, Waker};
 
 use reactor::Sender;
 
+use super::ending::keep_first;
 use super::local;
 use super::requests::Message;
 use super::sent::Sent;
 use super::tasks::TaskKey;
 use crate::carried::for_no_request;
+
+/// Wakes all of `wakers`, also if one of them panics. Then its panic goes on.
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    let mut first = None;
+    for waker in wakers {
+        let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        keep_first(&mut first, woken);
+    }
+    if let Some(panic) = first.filter(|_| !std::thread::panicking()) {
+        resume_unwind(panic);
+    }
+}
 
 /// The part of an executor that all threads share: the queue into its loop.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use reactor::Context;
 
 use super::executor::Executor;
 use super::local;
-use super::requests::{Call, LoopRequest};
+use super::requests::{Call, LoopRequest, PendingCall};
 use crate::carried::CallerContext;
 
 /// Returns a future that calls `callback` with the state and the registry of the loop, and returns
@@ -30,8 +30,9 @@ use crate::carried::CallerContext;
 /// used up.
 ///
 /// # Panics
-/// The future panics if it is polled outside of a task of this module, or if `S` is not the type of
-/// the loop's state.
+/// The future panics if its first poll is outside of a task of this module, or if `S` is not the
+/// type of the loop's state. If another task awaits it after that, it panics there when the
+/// callback has panicked, or when the loop of the first poll has ended before the call.
 ///
 /// ```
 /// use handlers::futures;
@@ -82,7 +83,9 @@ enum Stage<R, C> {
 struct Asked<R, C> {
     callback: Cell<Option<C>>,
     answer: Cell<Option<R>>,
-    waker: RefCell<Waker>,
+    waker: RefCell<Option<Waker>>,
+    /// No answer comes any more.
+    has_ended: Cell<bool>,
     context: CallerContext,
 }
 
@@ -94,7 +97,12 @@ where
         if let Some(callback) = self.callback.take() {
             let answer = self.context.scope(|| callback(cx));
             self.answer.set(Some(answer));
-            let waker = self.waker.borrow().clone();
+        }
+    }
+
+    fn end(&self) {
+        self.has_ended.set(true);
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
@@ -116,10 +124,11 @@ where
                 let asked = Rc::new(Asked {
                     callback: Cell::new(callback.take()),
                     answer: Cell::new(None),
-                    waker: RefCell::new(cx.waker().clone()),
+                    waker: RefCell::new(Some(cx.waker().clone())),
+                    has_ended: Cell::new(false),
                     context: CallerContext::current(),
                 });
-                let is_accepted = ask::<S>(Rc::clone(&asked) as Rc<dyn Call<S>>);
+                let is_accepted = ask(PendingCall(Rc::clone(&asked) as Rc<dyn Call<S>>));
                 let state = type_name::<S>();
                 assert!(
                     is_accepted,
@@ -131,8 +140,13 @@ where
             Stage::Asked(asked) => match asked.answer.take() {
                 Some(answer) => Poll::Ready(answer),
                 None => {
-                    if !asked.waker.borrow().will_wake(cx.waker()) {
-                        let _old = asked.waker.replace(cx.waker().clone());
+                    assert!(
+                        !asked.has_ended.get(),
+                        "the callback of with_context has panicked, or its loop has ended"
+                    );
+                    let is_known = |known: &Waker| known.will_wake(cx.waker());
+                    if !asked.waker.borrow().as_ref().is_some_and(is_known) {
+                        let _old = asked.waker.replace(Some(cx.waker().clone()));
                     }
                     Poll::Pending
                 }
@@ -143,7 +157,7 @@ where
 
 /// Passes a callback to the executor whose task is polled. Returns `false` if there is none, or if
 /// its loop has another state.
-fn ask<S: 'static>(call: Rc<dyn Call<S>>) -> bool {
+fn ask<S: 'static>(call: PendingCall<S>) -> bool {
     let Some(local) = local::current() else {
         return false;
     };
@@ -161,6 +175,7 @@ fn ask<S: 'static>(call: Rc<dyn Call<S>>) -> bool {
 impl<S, R, C> Drop for WithContext<S, R, C> {
     fn drop(&mut self) {
         if let Stage::Asked(asked) = &self.stage {
+            let _unused = asked.waker.take();
             drop(asked.callback.take());
         }
     }

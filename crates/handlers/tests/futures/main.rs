@@ -9,6 +9,7 @@ mod ends;
 mod io;
 mod joining;
 mod keeping_alive;
+mod lifetimes;
 mod listing;
 mod panics;
 mod requests;

@@ -20,7 +20,7 @@ use crate::connection::{
     Connecting, Connection, ConnectionOptions, Stream, connect_next, connect_next_as,
 };
 use crate::futures::executor::{self, Executor};
-use crate::futures::requests::{Call, LoopRequest};
+use crate::futures::requests::{Call, LoopRequest, PendingCall};
 use crate::futures::with_context;
 use crate::names::Target;
 use crate::sockets::SocketStream;
@@ -218,7 +218,7 @@ impl<S: 'static> Drop for CancelOnDrop<S> {
         let executor = self.0.executor.upgrade();
         if let Some(executor) = executor.filter(|_| self.0.connecting.is_pending()) {
             executor.push_request(LoopRequest::Call(
-                Rc::clone(&self.0) as Rc<dyn Call<S>>,
+                PendingCall(Rc::clone(&self.0) as Rc<dyn Call<S>>),
                 None,
             ));
             executor.local.announce_pass();

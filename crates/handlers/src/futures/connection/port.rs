@@ -13,7 +13,7 @@ use super::link::{End, Link, Owner, Writing};
 use crate::connection::{Connection, ConnectionKey, Flow};
 use crate::futures::TaskKey;
 use crate::futures::executor::Executor;
-use crate::futures::requests::{Call, LoopRequest};
+use crate::futures::requests::{Call, LoopRequest, PendingCall};
 use crate::limit::{ConnectionLimit, Permit};
 use crate::sockets;
 
@@ -255,7 +255,7 @@ impl<S: 'static> AnyPort for Port<S> {
             return;
         }
         if let Some(executor) = self.executor.upgrade() {
-            executor.push_request(LoopRequest::Call(self, None));
+            executor.push_request(LoopRequest::Call(PendingCall(self), None));
             executor.local.announce_pass();
         }
     }

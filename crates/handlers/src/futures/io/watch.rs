@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::task::Waker;
 
 use reactor::{Context, Interest, Io, Key, Next, Registry};
 
@@ -16,6 +15,7 @@ use super::shared::SharedSource;
 use crate::futures::executor;
 use crate::futures::local::Local;
 use crate::futures::requests::{Request, SourceKey};
+use crate::futures::waker::wake_all;
 
 /// Records the end of a registration when its closure is dropped, whatever has ended it.
 struct Watch {
@@ -27,7 +27,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let wakers =
             (self.local.sources.borrow_mut().get_mut(self.key)).map(SourceState::end_watch);
-        wakers.into_iter().flatten().flatten().for_each(Waker::wake);
+        wake_all(wakers.into_iter().flatten().flatten());
     }
 }
 
@@ -74,7 +74,7 @@ fn refuse(local: &Local, key: SourceKey, asked: Interest, error: io::Error) {
     let mut sources = local.sources.borrow_mut();
     let wakers = sources.get_mut(key).map(|state| state.refuse(asked, error));
     drop(sources);
-    wakers.into_iter().flatten().flatten().for_each(Waker::wake);
+    wake_all(wakers.into_iter().flatten().flatten());
 }
 
 fn register<S: 'static>(
@@ -117,7 +117,7 @@ fn report<S: 'static>(watch: &Watch, io: &mut Io<SharedSource>, cx: &mut Context
     if wakers.peek().is_some()
         && let Some(executor) = executor::find(cx.registry)
     {
-        executor.wake_in_callback(cx.registry, || wakers.for_each(Waker::wake));
+        executor.wake_in_callback(cx.registry, || wake_all(wakers));
     }
     if is_always_ready {
         Next::Remove // the loop would call again each turn

@@ -155,16 +155,15 @@ impl<R> Future for PendingJob<R> {
     type Output = Result<R, JobEnd>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = cx.waker().clone(); // outside of the lock, as its drop
         let mut state = self.shared.lock();
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                let old = state.waker.replace(cx.waker().clone());
-                drop(state);
-                drop(old);
-                Poll::Pending
-            }
-        }
+        let (result, unused) = match state.result.take() {
+            Some(result) => (Poll::Ready(result), Some(waker)),
+            None => (Poll::Pending, state.waker.replace(waker)),
+        };
+        drop(state);
+        drop(unused);
+        result
     }
 }
 
@@ -173,6 +172,8 @@ impl<R> Drop for PendingJob<R> {
         if let Some(job) = &self.job {
             let _ = job.abandon(); // too late if it is done
         }
+        let unused = self.shared.lock().waker.take();
+        drop(unused);
     }
 }
 

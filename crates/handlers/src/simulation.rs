@@ -19,9 +19,9 @@
 //!   no effect, and its error has the usual effect.
 //! - A name is looked up by the simulation. A resolver with a lookup function of its own asks this
 //!   function, on a simulated thread. Network interfaces are those of the kernel.
-//! - All simulated threads share one real thread. What this crate keeps for each thread, the tasks
-//!   of its loops, belongs to the real one. So a simulation calls [`set_tasks_aside`] each time that
-//!   it suspends a thread.
+//! - All simulated threads share one real thread. The tasks that this crate keeps for each thread
+//!   belong to the real one. So a simulation calls [`set_tasks_aside`] each time that it suspends a
+//!   thread.
 //! - If a program itself makes a socket call on the fd of a simulated socket, for example by
 //!   `TcpStream::peer_addr`, the call fails with `ENOTSOCK`. Use the methods of this crate instead,
 //!   for example [`Connection::peer_addr`](crate::Connection::peer_addr).

@@ -129,7 +129,7 @@ fn move_on(stream: TcpStream, rest: Vec<u8>, other: &Remote<Sum>) {
     moved.unwrap(); // it is kept alive
 }
 
-/// What the tasks of a loop have received.
+/// The number of tasks that have received everything, and of those that have failed.
 #[derive(Default)]
 struct Sum {
     ended: usize,

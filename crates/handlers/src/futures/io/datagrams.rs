@@ -3,14 +3,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-#[cfg(feature = "simulation")]
-use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use super::Async;
 use crate::error::named;
-#[cfg(feature = "simulation")]
-use crate::simulation;
+use crate::sockets::datagram;
 
 /// For many datagrams, `handlers::udp` needs fewer system calls: it sends and receives in batches.
 impl Async<UdpSocket> {
@@ -21,8 +18,8 @@ impl Async<UdpSocket> {
     /// requested address (os error 99)".
     #[track_caller]
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket =
-            bind(address).map_err(|error| named(format_args!("bind to {address}"), error))?;
+        let socket = datagram::bind(address)
+            .map_err(|error| named(format_args!("bind to {address}"), error))?;
         Self::new(socket)
     }
 
@@ -74,7 +71,7 @@ impl Async<UdpSocket> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        self.poll_read_with(cx, |socket| receive(socket, buf))
+        self.poll_read_with(cx, |socket| datagram::receive(socket, buf))
     }
 
     /// Sends one datagram, or wakes the task when the socket has room. See
@@ -88,36 +85,6 @@ impl Async<UdpSocket> {
         bytes: &[u8],
         to: SocketAddr,
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |socket| send(socket, bytes, to))
+        self.poll_write_with(cx, |socket| datagram::send(socket, bytes, to))
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    #[cfg(feature = "simulation")]
-    if let Some(sockets) = simulation::installed() {
-        return sockets.bind_udp(address).map(Into::into);
-    }
-    UdpSocket::bind(address)
-}
-
-fn receive(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    #[cfg(feature = "simulation")]
-    if let Some(sockets) = simulation::owner(socket.as_fd()) {
-        let mut datagram = vec![0; usize::from(u16::MAX)];
-        let (length, from, _to) = sockets.receive_from(socket.as_fd(), &mut datagram)?;
-        let kept = length.min(buf.len());
-        buf[..kept].copy_from_slice(&datagram[..kept]);
-        return Ok((kept, from));
-    }
-    socket.recv_from(buf)
-}
-
-fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-    #[cfg(feature = "simulation")]
-    if let Some(sockets) = simulation::owner(socket.as_fd()) {
-        return sockets
-            .send_to(socket.as_fd(), to, bytes)
-            .map(|()| bytes.len());
-    }
-    socket.send_to(bytes, to)
 }

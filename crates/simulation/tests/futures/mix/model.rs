@@ -1,4 +1,4 @@
-//! What is known of the tasks of a run, and what must come of them.
+//! The record of the tasks of a run, and the laws that it must keep.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub(super) struct Sent {
     pub(super) number: u64,
 }
 
-/// What all loops of a run share. They run on one real thread.
+/// The record that all loops of a run share. They run on one real thread.
 pub(super) struct Shared {
     next: Cell<Id>,
     /// The tasks that have begun, and not been dropped.
@@ -162,7 +162,7 @@ pub(super) struct State {
 
 pub(super) type Keys = Rc<RefCell<Vec<(Id, TaskKey)>>>;
 
-/// What the tasks of a loop know of it.
+/// The place of a task: its loop.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) shared: Rc<Shared>,

@@ -1,4 +1,4 @@
-//! What a task does: one step after the other, as the seed says.
+//! The life of a task: one step after the other, as the seed says.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -212,7 +212,7 @@ async fn calls(place: &Place) {
     assert!(again >= count);
 }
 
-/// What a thread tells a task.
+/// A message of a thread to a task.
 #[derive(Default)]
 struct Told {
     value: Option<u64>,

@@ -101,7 +101,11 @@ impl<S> ConnectionKey<S> {
         let once: Access<'_, S> =
             &mut |connection, cx| result = access.take().map(|access| access(connection, cx));
         (self.pass)(self.key, Request::Access(cx, once))?;
-        result.ok_or(Error::StaleKey(self.key))
+        // An error that is made early costs its drop.
+        match result {
+            Some(result) => Ok(result),
+            None => Err(Error::StaleKey(self.key)),
+        }
     }
 
     /// Calls `access` with the connection and its handler, if the handler has type `H`. Returns the

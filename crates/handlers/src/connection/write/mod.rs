@@ -154,32 +154,6 @@ impl<S> Connection<'_, S> {
         self.answer()
     }
 
-    /// Sends `bytes` at once, and copies only the part that the socket does not take. Used for
-    /// bytes that were collected already.
-    ///
-    /// # Errors
-    /// The errors of [`write`](Self::write).
-    #[cfg(feature = "futures")]
-    pub(crate) fn write_now(&mut self, bytes: &[u8]) -> io::Result<Flow> {
-        if let Some(answer) = self.answer_after_failure() {
-            return answer;
-        }
-        self.expect_room(bytes.len())?;
-        let sent = if self.state.is_queued() || !self.may_try() {
-            self.queue_buffer();
-            0
-        } else {
-            self.try_buffer_and(bytes)
-        };
-        if let Some(answer) = self.answer_after_failure() {
-            return answer;
-        }
-        if sent < bytes.len() {
-            self.state.queue_or_new().push(&bytes[sent..]);
-        }
-        self.answer()
-    }
-
     /// Returns the most bytes that may be queued.
     #[cfg(feature = "futures")]
     pub(crate) fn max_write_queue(&self) -> usize {

@@ -4,9 +4,67 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use crate::connection::connection::Connection;
 use crate::connection::state::{Flags, Writing};
+#[cfg(feature = "futures")]
+use crate::connection::write::Flow;
 use crate::error::{is_nothing_done, named_on};
 
 impl<S> Connection<'_, S> {
+    /// Sends `bytes` at once, and copies only the part that the socket does not take. Used for
+    /// bytes that were collected already.
+    ///
+    /// # Errors
+    /// The errors of [`write`](Self::write).
+    #[cfg(feature = "futures")]
+    pub(crate) fn write_now(&mut self, bytes: &[u8]) -> io::Result<Flow> {
+        let is_direct = self.state.is_steady()
+            && self.buffer.is_empty()
+            && (1..=self.state.settings.max_write_queue).contains(&bytes.len())
+            && self.may_try();
+        if !is_direct {
+            return self.write_now_unsteady(bytes);
+        }
+        let tried = self.stream.write(&[IoSlice::new(bytes)]);
+        match tried {
+            Ok(sent) if sent == bytes.len() => {
+                self.state.count_written(sent);
+                Ok(self.flow())
+            }
+            tried => {
+                let sent = self.after_write(tried);
+                self.queue_rest(&bytes[sent..])
+            }
+        }
+    }
+
+    #[cfg(feature = "futures")]
+    #[cold]
+    #[inline(never)]
+    fn write_now_unsteady(&mut self, bytes: &[u8]) -> io::Result<Flow> {
+        if let Some(answer) = self.answer_after_failure() {
+            return answer;
+        }
+        self.expect_room(bytes.len())?;
+        let sent = if self.state.is_queued() || !self.may_try() {
+            self.queue_buffer();
+            0
+        } else {
+            self.try_buffer_and(bytes)
+        };
+        self.queue_rest(&bytes[sent..])
+    }
+
+    /// Queues the bytes that a write has left.
+    #[cfg(feature = "futures")]
+    fn queue_rest(&mut self, rest: &[u8]) -> io::Result<Flow> {
+        if let Some(answer) = self.answer_after_failure() {
+            return answer;
+        }
+        if !rest.is_empty() {
+            self.state.queue_or_new().push(rest);
+        }
+        self.answer()
+    }
+
     /// Writes the buffer and `bytes` after it. Returns how many bytes of `bytes` were sent. Does
     /// not queue the rest of `bytes`.
     pub(super) fn try_buffer_and(&mut self, bytes: &[u8]) -> usize {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 
 use super::buffers;
-use super::port::AnyPort;
+use super::port::{AnyPort, ask_if_needed};
 use super::stopping::Stopping;
 use crate::futures::fairness;
 use crate::listener::Peer;
@@ -116,11 +116,18 @@ impl AsyncConnection {
             return Poll::Ready(Ok(()));
         }
         self.read = 0;
-        let mut emptied = take(&mut self.input);
-        emptied.clear();
-        self.input = ready!(self.port.link().poll_input(cx, emptied))?;
-        Rc::clone(&self.port).ask();
+        self.input = ready!(self.poll_new_input(cx))?;
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for input of which nothing was read yet. An emptied buffer was put back by
+    /// [`skip`](Self::skip).
+    #[inline]
+    fn poll_new_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        let link = self.port.link();
+        let input = ready!(link.poll_input(cx))?;
+        ask_if_needed(&self.port, link);
+        Poll::Ready(Ok(input))
     }
 
     /// Waits for input, and passes it to `use_it`, which returns how much of it was read.
@@ -129,14 +136,23 @@ impl AsyncConnection {
         cx: &mut Context<'_>,
         use_it: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        let filled = ready!(self.poll_input(cx));
-        if filled.is_err() || self.input.is_empty() {
+        if self.read < self.input.len() {
+            let read = use_it(&self.input[self.read..]);
+            self.skip(read);
+            return Poll::Ready(Ok(read));
+        }
+        let input = ready!(self.poll_new_input(cx));
+        if input.as_ref().map_or(true, Vec::is_empty) {
             // The end stays. A task that asks for it again and again gives way to others.
             ready!(fairness::poll_proceed(cx));
         }
-        filled?;
-        let read = use_it(&self.input[self.read..]);
-        self.skip(read);
+        let input = input?;
+        let read = use_it(&input);
+        if read < input.len() {
+            (self.input, self.read) = (input, read);
+        } else {
+            buffers::put(input); // an idle connection holds no buffer
+        }
         Poll::Ready(Ok(read))
     }
 
@@ -153,8 +169,9 @@ impl AsyncConnection {
         cx: &mut Context<'_>,
         push: impl FnOnce(&mut Vec<u8>, usize) -> usize,
     ) -> Poll<io::Result<usize>> {
-        let pushed = self.port.link().poll_output(cx, push);
-        Rc::clone(&self.port).ask();
+        let link = self.port.link();
+        let pushed = link.poll_output(cx, push);
+        ask_if_needed(&self.port, link);
         pushed
     }
 }
@@ -233,8 +250,9 @@ impl AsyncWrite for AsyncConnection {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = self.port.link().poll_close(cx);
-        Rc::clone(&self.port).ask();
+        let link = self.port.link();
+        let closed = link.poll_close(cx);
+        ask_if_needed(&self.port, link);
         closed
     }
 }

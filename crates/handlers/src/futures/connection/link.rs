@@ -6,8 +6,9 @@
 //!
 //! Ground rule: all fields are cells, and no value is borrowed while a waker is used.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
+use std::mem::take;
 use std::task::{Context, Poll};
 
 use super::buffers;
@@ -55,7 +56,7 @@ pub(super) enum Owner {
 
 pub(super) struct Link {
     /// The input that the handle has not taken.
-    input: Cell<Vec<u8>>,
+    input: RefCell<Vec<u8>>,
     /// The peer has closed its write side. Comes after the input.
     has_read_ended: Cell<bool>,
     /// The connection does not read, because there is enough input.
@@ -64,7 +65,7 @@ pub(super) struct Link {
     wants_input: Cell<bool>,
     pub(super) reader: WakerSlot,
     /// The output that the connection has not taken.
-    output: Cell<Vec<u8>>,
+    output: RefCell<Vec<u8>>,
     output_max: usize,
     /// The write queue of the connection is full.
     is_full: Cell<bool>,
@@ -87,12 +88,12 @@ impl Link {
     /// Returns the link of a new connection, whose write queue takes `max_write_queue` bytes.
     pub(super) fn new(owner: Owner, max_write_queue: usize) -> Self {
         Self {
-            input: Cell::default(),
+            input: RefCell::default(),
             has_read_ended: Cell::new(false),
             is_paused: Cell::new(false),
             wants_input: Cell::new(false),
             reader: WakerSlot::default(),
-            output: Cell::default(),
+            output: RefCell::default(),
             output_max: max_write_queue.clamp(1, OUTPUT_MAX),
             is_full: Cell::new(false),
             writing: Cell::default(),
@@ -114,13 +115,12 @@ impl Link {
         if !self.has_handle.get() {
             return false; // nothing reads it
         }
-        let mut input = self.input.take();
+        let mut input = self.input.borrow_mut();
         if input.capacity() == 0 {
-            input = buffers::take();
+            *input = buffers::take();
         }
         input.extend_from_slice(data);
         let is_enough = input.len() >= INPUT_MAX;
-        self.input.set(input);
         self.is_paused.set(is_enough);
         is_enough
     }
@@ -129,29 +129,22 @@ impl Link {
         self.has_read_ended.set(true);
     }
 
-    /// Takes all input in exchange for `emptied`, a buffer whose bytes were read. Returns an empty
-    /// buffer at the end of the stream.
-    pub(super) fn poll_input(
-        &self,
-        cx: &mut Context<'_>,
-        emptied: Vec<u8>,
-    ) -> Poll<io::Result<Vec<u8>>> {
-        let input = self.input.take();
+    /// Takes all input. Returns an empty buffer at the end of the stream.
+    #[inline]
+    pub(super) fn poll_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        let input = take(&mut *self.input.borrow_mut());
         if input.is_empty() {
-            buffers::put(emptied);
-            self.input.set(input);
-            return self.poll_end_of_input(cx);
+            return self.poll_end_of_input(cx).map_ok(|()| input);
         }
-        self.input.set(emptied);
         if self.is_paused.take() {
             self.wants_input.set(true);
         }
         Poll::Ready(Ok(input))
     }
 
-    fn poll_end_of_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    fn poll_end_of_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.has_read_ended.get() {
-            return Poll::Ready(Ok(Vec::new()));
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = report(&self.read_failure) {
             return Poll::Ready(Err(error));
@@ -161,6 +154,7 @@ impl Link {
     }
 
     /// Adds bytes to the output, by `push` with the buffer and its room.
+    #[inline]
     pub(super) fn poll_output(
         &self,
         cx: &mut Context<'_>,
@@ -169,19 +163,17 @@ impl Link {
         if let Some(error) = self.write_error() {
             return at_its_end(cx, Err(error));
         }
-        let mut output = self.output.take();
+        let mut output = self.output.borrow_mut();
         let room = self.output_max.saturating_sub(output.len());
-        let pushed = if room > 0 && !self.is_full.get() {
-            if output.capacity() == 0 {
-                output = buffers::take();
-            }
-            Poll::Ready(Ok(push(&mut output, room)))
-        } else {
+        if room == 0 || self.is_full.get() {
+            drop(output);
             self.writer.register(cx.waker());
-            Poll::Pending
-        };
-        self.output.set(output);
-        pushed
+            return Poll::Pending;
+        }
+        if output.capacity() == 0 {
+            *output = buffers::take();
+        }
+        Poll::Ready(Ok(push(&mut output, room)))
     }
 
     /// Returns the error of a write.
@@ -225,18 +217,16 @@ impl Link {
     }
 
     /// Returns `true` if the future waits for something that the connection must do.
+    #[inline]
     pub(super) fn has_wishes(&self) -> bool {
-        let output = self.output.take();
-        let has_output = !output.is_empty();
-        self.output.set(output);
-        has_output
+        !self.output.borrow().is_empty()
             || self.wants_input.get()
             || self.writing.get() == Writing::Asked
             || self.end.get().is_some()
     }
 
     pub(super) fn take_output(&self) -> Vec<u8> {
-        self.output.take()
+        take(&mut *self.output.borrow_mut())
     }
 
     pub(super) fn take_wants_input(&self) -> bool {
@@ -347,7 +337,7 @@ impl Link {
     /// Records that the handle was dropped, with its unread input.
     pub(super) fn drop_handle(&self) {
         self.has_handle.set(false);
-        buffers::put(self.input.take());
+        buffers::put(take(&mut *self.input.borrow_mut()));
         if self.owner.get() == Owner::Handle {
             self.set_end(self.end_without_result());
         }

@@ -59,6 +59,15 @@ pub(super) trait AnyPort {
     fn leave(self: Rc<Self>);
 }
 
+/// Asks the connection of `port` to do what the future waits for, unless it waits for nothing.
+/// `link` is the link of `port`, which the caller has used.
+#[inline]
+pub(super) fn ask_if_needed(port: &Rc<dyn AnyPort>, link: &Link) {
+    if link.has_wishes() {
+        Rc::clone(port).ask();
+    }
+}
+
 impl<S: 'static> Port<S> {
     /// Returns the port of a connection that has opened.
     pub(super) fn new(
@@ -146,8 +155,8 @@ impl<S: 'static> Port<S> {
         let output = self.link.take_output();
         if !output.is_empty() {
             self.send(&output, connection);
+            buffers::put(output);
         }
-        buffers::put(output);
         if self.link.take_wants_input() {
             connection.resume_reading();
         }
@@ -166,12 +175,11 @@ impl<S: 'static> Port<S> {
 
     fn send(&self, output: &[u8], connection: &mut Connection<'_, S>) {
         match connection.write_now(output) {
-            Ok(flow) => {
+            Ok(Flow::Full) => self.link.set_full(true), // `on_drain` follows, or the end
+            Ok(Flow::Open) => {
                 let queued = connection.queued();
-                let fits = queued + self.link.output_max() <= connection.max_write_queue();
-                if flow == Flow::Full {
-                    self.link.set_full(true); // `on_drain` follows, or the end
-                } else if queued > 0 && !fits {
+                let most = connection.max_write_queue();
+                if queued > 0 && queued + self.link.output_max() > most {
                     self.link.set_full(true);
                     connection.notify_sent();
                 }
@@ -182,7 +190,10 @@ impl<S: 'static> Port<S> {
 
     /// Wakes a future that waits for the write queue.
     pub(super) fn look_at_queue(&self, connection: &Connection<'_, S>) {
-        if connection.queued() == 0 && !connection.has_failed_to_write() {
+        if self.link.writing() == Writing::Ending
+            && connection.queued() == 0
+            && !connection.has_failed_to_write()
+        {
             self.link.empty_queue();
         }
     }
@@ -251,7 +262,7 @@ impl<S: 'static> AnyPort for Port<S> {
     }
 
     fn ask(self: Rc<Self>) {
-        if !self.link.has_wishes() || self.is_asked.replace(true) {
+        if self.is_asked.replace(true) {
             return;
         }
         if let Some(executor) = self.executor.upgrade() {
@@ -262,7 +273,9 @@ impl<S: 'static> AnyPort for Port<S> {
 
     fn leave(self: Rc<Self>) {
         self.end_lingering();
-        self.ask();
+        if self.link.has_wishes() {
+            self.ask();
+        }
     }
 }
 

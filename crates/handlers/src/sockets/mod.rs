@@ -1,7 +1,7 @@
 //! Every call on a socket but the reads and writes of a connection: what the socket is, what it has
 //! received, and how it is changed. The calls of one family are in [`tcp`], [`unix`], `udp` and
-//! `datagram`. The options that a user may set before a socket is used are in [`options`]. Names are
-//! looked up in `names`.
+//! `datagram`. The options that a user may set before a socket is used are in [`options`]. `names`
+//! looks up names.
 //!
 //! Ground rule: no other file of this crate makes such a call. So with the feature `simulation`, a
 //! simulation that is installed on this thread answers for all of its sockets in the place of the

@@ -1,16 +1,35 @@
 //! Closures with the state, within a future.
 
 use std::cell::Cell;
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{self, Poll, Waker};
 use std::thread;
 
 use handlers::futures::{self, Spawner};
 use reactor::Context;
 
 use crate::{OnDrop, reactor, turn};
+
+#[test]
+fn an_answer_wakes_the_last_that_has_asked_for_it() {
+    let mut reactor = reactor::<u32>();
+    let task = async {
+        let mut answer = pin!(futures::with_context(|cx: &mut Context<'_, u32>| *cx.state));
+        let mut is_first = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut is_first) {
+                let mut other = task::Context::from_waker(Waker::noop());
+                assert!(answer.as_mut().poll(&mut other).is_pending());
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await
+    };
+    let answer = futures::block_on(&mut reactor, &mut 42, task);
+    assert_eq!(answer.unwrap(), 42);
+}
 
 #[test]
 fn a_task_with_many_closures_goes_on_in_one_turn() {

@@ -184,6 +184,28 @@ fn a_sleep_that_is_moved_while_its_task_waits_ends_at_the_new_time() {
 }
 
 #[test]
+fn a_sleep_that_another_thread_has_moved_ends_at_the_new_time() {
+    for moved in [4, 20] {
+        let mut reactor = reactor::<()>();
+        let began = reactor.now();
+        let task = async {
+            let mut sleep = futures::sleep(secs(10));
+            let first = poll_fn(|cx| std::task::Poll::Ready(pin!(&mut sleep).poll(cx)));
+            assert!(first.await.is_pending());
+            sleep
+        };
+        let mut sleep = futures::block_on(&mut reactor, &mut (), task).unwrap();
+        let moves = thread::spawn(move || {
+            sleep.reset(began + secs(moved));
+            sleep
+        });
+        let sleep = moves.join().unwrap();
+        futures::block_on(&mut reactor, &mut (), sleep).unwrap();
+        assert_eq!(reactor.now() - began, secs(moved));
+    }
+}
+
+#[test]
 fn a_time_that_has_passed_gives_way_once() {
     let mut reactor = reactor::<()>();
     let now = reactor.now();

@@ -145,6 +145,25 @@ fn a_tick_that_is_not_awaited_to_its_end_is_not_lost() -> Result<(), BlockOnErro
 }
 
 #[test]
+fn a_reset_interval_ticks_a_period_after_the_reset() -> Result<(), BlockOnError> {
+    let mut reactor = reactor::<()>();
+    let began = reactor.now();
+    let ticks = futures::block_on(&mut reactor, &mut (), async {
+        let mut interval = futures::interval(secs(10));
+        let first = interval.tick().await;
+        futures::sleep(secs(4)).await;
+        interval.reset();
+        [first, interval.tick().await, interval.tick().await]
+    })?;
+    assert_eq!(
+        ticks.map(|tick| tick - began),
+        [secs(10), secs(24), secs(34)]
+    );
+    assert_eq!(reactor.now() - began, secs(34));
+    Ok(())
+}
+
+#[test]
 fn limits_and_intervals_are_send() {
     const fn is_send<T: Send + Sync>() {}
     is_send::<Interval>();

@@ -20,11 +20,11 @@ impl<T> Sender<T> {
     /// already, the callback is posted within this call.
     ///
     /// Use it on a loop, which must not block, after [`try_send`](Self::try_send) has returned
-    /// [`Full`](TrySendError::Full). While the queue is full, the loop should stop reading the
-    /// input from which it makes the values. `callback` resumes the reading.
+    /// [`Full`](std::sync::mpsc::TrySendError::Full). While the queue is full, the loop should stop
+    /// reading the input from which it makes the values. `callback` resumes the reading.
     ///
     /// - The callback also runs if the receiver is gone. `try_send` then returns
-    ///   [`Disconnected`](TrySendError::Disconnected).
+    ///   [`Disconnected`](std::sync::mpsc::TrySendError::Disconnected).
     /// - The callback is posted as by [`Remote::post`]. If the loop of `remote` ends first, the
     ///   callback is dropped.
     /// - Until the callback has run, it holds a [`KeepAlive`](crate::KeepAlive) of the loop of

@@ -37,7 +37,8 @@ impl From<Disconnected> for io::Error {
 ///
 /// The wait is that of [`Sender::on_room`]: the sender that has waited longest goes on first. Each
 /// sink waits once, however often it is polled. The value that waits is sent by the loop of
-/// `registry`, which is also the loop on which the sink is awaited. Within a future, call this
+/// `registry`, also if the sink is awaited on another loop. If that loop ends first, the value is
+/// dropped when its turn comes, and the sink returns [`Disconnected`]. Within a future, call this
 /// function by [`with_context`](crate::futures::with_context).
 ///
 /// If the sink is dropped while a value waits, the wait ends and the value is dropped.
@@ -61,7 +62,9 @@ pub fn sink<S: 'static, T: Send + 'static>(
         sender: Some(sender),
         waiting: Arc::default(),
         has_waited: false,
-        send_on_room: Box::new(move |sender, waiting| send_on_room(sender, waiting, &remote)),
+        send_on_room: Box::new(move |sender, waiting| {
+            send_on_room(sender, Arc::clone(waiting), &remote);
+        }),
     })
 }
 
@@ -70,9 +73,13 @@ struct Waiting<T>(Mutex<WaitState<T>>);
 
 struct WaitState<T> {
     value: Option<T>,
-    /// The callback that sends the value. `None` before the sink is polled.
+    /// The number of the callback that sends the value. `None` before the sink is polled.
+    asked: Option<u64>,
+    /// The callbacks so far.
+    asks: u64,
+    /// Takes the callback back. It is stored after `asked`.
     wait: Option<RoomWait<T>>,
-    /// The receiver is gone.
+    /// The receiver, or the loop that sends the values, is gone.
     is_disconnected: bool,
     waker: Option<Waker>,
 }
@@ -81,6 +88,8 @@ impl<T> Default for Waiting<T> {
     fn default() -> Self {
         Self(Mutex::new(WaitState {
             value: None,
+            asked: None,
+            asks: 0,
             wait: None,
             is_disconnected: false,
             waker: None,
@@ -93,43 +102,69 @@ impl<T> Waiting<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the wait without sending the value.
-    fn cancel(&self) {
-        let mut state = self.lock();
+    /// Ends the wait without sending the value. Returns the waker of the sink, and the value.
+    fn end(mut state: MutexGuard<'_, WaitState<T>>) -> (Option<Waker>, Option<T>) {
+        state.asked = None;
         let (value, wait, waker) = (state.value.take(), state.wait.take(), state.waker.take());
         drop(state);
         if let Some(wait) = wait {
-            wait.cancel(); // too late if the callback is posted: it finds no value
+            wait.cancel(); // too late if the callback is posted: its number is an old one
         }
-        drop((value, waker));
+        (waker, value)
     }
 }
 
-/// Sends the value that waits when the queue has room. Returns `false` if the loop of the sink is
-/// gone.
-fn send_on_room<S: 'static, T: Send + 'static>(
-    sender: &Sender<T>,
-    waiting: &Arc<Waiting<T>>,
-    remote: &Remote<S>,
-) -> bool {
-    // The lock is held, so that the callback finds its own wait and not an older one.
-    let mut state = waiting.lock();
-    let (sends, waits, posts) = (sender.clone(), Arc::clone(waiting), remote.clone());
-    let callback = move |_cx: &mut reactor::Context<'_, S>| in_turn(&sends, &waits, &posts);
-    state.wait = sender.on_room(remote, callback).ok();
-    state.wait.is_some()
+/// The callback of a wait, which the loop of the sink calls, or drops if it ends.
+struct Turn<T> {
+    waiting: Arc<Waiting<T>>,
+    number: u64,
 }
 
-/// Sends the value that waits, in the turn of its sender. Waits again if another sender was faster.
-fn in_turn<S: 'static, T: Send + 'static>(
+impl<T> Drop for Turn<T> {
+    fn drop(&mut self) {
+        let mut state = self.waiting.lock();
+        if state.asked == Some(self.number) {
+            state.is_disconnected = true;
+            let (waker, _value) = Waiting::end(state);
+            wake(waker); // before the value is dropped, which may panic
+        }
+    }
+}
+
+/// Asks the loop of the sink to send the value when the queue has room.
+fn send_on_room<S: 'static, T: Send + 'static>(
     sender: &Sender<T>,
-    waiting: &Arc<Waiting<T>>,
+    waiting: Arc<Waiting<T>>,
     remote: &Remote<S>,
 ) {
     let mut state = waiting.lock();
+    state.asks += 1;
+    let number = state.asks;
+    state.asked = Some(number);
+    drop(state);
+    let (sends, posts) = (sender.clone(), remote.clone());
+    let turn = Turn {
+        waiting: Arc::clone(&waiting),
+        number,
+    };
+    // Without the lock: if the loop is gone, the callback is dropped within this call.
+    let asked = sender.on_room(remote, move |_cx| in_turn(&turn, &sends, &posts));
+    let mut state = waiting.lock();
+    if state.asked == Some(number) {
+        state.wait = asked.ok();
+    }
+}
+
+/// Sends the value that waits, in the turn of its sender. Waits again if another sender was faster.
+fn in_turn<S: 'static, T: Send + 'static>(turn: &Turn<T>, sender: &Sender<T>, remote: &Remote<S>) {
+    let mut state = turn.waiting.lock();
+    if state.asked != Some(turn.number) {
+        return; // the sink was dropped
+    }
+    state.asked = None;
     let wait = state.wait.take();
     let Some(value) = state.value.take() else {
-        return; // the sink was dropped
+        return;
     };
     let unsent = match sender.try_send(value) {
         Ok(()) => None,
@@ -141,21 +176,23 @@ fn in_turn<S: 'static, T: Send + 'static>(
             state.value = Some(value);
             drop(state);
             drop(wait);
-            if !send_on_room(sender, waiting, remote) {
-                waiting.cancel(); // this loop ends, and the task with it
-            }
-            return;
+            return send_on_room(sender, Arc::clone(&turn.waiting), remote);
         }
     };
     let waker = state.waker.take();
     drop(state);
-    drop((wait, unsent));
+    drop(wait);
+    wake(waker); // before the value is dropped, which may panic
+    drop(unsent);
+}
+
+fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
 }
 
-type SendOnRoom<T> = Box<dyn Fn(&Sender<T>, &Arc<Waiting<T>>) -> bool + Send + Sync>;
+type SendOnRoom<T> = Box<dyn Fn(&Sender<T>, &Arc<Waiting<T>>) + Send + Sync>;
 
 /// The sink of a queue, returned by [`sink`].
 #[must_use = "a sink does nothing unless values are sent"]
@@ -174,25 +211,33 @@ impl<T> QueueSink<T> {
         if !self.has_waited {
             return Poll::Ready(Ok(()));
         }
+        let (sent, is_asked) = self.poll_waiting(cx);
+        if sent.is_ready() || is_asked {
+            return sent;
+        }
+        let Some(sender) = &self.sender else {
+            return Poll::Ready(Err(Disconnected));
+        };
+        (self.send_on_room)(sender, &self.waiting);
+        self.poll_waiting(cx).0 // the loop may be gone
+    }
+
+    /// Looks at the value that waits. Also returns `true` if the loop is asked to send it.
+    fn poll_waiting(&mut self, cx: &Context<'_>) -> (Poll<Result<(), Disconnected>>, bool) {
         let waker = cx.waker().clone();
         let mut state = self.waiting.lock();
         if state.is_disconnected {
-            return Poll::Ready(Err(Disconnected));
+            return (Poll::Ready(Err(Disconnected)), false);
         }
         if state.value.is_none() {
             self.has_waited = false;
-            return Poll::Ready(Ok(()));
+            return (Poll::Ready(Ok(())), false);
         }
         let old = state.waker.replace(waker);
-        let is_waiting = state.wait.is_some();
+        let is_asked = state.asked.is_some();
         drop(state);
         drop(old);
-        let sender = self.sender.as_ref();
-        if is_waiting || sender.is_some_and(|sender| (self.send_on_room)(sender, &self.waiting)) {
-            Poll::Pending
-        } else {
-            Poll::Ready(Err(Disconnected)) // the loop of this sink is gone
-        }
+        (Poll::Pending, is_asked)
     }
 
     /// Returns `true` if no value waits, and the receiver is not known to be gone.
@@ -260,7 +305,7 @@ impl<T> Sink<T> for QueueSink<T> {
 impl<T> Drop for QueueSink<T> {
     fn drop(&mut self) {
         if self.has_waited {
-            self.waiting.cancel();
+            drop(Waiting::end(self.waiting.lock()));
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Sinks of full queues.
 
 use std::cell::RefCell;
+use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::future;
+use futures_sink::Sink;
 use handlers::futures::{self, Disconnected, sink, spawn_local, with_context, yield_now};
 use reactor::{Capacity, Context, LoopThread, Next, notification_queue};
 
 use super::Result;
 use super::queues::{close, flush, send};
-use crate::reactor;
+use crate::{OnDrop, catching, reactor, turn};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -193,5 +196,68 @@ fn all_that_wait_learn_that_the_receiver_is_gone() -> Result {
     assert_eq!(ends, [Err(Disconnected); 3]);
     assert!(blocked.join().map_err(|_| "it panicked")?);
     reactor.run(&mut ())?;
+    Ok(())
+}
+
+#[test]
+fn a_sink_whose_loop_is_gone_ends_on_another_loop_when_its_turn_comes() -> Result {
+    for is_gone_before in [true, false] {
+        for is_received in [true, false] {
+            let (mut first, mut second) = (reactor::<()>(), reactor::<Option<_>>());
+            let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+            let [sent, waits] = [Arc::new(()), Arc::new(())];
+            sender.try_send(Arc::clone(&sent))?;
+            let mut sink = sink(&mut first, sender)?;
+            Pin::new(&mut sink).start_send(Arc::clone(&waits))?;
+            let flushes = async move { flush(&mut sink).await };
+            futures::spawn(&mut second, flushes, |sent, cx| *cx.state = Some(sent))?;
+            let mut ended = None;
+            if is_gone_before {
+                drop(first);
+                turn(&mut second, &mut ended);
+            } else {
+                turn(&mut second, &mut ended);
+                drop(first);
+            }
+            (0..3).for_each(|_| turn(&mut second, &mut ended));
+            let is_free = Arc::strong_count(&waits) == 1;
+            assert_eq!(ended.is_some(), is_free, "the end and the drop are one");
+            if is_received {
+                let receive = |_value: Option<_>, _cx: &mut Context<'_, _>| Ok(Next::Keep);
+                second.consume(receiver, receive)?;
+            } else {
+                drop(receiver);
+            }
+            (0..3).for_each(|_| turn(&mut second, &mut ended));
+            assert_eq!(ended, Some(Err(Disconnected)));
+            assert_eq!([sent, waits].map(|value| Arc::strong_count(&value)), [1; 2]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sink_ends_although_the_destructor_of_its_value_panics() -> Result {
+    let panics = || OnDrop(|| resume_unwind(Box::new("a destructor")));
+    for is_loop_gone in [true, false] {
+        let (mut first, mut second) = (catching::<()>(), catching::<Option<_>>());
+        let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+        sender.try_send(None)?;
+        let mut sink = sink(&mut first, sender)?;
+        Pin::new(&mut sink).start_send(Some(panics()))?;
+        let flushes = async move { flush(&mut sink).await };
+        futures::spawn(&mut second, flushes, |sent, cx| *cx.state = Some(sent))?;
+        let mut ended = None;
+        turn(&mut second, &mut ended);
+        if is_loop_gone {
+            drop(first);
+            drop(receiver);
+        } else {
+            drop(receiver);
+            turn(&mut first, &mut ());
+        }
+        turn(&mut second, &mut ended);
+        assert_eq!(ended, Some(Err(Disconnected)), "{is_loop_gone}");
+    }
     Ok(())
 }

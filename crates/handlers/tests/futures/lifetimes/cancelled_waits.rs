@@ -11,102 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use futures_lite::future;
-use futures_sink::Sink;
-use handlers::futures::{self, Async, JoinHandle, QueueSink};
-use reactor::{Capacity, Event, ManualClock, Next, Reactor, ReasonToRun, Then, notification_queue};
+use handlers::futures::{self, Async, JoinHandle};
+use reactor::{ManualClock, Reactor, Then};
 
 use super::Result;
 use crate::{OnDrop, reactor, turn};
-
-/// Spawns a task that waits for an event, and cancels it in the turn in which the loop passes
-/// through the event.
-fn cancel_as_the_event_passes(reactor: &mut Reactor<()>, event: &Event) -> Result {
-    let waited = event.clone();
-    let wait = async move { futures::wait_event(&waited).await };
-    let key = futures::spawn(reactor, wait, |_, _cx| ())?;
-    turn(reactor, &mut ());
-    assert_eq!(reactor.len(), 2, "the loop waits for the event");
-    let sets = event.clone();
-    // Timers run before the events of a turn.
-    reactor.after(Duration::ZERO, move |cx| {
-        sets.set();
-        assert!(key.cancel(cx.registry).is_ok());
-        Ok::<_, std::io::Error>(Then::Done)
-    });
-    turn(reactor, &mut ());
-    turn(reactor, &mut ());
-    turn(reactor, &mut ());
-    assert_eq!(reactor.len(), 1, "the queue of the executor");
-    Ok(())
-}
-
-#[test]
-fn an_event_that_passes_in_the_turn_of_the_cancel_is_not_lost() -> Result {
-    for event in [
-        Event::auto_reset(),
-        Event::semaphore(0, 3),
-        Event::manual_reset(),
-    ] {
-        let mut reactor = reactor::<()>();
-        cancel_as_the_event_passes(&mut reactor, &event)?;
-        assert!(event.is_set(), "{event:?}");
-        event.reset();
-        assert!(!event.is_set(), "{event:?}: set once");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_wait_that_is_dropped_after_a_reset_does_not_set_a_manual_reset_event() -> Result {
-    let mut reactor = reactor::<()>();
-    let event = Event::manual_reset();
-    let waited = event.clone();
-    futures::block_on(&mut reactor, &mut (), async move {
-        let mut wait = futures::wait_event(&waited);
-        assert!(future::poll_once(&mut wait).await.is_none());
-        waited.set();
-        futures::sleep(Duration::from_millis(1)).await; // the loop passes through
-        waited.reset();
-        drop(wait);
-    })?;
-    assert!(!event.is_set());
-    Ok(())
-}
-
-/// Fills a queue, and returns a sink for it whose flush waits for room.
-fn full_sink(reactor: &mut Reactor<()>) -> Result<(QueueSink<u32>, reactor::Receiver<u32>)> {
-    let (sender, receiver) = notification_queue(Capacity::Bounded(1));
-    sender.try_send(0)?;
-    let mut sink = futures::sink(reactor, sender)?;
-    Pin::new(&mut sink).start_send(1)?;
-    Ok((sink, receiver))
-}
-
-#[test]
-fn a_sink_that_is_polled_often_waits_once_for_room() -> Result {
-    let mut reactor = reactor::<()>();
-    let (mut sink, receiver) = full_sink(&mut reactor)?;
-    let flushes = poll_fn(move |cx| {
-        let flushed = Pin::new(&mut sink).poll_flush(cx);
-        if flushed.is_pending() {
-            cx.waker().wake_by_ref(); // a task that waits for something else too
-        }
-        flushed
-    });
-    futures::spawn(&mut reactor, flushes, |sent, _cx| assert_eq!(sent, Ok(())))?;
-    for _ in 0..10 {
-        turn(&mut reactor, &mut ());
-    }
-    let waits = reactor.reasons_to_run().find_map(|reason| match reason {
-        ReasonToRun::KeepAlive { held, .. } => Some(held),
-        _ => None,
-    });
-    assert_eq!(waits, Some(1));
-    reactor.consume(receiver, |_value: Option<u32>, _cx| Ok(Next::Keep))?;
-    reactor.run(&mut ())?;
-    Ok(())
-}
 
 /// A waker that reports its drop.
 struct Reports(Arc<AtomicBool>);

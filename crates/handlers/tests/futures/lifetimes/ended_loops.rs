@@ -3,11 +3,10 @@
 
 #![allow(clippy::panic, reason = "panics are a subject")]
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,161 +14,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, StreamExt, future};
-use futures_sink::Sink;
 use handlers::futures::{self, Async, JoinError};
-use reactor::{Capacity, Event, Reactor, notification_queue};
+use reactor::{Capacity, Reactor, notification_queue};
 
 use super::Result;
+use super::cases::{CASES, Wait, poll};
 use crate::{OnDrop, catching, reactor, turn};
-
-type Wait = Pin<Box<dyn Future<Output = ()>>>;
-
-/// A wait that does not end, and what it needs to go on.
-type Made = Result<(Wait, Box<dyn Any>)>;
-
-struct Case {
-    name: &'static str,
-    make: fn(&mut Reactor<()>) -> Made,
-    /// The outcome of a poll in a task of another loop, when the loop of the wait is gone.
-    afterwards: &'static str,
-}
-
-fn no_need(wait: impl Future<Output = ()> + 'static) -> Made {
-    Ok((Box::pin(wait), Box::new(())))
-}
-
-const CASES: [Case; 13] = [
-    Case {
-        name: "sleep",
-        make: |_| no_need(futures::sleep(Duration::from_secs(3600))),
-        afterwards: "panic",
-    },
-    Case {
-        name: "interval",
-        make: |_| {
-            let mut interval = futures::interval(Duration::from_secs(3600));
-            no_need(async move {
-                let _ = interval.tick().await;
-            })
-        },
-        afterwards: "panic",
-    },
-    Case {
-        name: "timeout",
-        make: |_| {
-            let limited = futures::timeout(Duration::from_secs(3600), pending::<()>());
-            no_need(async move {
-                let _ = limited.await;
-            })
-        },
-        afterwards: "panic",
-    },
-    Case {
-        name: "read",
-        make: |_| {
-            let (near, far) = UnixStream::pair()?;
-            let mut near = Async::new(near)?;
-            let wait = async move { drop(near.read(&mut [0; 1]).await) };
-            Ok((Box::pin(wait), Box::new(far)))
-        },
-        afterwards: "ready",
-    },
-    Case {
-        name: "write",
-        make: |_| {
-            let (near, far) = UnixStream::pair()?;
-            near.set_nonblocking(true)?;
-            while (&near).write(&[0; 4096]).is_ok() {}
-            let near = Async::new(near)?;
-            let wait = async move { drop(near.writable().await) };
-            Ok((Box::pin(wait), Box::new(far)))
-        },
-        afterwards: "ready",
-    },
-    Case {
-        name: "accept",
-        make: |_| {
-            let folder = tempfile::tempdir()?;
-            let listener = Async::new(UnixListener::bind(folder.path().join("s"))?)?;
-            let wait = async move { drop(listener.accept().await) };
-            Ok((Box::pin(wait), Box::new(folder)))
-        },
-        afterwards: "ready",
-    },
-    Case {
-        name: "join",
-        make: |reactor| {
-            let handle = futures::spawn_joinable(reactor, pending::<()>())?;
-            no_need(async move { drop(handle.await) })
-        },
-        afterwards: "ready",
-    },
-    Case {
-        name: "event",
-        make: |_| {
-            let event = Event::auto_reset();
-            let wait = futures::wait_event(&event);
-            Ok((Box::pin(async { drop(wait.await) }), Box::new(event)))
-        },
-        afterwards: "pending", // on the other loop from then on
-    },
-    Case {
-        name: "any event",
-        make: |_| no_need(async { drop(futures::wait_any(&[]).await) }),
-        afterwards: "pending",
-    },
-    Case {
-        name: "all events",
-        make: |_| {
-            let events = [Event::auto_reset(), Event::manual_reset()];
-            let wait = futures::wait_all(&[&events[0], &events[1]]);
-            Ok((Box::pin(async { drop(wait.await) }), Box::new(events)))
-        },
-        afterwards: "pending",
-    },
-    Case {
-        name: "queue",
-        make: |reactor| {
-            let (sender, receiver) = notification_queue::<u32>(Capacity::Unbounded);
-            let mut stream = futures::receive(reactor, receiver)?;
-            let wait = async move {
-                let _ = stream.next().await;
-            };
-            Ok((Box::pin(wait), Box::new(sender)))
-        },
-        afterwards: "ready",
-    },
-    Case {
-        name: "sink",
-        make: |reactor| {
-            let (sender, receiver) = notification_queue(Capacity::Bounded(1));
-            sender.try_send(0)?;
-            let mut sink = futures::sink(reactor, sender)?;
-            Pin::new(&mut sink).start_send(1).map_err(|_| "refused")?;
-            let wait = poll_fn(move |cx| Pin::new(&mut sink).poll_flush(cx).map(drop));
-            Ok((Box::pin(wait), Box::new(receiver)))
-        },
-        afterwards: "pending", // until the queue has room
-    },
-    Case {
-        name: "with_context of a loop that takes no turn",
-        make: |_| {
-            no_need(futures::with_context(
-                |_cx: &mut reactor::Context<'_, u8>| (),
-            ))
-        },
-        afterwards: "panic", // another loop is needed for it
-    },
-];
-
-/// The cases that wait on a loop of the state `()`.
-fn cases() -> &'static [Case] {
-    &CASES[..12]
-}
 
 #[test]
 fn a_loop_that_is_dropped_in_each_wait_drops_the_task() -> Result {
-    for case in cases() {
+    for case in &CASES {
         for turns in 0..3 {
             let mut reactor = reactor::<()>();
             let (wait, _needed) = (case.make)(&mut reactor)?;
@@ -192,7 +46,7 @@ fn a_loop_that_is_dropped_in_each_wait_drops_the_task() -> Result {
 
 #[test]
 fn a_wait_that_is_cancelled_leaves_nothing_behind() -> Result {
-    for case in cases() {
+    for case in &CASES {
         for turns in 0..4 {
             let mut reactor = reactor::<()>();
             let (wait, needed) = (case.make)(&mut reactor)?;
@@ -219,14 +73,9 @@ fn a_wait_that_is_cancelled_leaves_nothing_behind() -> Result {
     Ok(())
 }
 
-/// Polls a shared wait once. Returns `None` after a panic.
-fn poll(wait: &RefCell<Wait>, cx: &mut Context<'_>) -> Option<Poll<()>> {
-    catch_unwind(AssertUnwindSafe(|| wait.borrow_mut().as_mut().poll(cx))).ok()
-}
-
 #[test]
 fn a_wait_that_outlives_its_loop_says_so_on_another_loop() -> Result {
-    for case in cases() {
+    for case in &CASES {
         let mut first = reactor::<()>();
         let (wait, _needed) = (case.make)(&mut first)?;
         let wait = Rc::new(RefCell::new(wait));
@@ -258,7 +107,7 @@ fn a_wait_that_outlives_its_loop_says_so_on_another_loop() -> Result {
 
 #[test]
 fn a_task_of_another_loop_is_woken_when_the_loop_of_its_wait_ends() -> Result {
-    for case in cases().iter().filter(|case| case.afterwards == "ready") {
+    for case in CASES.iter().filter(|case| case.afterwards == "ready") {
         let (mut first, mut second) = (reactor::<()>(), reactor::<bool>());
         let (wait, _needed) = (case.make)(&mut first)?;
         let wait = Rc::new(RefCell::new(wait));
@@ -281,8 +130,8 @@ fn a_task_of_another_loop_is_woken_when_the_loop_of_its_wait_ends() -> Result {
 #[test]
 fn a_closure_whose_loop_ends_before_its_call_ends_the_task_that_awaits_it() -> Result {
     let (mut first, mut second) = (reactor::<u8>(), catching::<()>());
-    let (wait, _) = (CASES[12].make)(&mut second)?;
-    let wait = Rc::new(RefCell::new(wait));
+    let wait = futures::with_context(|_cx: &mut reactor::Context<'_, u8>| ());
+    let wait: Rc<RefCell<Wait>> = Rc::new(RefCell::new(Box::pin(wait)));
     let begins = Rc::clone(&wait);
     // The panic ends the pass before the closure is called.
     let task = poll_fn(move |cx| {

@@ -2,6 +2,7 @@
 //! they wait, and wakers and destructors of the user.
 
 mod cancelled_waits;
+mod cases;
 mod ended_loops;
 mod foreign_wakers;
 mod several_loops;

@@ -18,7 +18,7 @@ use super::local::Pass;
 use super::places::Place;
 use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
-use super::waker::TaskWaker;
+use super::waiter::WakerId;
 use crate::error::{discard, panic_message};
 
 /// The payload of a panic.
@@ -26,9 +26,6 @@ pub(super) type Panic = Box<dyn Any + Send>;
 
 /// The line that spawned a task.
 type Origin = &'static Location<'static>;
-
-/// The number of wakers that are kept for new tasks.
-const SPARE_KEPT: usize = 1024;
 
 /// How a task ends.
 pub(super) enum End {
@@ -87,14 +84,14 @@ impl<S: 'static> Executor<S> {
                 }
             };
             let settled = {
-                let _in_task = self.local.enter_task(key);
+                let _in_task = self.local.enter_task(key, WakerId::NONE);
                 settle(slot, code, failure)
             };
             treat(settled);
         });
         let awaited_by = slot.awaited_by.take();
         if slot.handle.get() != Handle::HasResult {
-            self.free(key, slot, &mut body);
+            self.tasks.free(key, slot);
         }
         drop(body);
         treat(catch_unwind(AssertUnwindSafe(|| context.end())));
@@ -104,26 +101,12 @@ impl<S: 'static> Executor<S> {
         first.map_or(Ok(()), Err)
     }
 
-    /// Frees the place of a task that has ended. The place keeps the waker for its next task,
-    /// unless somebody still holds it.
-    #[inline]
-    fn free(&self, key: TaskKey, slot: &Place<Slot<S>>, body: &mut Body<S>) {
-        let spare = self.spare_wakers.get();
-        let waker = body.waker.as_ref();
-        if spare < SPARE_KEPT && waker.is_some_and(TaskWaker::is_unused) {
-            self.spare_wakers.set(spare + 1);
-        } else {
-            body.waker = None;
-        }
-        self.tasks.free(key, slot);
-    }
-
     /// Takes a task whose place holds its result, and frees the place. Without a result, none is
     /// kept from now on.
     pub(super) fn take_result(&self, key: TaskKey) -> Option<Pin<Box<dyn Joined>>> {
         let slot = self.tasks.get_retired(key)?;
         let result = take_result(slot)?;
-        self.free(key, slot, &mut slot.body.borrow_mut());
+        self.tasks.free(key, slot);
         Some(result)
     }
 
@@ -220,7 +203,7 @@ impl<S> Drop for Executor<S> {
         self.local.retire();
         // A destructor that spawns a task gets a handle whose task is cancelled.
         let _entered = self.local.enter();
-        let _in_task = self.local.enter_task(TaskKey::NONE);
+        let _in_task = self.local.enter_task(TaskKey::NONE, WakerId::NONE);
         let mut first = None;
         let mut drop_one = |dropping: &mut dyn FnMut()| {
             keep_first(&mut first, catch_unwind(AssertUnwindSafe(dropping)));

@@ -29,6 +29,7 @@ use super::requests::{LoopRequest, Message, Request};
 use super::sources::access::Access;
 use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
+use super::waiter::WakerId;
 use super::waker::{Shared, TaskWaker};
 use super::woken::Woken;
 use crate::carried::{CallerContext, for_no_request};
@@ -49,8 +50,6 @@ impl<S> Default for OfLoop<S> {
 pub(super) struct Executor<S> {
     pub(super) local: Rc<Local>,
     pub(super) tasks: Places<Slot<S>>,
-    /// The number of free places that keep a waker.
-    pub(super) spare_wakers: Cell<usize>,
     pub(super) requests: RefCell<VecDeque<LoopRequest<S>>>,
     /// The registration of the queue, which is in the foreground while a task is.
     pub(super) queue: Key,
@@ -74,7 +73,6 @@ pub(super) fn of_loop<S: 'static>(registry: &mut Registry<S>) -> Result<Rc<Execu
     let executor = Rc::new_cyclic(|this: &Weak<Executor<S>>| Executor {
         local: Local::new(Arc::new(Shared { sender }), now, this.clone()),
         tasks: Places::new(),
-        spare_wakers: Cell::new(0),
         requests: RefCell::default(),
         queue,
         foreground: Foreground::default(),
@@ -135,11 +133,8 @@ impl<S: 'static> Executor<S> {
         {
             let mut body = slot.body.borrow_mut();
             match &body.waker {
-                Some(waker) => {
-                    self.spare_wakers.set(self.spare_wakers.get() - 1);
-                    waker.reuse(key);
-                }
-                None => body.waker = Some(TaskWaker::new(key, &self.local.shared)),
+                Some(waker) if waker.is_unused() => waker.reuse(key),
+                _ => body.waker = Some(TaskWaker::new(key, &self.local.shared)),
             }
             body.code = Some(code);
             body.context = context;
@@ -273,8 +268,9 @@ impl<S: 'static> Executor<S> {
             else {
                 return Ok(());
             };
-            let _in_task = self.local.enter_task(key);
-            let mut task_cx = task::Context::from_waker(waker.waker());
+            let waker = waker.waker();
+            let _in_task = self.local.enter_task(key, WakerId::of(waker));
+            let mut task_cx = task::Context::from_waker(waker);
             catch_unwind(AssertUnwindSafe(|| {
                 context.scope_if_any(|| code.poll(&mut task_cx))
             }))

@@ -21,6 +21,7 @@ use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
 use super::sources::access::Access;
 use super::tasks::TaskKey;
+use super::waiter::{Waiter, WakerId};
 use super::waker::Shared;
 use super::woken::Woken;
 
@@ -73,13 +74,15 @@ pub(super) trait Tasks {
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
     woken: RefCell<Woken>,
-    /// The wakers of tasks that give way to the rest of the loop.
-    yielded: RefCell<VecDeque<Waker>>,
+    /// The tasks that give way to the rest of the loop.
+    yielded: RefCell<VecDeque<Waiter>>,
     pub(super) pass: Cell<Pass>,
     /// The number of passes that have begun.
     passes: Cell<u64>,
     /// The task that is being polled or dropped.
     polling: Cell<Option<TaskKey>>,
+    /// The waker of the poll. It is [`WakerId::NONE`] after a drop within the poll.
+    polling_by: Cell<WakerId>,
     /// The time of the pass.
     pub(super) now: Cell<Instant>,
     pub(super) sleeps: RefCell<Sleeps>,
@@ -98,6 +101,7 @@ impl Local {
             pass: Cell::new(Pass::None),
             passes: Cell::new(0),
             polling: Cell::new(None),
+            polling_by: Cell::new(WakerId::NONE),
             now: Cell::new(now),
             sleeps: RefCell::default(),
             sources: RefCell::default(),
@@ -122,15 +126,14 @@ impl Local {
     pub(super) fn clear(&self, drop_one: &mut dyn FnMut(&mut dyn FnMut())) {
         let sleeps = self.sleeps.borrow_mut().take_all();
         let sources = self.sources.borrow_mut().take_all();
-        let wakers = sleeps.filter_map(|sleep| sleep.waker);
-        for waker in wakers.chain(self.yielded.take()) {
-            let mut waker = Some(waker);
-            drop_one(&mut || drop(waker.take()));
+        let waiters = sleeps.filter_map(|sleep| sleep.waiter);
+        for waiter in waiters.chain(self.yielded.take()) {
+            let mut waiter = Some(waiter);
+            drop_one(&mut || drop(waiter.take()));
         }
         for mut source in sources {
-            for waker in source.end_watch() {
-                let mut waker = waker;
-                drop_one(&mut || drop(waker.take()));
+            for mut waiter in source.end_watch() {
+                drop_one(&mut || drop(waiter.take()));
             }
             let mut source = Some(source);
             drop_one(&mut || drop(source.take()));
@@ -138,6 +141,7 @@ impl Local {
     }
 
     /// Marks a task as woken, on the thread of the loop, unless it is already or has ended.
+    #[inline(always)]
     pub(super) fn wake(&self, key: TaskKey) {
         if self.woken.borrow_mut().wake(key) {
             self.announce_pass();
@@ -226,6 +230,12 @@ impl Local {
         self.polling.get()
     }
 
+    /// Returns the task that is being polled, if the poll was given this waker.
+    #[inline]
+    pub(super) fn polled_by(&self, waker: &Waker) -> Option<TaskKey> {
+        (self.polling.get()).filter(|_| self.polling_by.get() == WakerId::of(waker))
+    }
+
     /// Begins a pass, at the time `now`.
     pub(super) fn begin_pass(&self, now: Instant) {
         self.pass.set(Pass::Running);
@@ -246,8 +256,8 @@ impl Local {
 
     /// Wakes `waker` after this pass.
     fn wake_after_pass(&self, waker: &Waker) {
-        let waker = waker.clone(); // outside of the borrow
-        self.yielded.borrow_mut().push_back(waker);
+        let waiter = Waiter::of(waker, self); // outside of the borrow
+        self.yielded.borrow_mut().push_back(waiter);
         self.announce_pass();
     }
 
@@ -258,12 +268,12 @@ impl Local {
 
     /// Wakes the tasks that gave way.
     pub(super) fn wake_yielded(&self) {
-        while let Some(waker) = self.next_yielded() {
-            waker.wake();
+        while let Some(waiter) = self.next_yielded() {
+            waiter.wake(self);
         }
     }
 
-    fn next_yielded(&self) -> Option<Waker> {
+    fn next_yielded(&self) -> Option<Waiter> {
         self.yielded.borrow_mut().pop_front()
     }
 
@@ -276,11 +286,12 @@ impl Local {
         }
     }
 
-    /// Begins a poll of a task, or its drop. Until the returned value is dropped, the task is the
-    /// current one of its executor. Anything else that is to be current in a task is entered here
-    /// too.
-    pub(super) fn enter_task(&self, key: TaskKey) -> InTask<'_> {
+    /// Begins a poll of a task with this waker, or its drop, which has none. Until the returned
+    /// value is dropped, the task is the current one of its executor. Anything else that is to be
+    /// current in a task is entered here too.
+    pub(super) fn enter_task(&self, key: TaskKey, waker: WakerId) -> InTask<'_> {
         fairness::begin_poll();
+        self.polling_by.set(waker);
         InTask {
             outer: self.polling.replace(Some(key)),
             local: self,
@@ -310,6 +321,20 @@ impl Drop for InTask<'_> {
     fn drop(&mut self) {
         self.local.polling.set(self.outer);
     }
+}
+
+/// Returns the executor whose shared part is `shared`, if it belongs to this thread.
+pub(super) fn find(shared: &Arc<Shared>) -> Option<Rc<Local>> {
+    EXECUTORS
+        .try_with(|executors| {
+            let executors = executors.borrow();
+            let mut found = executors.iter();
+            found
+                .find(|local| Arc::ptr_eq(&local.shared, shared))
+                .cloned()
+        })
+        .ok()
+        .flatten()
 }
 
 /// Calls `use_it` with the executor whose shared part is `shared`, if it belongs to this thread.

@@ -113,6 +113,7 @@ mod task;
 mod tasks;
 mod time;
 mod timeout;
+mod waiter;
 mod waker;
 mod with_context;
 mod woken;

@@ -2,18 +2,18 @@
 //! handle with a key into this table, so the handle may be moved to another thread.
 
 use std::panic::Location;
-use std::task::Waker;
 
 use reactor::{Key, TimerKey};
 
 use super::requests::SleepKey;
 use super::tasks::Table;
+use super::waiter::Waiter;
 
 /// The state of a sleep between its first poll and its end.
 #[derive(Debug)]
 pub(super) struct SleepState {
-    /// The waker of the last poll.
-    pub(super) waker: Option<Waker>,
+    /// The task of the last poll.
+    pub(super) waiter: Option<Waiter>,
     /// The timer on the wheel, once it is armed.
     pub(super) timer: Option<TimerKey>,
     pub(super) has_elapsed: bool,
@@ -43,11 +43,11 @@ impl Sleeps {
     /// Adds a sleep that is not armed yet.
     pub(super) fn add(
         &mut self,
-        waker: Waker,
+        waiter: Waiter,
         origin: &'static Location<'static>,
     ) -> Option<SleepKey> {
         let state = SleepState {
-            waker: Some(waker),
+            waiter: Some(waiter),
             timer: None,
             has_elapsed: false,
             origin,
@@ -59,7 +59,7 @@ impl Sleeps {
         self.sleeps.get_mut(key)
     }
 
-    /// Ends a sleep. Returns its state. The caller drops its waker without a borrow of this table.
+    /// Ends a sleep. Returns its state. The caller drops its waiter without a borrow of this table.
     pub(super) fn remove(&mut self, key: SleepKey) -> Option<SleepState> {
         self.sleeps.remove(key)
     }
@@ -81,14 +81,14 @@ impl Sleeps {
         }
     }
 
-    /// Records that the timer of a sleep has run. Returns the waker.
-    pub(super) fn elapse(&mut self, timer: TimerKey) -> Option<Waker> {
+    /// Records that the timer of a sleep has run. Returns the task to wake.
+    pub(super) fn elapse(&mut self, timer: TimerKey) -> Option<Waiter> {
         let key = *self.by_timer.get(Key::from(timer).index() as usize)?;
         let sleep = self.sleeps.get_mut(key)?;
         if sleep.timer != Some(timer) {
             return None;
         }
         (sleep.has_elapsed, sleep.timer) = (true, None);
-        sleep.waker.take()
+        sleep.waiter.take()
     }
 }

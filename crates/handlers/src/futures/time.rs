@@ -15,6 +15,7 @@ use super::executor;
 use super::fairness;
 use super::local::{self, Local};
 use super::requests::{Message, Request, SleepKey};
+use super::waiter::Waiter;
 use super::waker::Shared;
 
 /// Returns a future that is done when `delay` has passed.
@@ -185,10 +186,8 @@ impl Sleep {
             self.stage = Stage::GivesWay(None);
             return self.give_way(cx);
         }
-        let added = local
-            .sleeps
-            .borrow_mut()
-            .add(cx.waker().clone(), self.origin);
+        let waiter = Waiter::of(cx.waker(), &local); // outside of the borrow
+        let added = local.sleeps.borrow_mut().add(waiter, self.origin);
         if let Some(key) = added {
             local.request(Request::Arm(key, deadline));
             self.stage = Stage::Armed(key, Arc::clone(&local.shared));
@@ -217,18 +216,17 @@ impl Future for Sleep {
             Stage::Elapsed => fairness::poll_proceed(cx), // asked again, perhaps without an end
             Stage::GivesWay(_) => self.give_way(cx),
             Stage::Armed(key, shared) => {
-                let looked = local::with(shared, |local| look(local, *key, cx.waker()));
+                let local = local::find(shared);
                 assert!(
-                    looked.is_some(),
+                    local.is_some(),
                     "a sleep was polled on another thread, or after its loop has ended"
                 );
-                match looked {
-                    Some(Looked::Elapsed) => {
-                        self.stage = Stage::Elapsed;
-                        Poll::Ready(())
-                    }
-                    _ => Poll::Pending, // the old waker is dropped here, outside of all borrows
+                let looked = local.map(|local| look(&local, *key, cx.waker()));
+                if looked == Some(Poll::Ready(())) {
+                    self.stage = Stage::Elapsed;
+                    return Poll::Ready(());
                 }
+                Poll::Pending
             }
         }
     }
@@ -249,45 +247,31 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// The result of a poll.
-enum Looked {
-    Elapsed,
-    /// With the waker of an earlier poll by another task.
-    NotYet {
-        _old: Option<Waker>,
-    },
-}
-
-fn look(local: &Local, key: SleepKey, waker: &Waker) -> Looked {
+/// Returns `Ready` if a sleep has elapsed. Otherwise the task waits for it.
+fn look(local: &Local, key: SleepKey, waker: &Waker) -> Poll<()> {
+    let waiter = Waiter::of(waker, local); // outside of the borrow
     let mut sleeps = local.sleeps.borrow_mut();
     match sleeps.get_mut(key) {
         Some(sleep) if !sleep.has_elapsed => {
-            let is_known = sleep
-                .waker
-                .as_ref()
-                .is_some_and(|known| known.will_wake(waker));
-            let _old = if is_known {
-                None
-            } else {
-                sleep.waker.replace(waker.clone())
-            };
-            Looked::NotYet { _old }
+            let old = sleep.waiter.replace(waiter);
+            drop(sleeps);
+            drop(old);
+            Poll::Pending
         }
-        Some(_) => {
+        _ => {
             sleeps.remove(key);
-            Looked::Elapsed
+            Poll::Ready(())
         }
-        None => Looked::Elapsed,
     }
 }
 
-/// Ends a sleep on the thread of its loop. Returns its waker, for the caller to drop.
-fn end(local: &Local, key: SleepKey) -> Option<Waker> {
+/// Ends a sleep on the thread of its loop. Returns the task that waited, for the caller to drop.
+fn end(local: &Local, key: SleepKey) -> Option<Waiter> {
     let ended = local.sleeps.borrow_mut().remove(key)?;
     if let Some(timer) = ended.timer {
         local.request(Request::CancelTimer(timer));
     }
-    ended.waker
+    ended.waiter
 }
 
 /// Arms the timer of a sleep, or moves it, unless the sleep was dropped.
@@ -331,7 +315,10 @@ pub(super) fn forget<S>(local: &Local, key: SleepKey, registry: &mut Registry<S>
 /// Wakes the task whose sleep has elapsed.
 fn elapse<S: 'static>(cx: &mut reactor::Context<'_, S>) {
     if let (Some(timer), Some(executor)) = (cx.timer(), executor::find(cx.registry)) {
-        let waker = executor.local.sleeps.borrow_mut().elapse(timer);
-        executor.wake_in_callback(cx.registry, || waker.into_iter().for_each(Waker::wake));
+        let waiter = executor.local.sleeps.borrow_mut().elapse(timer);
+        let local = &executor.local;
+        executor.wake_in_callback(cx.registry, || {
+            waiter.into_iter().for_each(|waiter| waiter.wake(local));
+        });
     }
 }

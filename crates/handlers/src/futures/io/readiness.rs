@@ -13,13 +13,13 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::task::Waker;
 
 use reactor::{Interest, Key, Readiness};
 
 use super::shared::SharedSource;
 use crate::futures::requests::SourceKey;
 use crate::futures::tasks::Table;
+use crate::futures::waiter::Waiter;
 
 /// The two directions in which a future can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ struct Half {
     /// The kernel watches this direction, or the request for that is on its way.
     is_watched: bool,
     is_ready: bool,
-    /// The waker of the last task that has waited.
-    waker: Option<Waker>,
+    /// The last task that has waited.
+    waiter: Option<Waiter>,
     /// Why the loop cannot watch this direction. Returned once.
     refused: Option<io::Error>,
 }
@@ -133,20 +133,15 @@ impl SourceState {
         }
     }
 
-    /// Waits for a direction. Returns `true` if a request to watch it is to be made, and the waker
+    /// Waits for a direction. Returns `true` if a request to watch it is to be made, and the task
     /// that is replaced.
     pub(in crate::futures) fn wait(
         &mut self,
         direction: Direction,
-        waker: &Waker,
-    ) -> (bool, Option<Waker>) {
+        waiter: Waiter,
+    ) -> (bool, Option<Waiter>) {
         let half = self.half(direction);
-        let known = half.waker.as_ref();
-        let replaced = if known.is_some_and(|known| known.will_wake(waker)) {
-            None
-        } else {
-            half.waker.replace(waker.clone())
-        };
+        let replaced = half.waiter.replace(waiter);
         if std::mem::replace(&mut half.is_watched, true) {
             return (false, replaced);
         }
@@ -181,12 +176,13 @@ impl SourceState {
         self.registration
     }
 
-    /// Records what the loop reports. Returns the wakers of the directions that it concerns.
+    /// Records what the loop reports. Returns the tasks that wait for the directions
+    /// that it concerns.
     pub(in crate::futures) fn report(
         &mut self,
         facts: Readiness,
         is_always_ready: bool,
-    ) -> [Option<Waker>; 2] {
+    ) -> [Option<Waiter>; 2] {
         self.is_always_ready |= is_always_ready;
         self.is_read_closed |= facts.is_read_closed();
         self.is_urgent |= facts.is_priority();
@@ -196,28 +192,28 @@ impl SourceState {
         [(&mut self.read, reads), (&mut self.write, writes)].map(|(half, is_ready)| {
             let concerns = is_ready && half.is_watched;
             half.is_ready |= concerns;
-            concerns.then(|| half.waker.take()).flatten()
+            concerns.then(|| half.waiter.take()).flatten()
         })
     }
 
-    /// Records that the loop watches the source no more. Returns the wakers: the next operation of
-    /// each direction is attempted, and watches again if it would block.
-    pub(in crate::futures) fn end_watch(&mut self) -> [Option<Waker>; 2] {
+    /// Records that the loop watches the source no more. Returns the tasks that wait: the
+    /// next operation of each direction is attempted, and watches again if it would block.
+    pub(in crate::futures) fn end_watch(&mut self) -> [Option<Waiter>; 2] {
         self.registration = None;
         [&mut self.read, &mut self.write].map(|half| {
             (half.is_watched, half.is_ready) = (false, false);
-            half.waker.take()
+            half.waiter.take()
         })
     }
 
-    /// Records that the loop cannot watch the source. Returns the wakers. The next operation of one
-    /// direction returns the error. If the other one waits too, its next operation asks the loop
+    /// Records that the loop cannot watch the source. Returns the tasks that wait. The next
+    /// operation of one direction returns the error. If the other one waits too, its next operation asks the loop
     /// again, and so it gets an error of its own.
     pub(in crate::futures) fn refuse(
         &mut self,
         asked: Interest,
         error: io::Error,
-    ) -> [Option<Waker>; 2] {
+    ) -> [Option<Waiter>; 2] {
         let half = if asked.contains(Interest::READABLE) {
             &mut self.read
         } else {
@@ -272,7 +268,7 @@ impl Sources {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -361,7 +357,7 @@ mod tests {
                                 continue;
                             }
                         }
-                        is_asked |= state.wait(direction, &waker).0;
+                        is_asked |= state.wait(direction, Waiter::Other(waker.clone())).0;
                         is_asleep = true;
                     }
                     Step::Move(_) => {}
@@ -376,8 +372,8 @@ mod tests {
         for seldom in [Readiness::READ_CLOSED, Readiness::PRIORITY] {
             let source = SharedSource::new(Arc::new(io::stdin()));
             let mut state = SourceState::new(source, Location::caller());
-            let _ = state.wait(Direction::Read, Waker::noop());
-            let _ = state.wait(Direction::Write, Waker::noop());
+            let _ = state.wait(Direction::Read, Waiter::Other(Waker::noop().clone()));
+            let _ = state.wait(Direction::Write, Waiter::Other(Waker::noop().clone()));
             let both = Readiness::READABLE | Readiness::WRITABLE;
             let _ = state.report(both | seldom, false);
             state.set_short(Direction::Read);

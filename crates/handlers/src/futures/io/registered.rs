@@ -10,6 +10,7 @@ use super::shared::SharedSource;
 use super::watch;
 use crate::futures::local::{self, Local};
 use crate::futures::requests::{Message, Request, SourceKey};
+use crate::futures::waiter::Waiter;
 use crate::futures::waker::Shared;
 
 /// The place of a source in the table of its loop, from the first wait on.
@@ -81,12 +82,12 @@ impl Registered {
             self.add(source(), origin)?;
         }
         let waited = self.place.get().and_then(|place| {
-            local::with(&place.shared, |local| {
-                wait(local, place.key, direction, waker)
-            })
+            let local = local::find(&place.shared)?;
+            wait(&local, place.key, direction, waker);
+            Some(())
         });
         match waited {
-            Some(_replaced) => Ok(()),
+            Some(()) => Ok(()),
             None => Err(unsupported("its loop runs on another thread, or is gone")),
         }
     }
@@ -141,16 +142,18 @@ impl Drop for Registered {
     }
 }
 
-/// Lets a task wait on the thread of its loop. Returns the waker that is replaced, for the caller
-/// to drop.
-fn wait(local: &Local, key: SourceKey, direction: Direction, waker: &Waker) -> Option<Waker> {
+/// Lets a task wait on the thread of its loop.
+fn wait(local: &Local, key: SourceKey, direction: Direction, waker: &Waker) {
+    let waiter = Waiter::of(waker, local); // outside of the borrow, as the drop of the replaced one
     let mut sources = local.sources.borrow_mut();
-    let (is_new, replaced) = sources.get_mut(key)?.wait(direction, waker);
+    let (is_new, _replaced) = match sources.get_mut(key) {
+        Some(state) => state.wait(direction, waiter),
+        None => return,
+    };
     drop(sources);
     if is_new {
         local.request(Request::Watch(key));
     }
-    replaced
 }
 
 #[cold]

@@ -15,7 +15,7 @@ use super::shared::SharedSource;
 use crate::futures::executor;
 use crate::futures::local::Local;
 use crate::futures::requests::{Request, SourceKey};
-use crate::futures::waker::wake_all;
+use crate::futures::waiter::Waiter;
 
 /// Records the end of a registration when its closure is dropped, whatever has ended it.
 struct Watch {
@@ -25,9 +25,9 @@ struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let wakers =
+        let waiters =
             (self.local.sources.borrow_mut().get_mut(self.key)).map(SourceState::end_watch);
-        wake_all(wakers.into_iter().flatten().flatten());
+        Waiter::wake_all(waiters.into_iter().flatten().flatten(), &self.local);
     }
 }
 
@@ -72,9 +72,9 @@ pub(in crate::futures) fn update<S: 'static>(
 /// Lets a future of a source return the error of the loop.
 fn refuse(local: &Local, key: SourceKey, asked: Interest, error: io::Error) {
     let mut sources = local.sources.borrow_mut();
-    let wakers = sources.get_mut(key).map(|state| state.refuse(asked, error));
+    let waiters = sources.get_mut(key).map(|state| state.refuse(asked, error));
     drop(sources);
-    wake_all(wakers.into_iter().flatten().flatten());
+    Waiter::wake_all(waiters.into_iter().flatten().flatten(), local);
 }
 
 fn register<S: 'static>(
@@ -107,17 +107,17 @@ fn report<S: 'static>(watch: &Watch, io: &mut Io<SharedSource>, cx: &mut Context
             Err::<(), _>(io::ErrorKind::WouldBlock.into())
         });
     }
-    let wakers = {
+    let waiters = {
         let mut sources = watch.local.sources.borrow_mut();
         sources
             .get_mut(watch.key)
             .map(|state| state.report(facts, is_always_ready))
     };
-    let mut wakers = wakers.into_iter().flatten().flatten().peekable();
-    if wakers.peek().is_some()
+    let mut waiters = waiters.into_iter().flatten().flatten().peekable();
+    if waiters.peek().is_some()
         && let Some(executor) = executor::find(cx.registry)
     {
-        executor.wake_in_callback(cx.registry, || wake_all(wakers));
+        executor.wake_in_callback(cx.registry, || Waiter::wake_all(waiters, &watch.local));
     }
     if is_always_ready {
         Next::Remove // the loop would call again each turn

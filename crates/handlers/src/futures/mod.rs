@@ -160,8 +160,8 @@ const MAX_POLLS: usize = 256;
 const MAX_TIME: Duration = Duration::from_millis(5);
 
 /// Sets how much of a turn the tasks of a loop may take: `max_polls` polls, and no further poll
-/// once `max_time` has passed. The time is looked at after eight polls, and then less often while
-/// polls are short. A number of 0 counts as 1. Default: 256 polls, 5 ms.
+/// once `max_time` has passed. The clock is read after eight polls, and then less often while polls
+/// are short. A number of 0 counts as 1. Default: 256 polls, 5 ms.
 ///
 /// # Errors
 /// - [`Error::Full`] at the limit of registrations.

@@ -207,8 +207,8 @@ impl SourceState {
     }
 
     /// Records that the loop cannot watch the source. Returns the tasks that wait. The next
-    /// operation of one direction returns the error. If the other one waits too, its next operation asks the loop
-    /// again, and so it gets an error of its own.
+    /// operation of one direction returns the error. If the other one waits too, its next operation
+    /// asks the loop again, and so it gets an error of its own.
     pub(in crate::futures) fn refuse(
         &mut self,
         asked: Interest,

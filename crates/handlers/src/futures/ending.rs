@@ -15,6 +15,7 @@ use reactor::{PanicPolicy, Registry};
 use super::executor::Executor;
 use super::join::{JoinError, Joined};
 use super::local::Pass;
+use super::of_thread;
 use super::places::Place;
 use super::task::{Body, Code, Handle, Slot};
 use super::tasks::TaskKey;
@@ -142,7 +143,7 @@ impl<S: 'static> Executor<S> {
         if self.local.pass.get() != Pass::Running {
             self.local.now.set(registry.now()); // a destructor may begin a time
         }
-        let _entered = self.local.enter();
+        let _entered = of_thread::enter(&self.local);
         Some(self.end(key, slot, body, End::Cancelled, registry))
     }
 
@@ -200,9 +201,9 @@ fn take_result<S>(slot: &Slot<S>) -> Option<Pin<Box<dyn Joined>>> {
 /// The end of the loop. Each task is dropped separately.
 impl<S> Drop for Executor<S> {
     fn drop(&mut self) {
-        self.local.retire();
+        of_thread::remove(&self.local);
         // A destructor that spawns a task gets a handle whose task is cancelled.
-        let _entered = self.local.enter();
+        let _entered = of_thread::enter(&self.local);
         let _in_task = self.local.enter_task(TaskKey::NONE, WakerId::NONE);
         let mut first = None;
         let mut drop_one = |dropping: &mut dyn FnMut()| {

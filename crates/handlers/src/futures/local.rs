@@ -1,8 +1,4 @@
-//! The part of an executor that knows no state type, and how it is found on its thread.
-//!
-//! A waker, a handle or a future knows the address of the executor's [`Shared`] part, and looks for
-//! it among the executors of this thread. So a thread may have several loops. A simulation runs all
-//! of its threads on one real thread, and exchanges the values of this file when it suspends one.
+//! The part of an executor that knows no state type: what futures, wakers and handles use of it.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -17,6 +13,7 @@ use std::time::Instant;
 use super::fairness;
 use super::io::readiness::Sources;
 use super::join::Joined;
+use super::of_thread;
 use super::requests::{Message, Request};
 use super::sleeps::Sleeps;
 use super::sources::access::Access;
@@ -24,13 +21,6 @@ use super::tasks::TaskKey;
 use super::waiter::{Waiter, WakerId};
 use super::waker::Shared;
 use super::woken::Woken;
-
-thread_local! {
-    /// The executors of this thread.
-    static EXECUTORS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
-    /// The executor whose pass is running, or whose task is being dropped.
-    static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
-}
 
 /// Whether a pass over the woken tasks is certain to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +98,8 @@ impl Local {
             tasks,
             unclaimed: RefCell::default(),
         });
-        EXECUTORS.with_borrow_mut(|executors| executors.push(Rc::clone(&local)));
+        of_thread::add(Rc::clone(&local));
         local
-    }
-
-    /// Removes this executor from its thread. From now on its wakers have no effect.
-    pub(super) fn retire(&self) {
-        let _ = EXECUTORS.try_with(|executors| {
-            executors
-                .borrow_mut()
-                .retain(|local| !std::ptr::eq(&**local, self));
-        });
     }
 
     /// Drops the wakers and the sources that futures have left, at the end of the loop, each of
@@ -277,15 +258,6 @@ impl Local {
         self.yielded.borrow_mut().pop_front()
     }
 
-    /// Makes this executor the current one of its thread, until the returned value is dropped.
-    pub(super) fn enter(self: &Rc<Self>) -> Entered {
-        let this = Some(Rc::clone(self));
-        let outer = CURRENT.try_with(|current| current.replace(this));
-        Entered {
-            outer: outer.ok().flatten(),
-        }
-    }
-
     /// Begins a poll of a task with this waker, or its drop, which has none. Until the returned
     /// value is dropped, the task is the current one of its executor. Anything else that is to be
     /// current in a task is entered here too.
@@ -299,18 +271,6 @@ impl Local {
     }
 }
 
-/// An executor that is the current one of its thread.
-pub(super) struct Entered {
-    outer: Option<Rc<Local>>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let outer = self.outer.take();
-        let _ = CURRENT.try_with(|current| current.replace(outer));
-    }
-}
-
 /// A task that is being polled or dropped.
 pub(super) struct InTask<'a> {
     outer: Option<TaskKey>,
@@ -320,63 +280,5 @@ pub(super) struct InTask<'a> {
 impl Drop for InTask<'_> {
     fn drop(&mut self) {
         self.local.polling.set(self.outer);
-    }
-}
-
-/// Returns the executor whose shared part is `shared`, if it belongs to this thread.
-pub(super) fn find(shared: &Arc<Shared>) -> Option<Rc<Local>> {
-    EXECUTORS
-        .try_with(|executors| {
-            let executors = executors.borrow();
-            let mut found = executors.iter();
-            found
-                .find(|local| Arc::ptr_eq(&local.shared, shared))
-                .cloned()
-        })
-        .ok()
-        .flatten()
-}
-
-/// Calls `use_it` with the executor whose shared part is `shared`, if it belongs to this thread.
-/// `use_it` must not call the user.
-pub(super) fn with<R>(shared: &Arc<Shared>, use_it: impl FnOnce(&Local) -> R) -> Option<R> {
-    EXECUTORS
-        .try_with(|executors| {
-            executors
-                .borrow()
-                .iter()
-                .find(|local| Arc::ptr_eq(&local.shared, shared))
-                .map(|local| use_it(local))
-        })
-        .ok()
-        .flatten()
-}
-
-/// Returns the executor whose task is being polled or dropped on this thread. The caller lets go of
-/// it before the poll ends.
-pub(super) fn current() -> Option<Rc<Local>> {
-    CURRENT
-        .try_with(|current| current.borrow().clone())
-        .ok()
-        .flatten()
-        .filter(|local| local.polling().is_some())
-}
-
-/// The values that each thread has for itself.
-#[cfg(feature = "simulation")]
-#[derive(Default)]
-pub(crate) struct OfThread {
-    executors: Vec<Rc<Local>>,
-    current: Option<Rc<Local>>,
-    operations_left: fairness::Left,
-}
-
-/// Replaces the values of this thread. Returns the values that it had before.
-#[cfg(feature = "simulation")]
-pub(crate) fn replace_of_thread(values: OfThread) -> OfThread {
-    OfThread {
-        executors: EXECUTORS.replace(values.executors),
-        current: CURRENT.replace(values.current),
-        operations_left: fairness::replace(values.operations_left),
     }
 }

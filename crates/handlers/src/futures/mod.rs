@@ -100,6 +100,8 @@ mod join;
 mod keep_alive;
 mod key;
 mod local;
+mod of_thread;
+mod pass;
 mod places;
 mod primitives;
 mod requests;
@@ -134,7 +136,7 @@ pub use self::io::{Async, IntoInner};
 pub use self::join::{JoinError, JoinHandle};
 pub use self::key::{StaleTask, TaskInfo, tasks};
 #[cfg(feature = "simulation")]
-pub(crate) use self::local::{OfThread, replace_of_thread};
+pub(crate) use self::of_thread::{OfThread, replace_of_thread};
 #[cfg(feature = "names")]
 pub use self::sources::resolve;
 #[cfg(feature = "child")]

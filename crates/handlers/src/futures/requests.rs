@@ -82,6 +82,18 @@ pub(super) trait Call<S> {
 }
 
 impl<S: 'static> Executor<S> {
+    pub(super) fn push_request(&self, request: LoopRequest<S>) {
+        self.requests.borrow_mut().push_back(request);
+    }
+
+    pub(super) fn has_requests(&self) -> bool {
+        !self.requests.borrow().is_empty()
+    }
+
+    fn next_request(&self) -> Option<LoopRequest<S>> {
+        self.requests.borrow_mut().pop_front()
+    }
+
     /// Carries out the requests that were made by now, and those that they make.
     pub(super) fn carry_out_requests(&self, cx: &mut Context<'_, S>) -> Result<(), Panic> {
         while let Some(request) = self.next_request() {

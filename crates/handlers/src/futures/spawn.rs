@@ -11,7 +11,7 @@ use reactor::{Context, Error, Registry};
 
 use super::executor;
 use super::join::JoinHandle;
-use super::local;
+use super::of_thread;
 use super::stage::Stage;
 use super::task::{Code, Pollable};
 use super::tasks::TaskKey;
@@ -192,7 +192,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let (local, origin) = (local::current(), Location::caller());
+    let (local, origin) = (of_thread::current(), Location::caller());
     assert!(local.is_some(), "spawn_local was called outside of a task");
     let Some(local) = local else { unreachable!() };
     let task = Box::pin(Stage::new(future));

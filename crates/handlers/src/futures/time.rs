@@ -13,7 +13,8 @@ use reactor::{Registry, Then};
 
 use super::executor;
 use super::fairness;
-use super::local::{self, Local};
+use super::local::Local;
+use super::of_thread;
 use super::requests::{Message, Request, SleepKey};
 use super::waiter::Waiter;
 use super::waker::Shared;
@@ -49,7 +50,7 @@ use super::waker::Shared;
 #[doc(alias("delay", "Timer"))]
 #[track_caller]
 pub fn sleep(delay: Duration) -> Sleep {
-    let from_now = local::current().map(|local| later(local.now.get(), delay));
+    let from_now = of_thread::current().map(|local| later(local.now.get(), delay));
     Sleep {
         until: from_now.map_or(Until::FirstPollAnd(delay), Until::Time),
         stage: Stage::New,
@@ -71,7 +72,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// Returns the time of this turn, as the [`now`](Registry::now) of the loop whose task is polled.
 /// Returns `None` outside of a task.
 pub fn now() -> Option<Instant> {
-    local::current().map(|local| local.now.get())
+    of_thread::current().map(|local| local.now.get())
 }
 
 /// Returns the time after a delay. A delay that no clock can hold becomes a very long one.
@@ -131,7 +132,7 @@ impl Sleep {
         match &self.stage {
             Stage::Elapsed => true,
             Stage::New | Stage::GivesWay(_) => false,
-            Stage::Armed(key, shared) => local::with(shared, |local| {
+            Stage::Armed(key, shared) => of_thread::with(shared, |local| {
                 let mut sleeps = local.sleeps.borrow_mut();
                 sleeps.get_mut(*key).is_some_and(|sleep| sleep.has_elapsed)
             })
@@ -150,7 +151,7 @@ impl Sleep {
             self.stage = Stage::New;
             return;
         };
-        let moved = local::with(shared, |local| {
+        let moved = of_thread::with(shared, |local| {
             if let Some(sleep) = local.sleeps.borrow_mut().get_mut(*key) {
                 sleep.has_elapsed = false;
             }
@@ -166,7 +167,7 @@ impl Sleep {
         let Stage::Armed(key, shared) = std::mem::replace(&mut self.stage, Stage::New) else {
             return;
         };
-        let ended = local::with(&shared, |local| end(local, key));
+        let ended = of_thread::with(&shared, |local| end(local, key));
         if ended.is_none() {
             shared.send(Message::Request(Request::ForgetSleep(key)));
         }
@@ -174,7 +175,7 @@ impl Sleep {
 
     /// Arms the sleep for the current task.
     fn arm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let local = local::current();
+        let local = of_thread::current();
         assert!(local.is_some(), "a sleep was polled outside of a task");
         let Some(local) = local else { unreachable!() };
         let deadline = match self.until {
@@ -198,7 +199,7 @@ impl Sleep {
     /// Gives way to the rest of the loop, once.
     fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Stage::GivesWay(gave_way) = &mut self.stage
-            && let Some(local) = local::current()
+            && let Some(local) = of_thread::current()
         {
             ready!(local.poll_give_way(gave_way, cx.waker()));
         }
@@ -216,7 +217,7 @@ impl Future for Sleep {
             Stage::Elapsed => fairness::poll_proceed(cx), // asked again, perhaps without an end
             Stage::GivesWay(_) => self.give_way(cx),
             Stage::Armed(key, shared) => {
-                let local = local::find(shared);
+                let local = of_thread::find(shared);
                 assert!(
                     local.is_some(),
                     "a sleep was polled on another thread, or after its loop has ended"

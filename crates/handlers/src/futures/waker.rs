@@ -13,7 +13,7 @@ use std::task::{Wake, Waker};
 use reactor::Sender;
 
 use super::ending::keep_first;
-use super::local;
+use super::of_thread;
 use super::requests::Message;
 use super::sent::Sent;
 use super::tasks::TaskKey;
@@ -57,7 +57,7 @@ pub(super) struct WakeState {
 impl WakeState {
     fn wake_task(&self) {
         let key = TaskKey::from_bits(self.key.load(Ordering::Relaxed));
-        let is_local = local::with(&self.shared, |local| local.wake(key)).is_some();
+        let is_local = of_thread::with(&self.shared, |local| local.wake(key)).is_some();
         if !is_local && self.sent.mark() {
             self.shared.send(Message::Wake(key));
         }

@@ -12,7 +12,7 @@ use std::task::{self, Poll, Waker};
 use reactor::Context;
 
 use super::executor::Executor;
-use super::local;
+use super::of_thread;
 use super::requests::{Call, LoopRequest, PendingCall};
 use crate::carried::CallerContext;
 
@@ -158,7 +158,7 @@ where
 /// Passes a callback to the executor whose task is polled. Returns `false` if there is none, or if
 /// its loop has another state.
 fn ask<S: 'static>(call: PendingCall<S>) -> bool {
-    let Some(local) = local::current() else {
+    let Some(local) = of_thread::current() else {
         return false;
     };
     let Some(tasks) = local.tasks.upgrade() else {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::local;
+use super::of_thread;
 
 /// Returns a future that gives way once: the task goes on in the next turn, after the sources and
 /// the timers of that turn.
@@ -50,7 +50,7 @@ impl Future for YieldNow {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(local) = local::current() {
+        if let Some(local) = of_thread::current() {
             return local.poll_give_way(&mut self.gave_way, cx.waker());
         }
         if self.gave_way.replace(0).is_some() {

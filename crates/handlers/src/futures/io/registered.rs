@@ -8,7 +8,8 @@ use std::task::Waker;
 use super::readiness::{Advice, Direction, SourceState};
 use super::shared::SharedSource;
 use super::watch;
-use crate::futures::local::{self, Local};
+use crate::futures::local::Local;
+use crate::futures::of_thread;
 use crate::futures::requests::{Message, Request, SourceKey};
 use crate::futures::waiter::Waiter;
 use crate::futures::waker::Shared;
@@ -82,7 +83,7 @@ impl Registered {
             self.add(source(), origin)?;
         }
         let waited = self.place.get().and_then(|place| {
-            let local = local::find(&place.shared)?;
+            let local = of_thread::find(&place.shared)?;
             wait(&local, place.key, direction, waker);
             Some(())
         });
@@ -94,7 +95,7 @@ impl Registered {
 
     /// Adds the source to the table of the loop whose task is polled.
     fn add(&self, source: SharedSource, origin: &'static Location<'static>) -> io::Result<()> {
-        let local = local::current()
+        let local = of_thread::current()
             .ok_or_else(|| unsupported("no task of a loop is polled on this thread"))?;
         let released = source.released();
         let added = local
@@ -120,7 +121,7 @@ impl Registered {
             shared,
             released,
         } = self.place.take()?;
-        let ended = local::with(&shared, |local| watch::end(local, key));
+        let ended = of_thread::with(&shared, |local| watch::end(local, key));
         if ended.is_none() {
             // Its loop runs on another thread, or is gone.
             shared.send(Message::Request(Request::ForgetSource(key)));
@@ -130,7 +131,7 @@ impl Registered {
 
     fn with_state<R>(&self, use_it: impl FnOnce(&mut SourceState) -> R) -> Option<R> {
         let place = self.place.get()?;
-        local::with(&place.shared, |local| {
+        of_thread::with(&place.shared, |local| {
             local.sources.borrow_mut().get_mut(place.key).map(use_it)
         })?
     }

@@ -13,7 +13,8 @@ use reactor::{Error, Event, Key};
 
 use super::feed::{Feed, feed};
 use crate::futures::fairness;
-use crate::futures::local::{self, Local};
+use crate::futures::local::Local;
+use crate::futures::of_thread;
 
 /// Waits until `event` is set, and [passes through](Event) it. See [`wait_any`].
 ///
@@ -115,7 +116,7 @@ impl EventWait {
 
     /// Asks the loop to wait.
     fn begin(&self) -> Waiting {
-        let local = local::current();
+        let local = of_thread::current();
         assert!(local.is_some(), "an event was awaited outside of a task");
         let Some(local) = local else { unreachable!() };
         let (feeder, passed) = feed();

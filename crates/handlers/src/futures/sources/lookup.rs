@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use super::access::{Cancel, Found};
 use super::feed::{Feeder, feed};
-use crate::futures::local::{self, Local};
+use crate::futures::local::Local;
+use crate::futures::of_thread;
 use crate::names::{Resolver, Target};
 
 /// Looks up the addresses of `target`, as [`Resolver::resolve`] does. Dropping the future cancels
@@ -43,7 +44,7 @@ pub fn resolve(
 ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + use<> {
     let resolver = resolver.clone();
     async move {
-        let local = local::current();
+        let local = of_thread::current();
         assert!(local.is_some(), "a name was looked up outside of a task");
         let Some(local) = local else { unreachable!() };
         let (feeder, feed) = feed::<Found>();

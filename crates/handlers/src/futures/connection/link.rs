@@ -1,8 +1,8 @@
 //! The bytes and the facts that a connection shares with its future. Pure data: knows neither the
 //! loop nor the socket.
 //!
-//! The connection offers input and takes output. The future does the reverse, and asks by
-//! [`Wants`] for what only the connection can do.
+//! The connection offers input and takes output. The future does the reverse, and leaves marks for
+//! what only the connection can do: read again, close the write side, end.
 //!
 //! Ground rule: all fields are cells, and no value is borrowed while a waker is used.
 

@@ -26,9 +26,12 @@ fn toy(socket: OwnedFd) -> Toy<TcpStream> {
     Toy::new(bare(socket))
 }
 
-/// A network that resets nothing by itself, and enough time for all scenarios.
+/// Enough for all scenarios.
+const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A network that resets nothing by itself.
 fn seeds() -> Seeds {
-    Seeds::new(1..3).time_max(Duration::from_secs(30 * 24 * 3600))
+    Seeds::new(1..3).time_max(TIME_MAX)
 }
 
 #[test]
@@ -45,6 +48,14 @@ fn a_check_of_a_layered_stream_runs_within_a_simulation() {
         let check = StreamCheck::new().with_end().seed(random(u64::MAX));
         check.run(toy, toy).unwrap();
     });
+}
+
+#[test]
+fn a_check_runs_on_sockets_that_take_few_bytes_at_once() {
+    let mut faults = Faults::none();
+    faults.buffer_bytes = 900..1000;
+    let seeds = Seeds::new(1..2).faults(faults).time_max(TIME_MAX);
+    seeds.check(|| StreamCheck::new().run(bare, bare).unwrap());
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) enum Request {
     CancelTimer(TimerKey),
     /// Forgets a sleep that another thread has dropped.
     ForgetSleep(SleepKey),
+    /// Forgets a sleep that another thread has moved, and wakes its task to poll it anew.
+    RestartSleep(SleepKey),
     /// Cancels a task.
     Abort(TaskKey),
     /// Watches a source in the directions that its futures wait for.
@@ -143,7 +145,12 @@ impl<S: 'static> Executor<S> {
             Request::CancelTimer(timer) => {
                 let _ = registry.cancel(timer); // it may have run meanwhile
             }
-            Request::ForgetSleep(sleep) => time::forget(&self.local, sleep, registry),
+            Request::ForgetSleep(sleep) => drop(time::forget(&self.local, sleep, registry)),
+            Request::RestartSleep(sleep) => {
+                if let Some(waiter) = time::forget(&self.local, sleep, registry) {
+                    waiter.wake(&self.local);
+                }
+            }
             Request::Watch(source) => watch::update(&self.local, source, registry),
             Request::Unwatch(registration) => {
                 let _ = registry.remove(registration); // it may have ended meanwhile

@@ -141,7 +141,8 @@ impl Sleep {
     }
 
     /// Moves the end of the sleep to `deadline`, also after it has elapsed. A task that awaits the
-    /// sleep goes on waiting, until the new time.
+    /// sleep goes on waiting, until the new time. If it is called on another thread than that of the
+    /// loop, the task is woken, and the sleep belongs to the loop whose task polls it next.
     ///
     /// # Cost
     /// O(1), no allocation.
@@ -158,7 +159,10 @@ impl Sleep {
             local.request(Request::Arm(*key, deadline));
         });
         if moved.is_none() {
-            shared.send(Message::Request(Request::Arm(*key, deadline)));
+            // A deadline in a message could come after that of a later reset. So the loop forgets
+            // the timer and wakes the task, and the next poll arms a new one.
+            shared.send(Message::Request(Request::RestartSleep(*key)));
+            self.stage = Stage::New;
         }
     }
 
@@ -283,10 +287,7 @@ pub(super) fn arm<S: 'static>(
     registry: &mut Registry<S>,
 ) {
     let (origin, armed) = match local.sleeps.borrow_mut().get_mut(key) {
-        Some(sleep) => {
-            sleep.has_elapsed = false; // another thread may have moved it
-            (sleep.origin, sleep.timer)
-        }
+        Some(sleep) => (sleep.origin, sleep.timer),
         None => return,
     };
     if let Some(timer) = armed {
@@ -305,12 +306,17 @@ pub(super) fn arm<S: 'static>(
     local.sleeps.borrow_mut().set_timer(key, timer);
 }
 
-/// Forgets a sleep that another thread has dropped.
-pub(super) fn forget<S>(local: &Local, key: SleepKey, registry: &mut Registry<S>) {
-    let ended = local.sleeps.borrow_mut().remove(key);
-    if let Some(timer) = ended.and_then(|ended| ended.timer) {
+/// Forgets a sleep that another thread has dropped or moved. Returns the task that waited.
+pub(super) fn forget<S>(
+    local: &Local,
+    key: SleepKey,
+    registry: &mut Registry<S>,
+) -> Option<Waiter> {
+    let ended = local.sleeps.borrow_mut().remove(key)?;
+    if let Some(timer) = ended.timer {
         let _ = registry.cancel(timer); // it may be running
     }
+    ended.waiter
 }
 
 /// Wakes the task whose sleep has elapsed.

@@ -16,6 +16,7 @@ mod requests;
 mod sleeping;
 mod sources;
 mod spawning;
+mod threads;
 mod timing;
 mod wakers;
 

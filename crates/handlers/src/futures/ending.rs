@@ -214,6 +214,8 @@ impl<S> Drop for Executor<S> {
                 self.local.keep_unclaimed(key, task);
             }
         }
+        // First, since a destructor may join a thread that takes a source back.
+        self.local.clear(&mut drop_one);
         for (_, slot) in self.tasks.iter_places(usize::MAX) {
             let (mut body, mut awaited_by) = (slot.body.take(), slot.awaited_by.take());
             drop_one(&mut || drop(body.code.take()));
@@ -224,7 +226,7 @@ impl<S> Drop for Executor<S> {
             let mut request = Some(request);
             drop_one(&mut || drop(request.take()));
         }
-        self.local.clear(&mut drop_one);
+        self.local.clear(&mut drop_one); // what destructors have added
         if let Some(panic) = first.filter(|_| !std::thread::panicking()) {
             resume_unwind(panic);
         }

@@ -62,7 +62,9 @@ use super::fairness;
 ///
 /// When the `Async` is dropped, the registration ends after the poll that has dropped it, and only
 /// then the fd is closed. It may be dropped on any thread. If the loop runs on another thread, or
-/// the `Async` is dropped outside of a task, the fd is closed in the next turn of the loop. Like a
+/// the `Async` is dropped outside of a task, the fd is closed in the next turn of the loop. A loop
+/// that ends lets go of all sources before it drops its tasks: a destructor may join a thread that
+/// waits for the close of a source, or for [`into_inner`](Self::into_inner). Like a
 /// `T` itself, a TCP stream that is dropped ends in order: its peer cannot see that more was to be
 /// written.
 ///

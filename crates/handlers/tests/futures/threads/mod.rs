@@ -1,6 +1,7 @@
 //! Where futures meet other threads: loops on threads of their own, handles that another thread
 //! drops or moves, and the end of a loop whose tasks join such a thread.
 
+mod ending;
 mod sleeps;
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -57,6 +57,14 @@ impl<T> Future for IntoInner<T> {
     }
 }
 
+/// The task that has waited is not woken any more.
+impl<T> Drop for IntoInner<T> {
+    fn drop(&mut self) {
+        let released = self.released.as_deref();
+        let _unused = released.and_then(|released| replace_waker(released, None));
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for IntoInner<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IntoInner")

@@ -169,11 +169,12 @@ impl<R> Future for PendingJob<R> {
 
 impl<R> Drop for PendingJob<R> {
     fn drop(&mut self) {
+        // First, since the completion that is dropped with the job would wake the task.
+        let unused = self.shared.lock().waker.take();
+        drop(unused);
         if let Some(job) = &self.job {
             let _ = job.abandon(); // too late if it is done
         }
-        let unused = self.shared.lock().waker.take();
-        drop(unused);
     }
 }
 

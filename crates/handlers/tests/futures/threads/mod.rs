@@ -4,6 +4,7 @@
 #[cfg(feature = "pool")]
 mod dropping;
 mod ending;
+mod pools;
 mod sleeps;
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -12,7 +12,7 @@
 //! after the hooks are removed. A signal that arrives between these two steps has no effect, like
 //! an arrival that is still unreported when its watcher ends.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use signal_hook::low_level::{pipe, signal_name, unregister};
 use signal_hook::{SigId, flag};
 
 use super::number::{SIGNALS, Signal};
+use crate::error::named;
 
 /// For each signal, `true` while no watcher watches it, so that its previous action must be taken.
 /// The signal handlers of this module read nothing else.
@@ -53,7 +54,7 @@ pub(super) fn prepare(signal: Signal) -> io::Result<()> {
     let mut watchers = watchers();
     let entry = &mut watchers[signal.index()];
     if !entry.prepared {
-        if is_default(signal) {
+        if is_default(signal)? {
             catch_with_default(signal)?;
         }
         entry.prepared = true;
@@ -79,16 +80,26 @@ fn catch_with_default(signal: Signal) -> io::Result<()> {
 ///
 /// Safe code can learn this only from `/proc`. If `/proc` is not mounted, the default action is
 /// assumed, which most signals have in most programs. The exception is `SIGPIPE`, which Rust's
-/// runtime ignores before `main`.
-fn is_default(signal: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_else(|error| {
-        tracing::debug!(%signal, %error, "/proc/self/status: assuming the default action");
-        String::new()
-    });
-    match (mask(&status, "SigIgn:"), mask(&status, "SigCgt:")) {
+/// runtime ignores before `main`. Any other error is returned, such as `EMFILE`: the answer is kept
+/// for good, so it must not depend on what the process lacks at this moment.
+fn is_default(signal: Signal) -> io::Result<bool> {
+    let status = match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => status,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied
+            ) =>
+        {
+            tracing::debug!(%signal, %error, "/proc/self/status: assuming the default action");
+            String::new()
+        }
+        Err(error) => return Err(named("/proc/self/status", error)),
+    };
+    Ok(match (mask(&status, "SigIgn:"), mask(&status, "SigCgt:")) {
         (Some(ignored), Some(caught)) => (ignored | caught) >> (signal.as_raw() - 1) & 1 == 0,
         _ => signal != Signal::PIPE,
-    }
+    })
 }
 
 /// Returns a set of signals from the text of `/proc/pid/status`: bit 0 is signal 1.
@@ -173,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_default_action_is_distinguished_from_an_ignored_one() {
-        assert!(is_default(Signal::ALRM));
-        assert!(!is_default(Signal::PIPE), "the runtime ignores it");
+        assert!(is_default(Signal::ALRM).unwrap());
+        assert!(!is_default(Signal::PIPE).unwrap(), "the runtime ignores it");
     }
 }

@@ -124,7 +124,8 @@ impl From<Origin> for Arrival {
 ///   `SIGSEGV` cannot be watched because they report a fault of the running thread. The numbers
 ///   just below `SIGRTMIN` are reserved for the C library. Numbers outside of 1 to 64 are not
 ///   signals.
-/// - `EMFILE` and the other errors of `socketpair(2)`.
+/// - `EMFILE` and the other errors of `socketpair(2)`, and of reading `/proc/self/status`, which
+///   the first watcher of a signal does.
 /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop, or
 ///   [`Error::Os`](reactor::Error::Os) from `epoll_ctl(2)`; see [`Registry::add`].
 ///

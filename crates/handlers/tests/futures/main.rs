@@ -5,6 +5,7 @@
 mod budget;
 mod cancelling;
 mod counts;
+mod descriptors;
 mod ends;
 mod io;
 mod joining;

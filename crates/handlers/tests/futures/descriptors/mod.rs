@@ -1,0 +1,82 @@
+//! Futures in a process that has no file descriptors left, and the descriptors that each life
+//! leaves open. Each case runs in this program started once more, since a limit holds for all
+//! threads.
+
+#[cfg(feature = "signal")]
+mod ignored_signals;
+
+use std::fs;
+use std::io;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::PATIENCE;
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const CASE: &str = "HANDLERS_FUTURES_CASE";
+
+/// Runs the case `name`, which must succeed.
+#[track_caller]
+fn run(name: &str) -> Result {
+    let case = Command::new(std::env::current_exe()?);
+    run_by(case, name)
+}
+
+/// Runs the case `name` by `command`, which gets the arguments of this program.
+#[track_caller]
+fn run_by(mut command: Command, name: &str) -> Result {
+    command.args(["--exact", "descriptors::case", "--nocapture"]);
+    let command = command.env(CASE, name).stdout(Stdio::null());
+    assert!(command.status()?.success(), "{name}");
+    Ok(())
+}
+
+#[test]
+fn case() -> Result {
+    match std::env::var(CASE).as_deref() {
+        #[cfg(feature = "signal")]
+        Ok("ignored signal") => ignored_signals::case(),
+        _ => Ok(()), // started among the other tests, it does nothing
+    }
+}
+
+/// Returns `true` if a number is that of an open descriptor. Opens none.
+fn is_open(number: u64) -> bool {
+    fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
+}
+
+/// Returns the number of open descriptors. Opens none.
+fn count_open() -> usize {
+    (0..1000).filter(|number| is_open(*number)).count()
+}
+
+/// Waits until as many descriptors are open as before, since a child or a thread may be about to
+/// close one.
+#[track_caller]
+fn expect_open(before: usize, what: &str) {
+    let began = std::time::Instant::now();
+    while count_open() != before && began.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    assert_eq!(count_open(), before, "{what}");
+}
+
+/// A limit of the descriptors of this process, until it is dropped.
+struct Limit(Rlimit);
+
+impl Limit {
+    /// Lets this process open `free` more descriptors.
+    fn leaving(free: usize) -> io::Result<Self> {
+        let before = getrlimit(Resource::Nofile);
+        let current = (0..).filter(|number| !is_open(*number)).nth(free);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before })?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).expect("the limit that it was");
+    }
+}

@@ -10,6 +10,7 @@ use reactor::{Context, Registry};
 use super::async_connection::AsyncConnection;
 use super::handler::protocol_of;
 use crate::connection::{Connection, ConnectionHandler, ConnectionOptions, Stream};
+use crate::futures::executor;
 use crate::listener::{Listener, Peer, ServerKey};
 use crate::sockets::SocketStream;
 
@@ -24,12 +25,11 @@ impl Listener {
     ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
-    ///   with a connection limit takes two registrations.
+    ///   with a connection limit takes two registrations, and the tasks of the loop take one.
     /// - [`Error::Os`](reactor::Error::Os) or
     ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the loop cannot watch
     ///   the socket: see [`Registry::add`].
-    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a connection limit cannot get the
-    ///   `eventfd` of the loop.
+    /// - [`Error::Loop`](reactor::Error::Loop) if no `eventfd` can be created for the loop.
     ///
     /// ```no_run
     /// use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -63,6 +63,7 @@ impl Listener {
         S: 'static,
         F: Future<Output = io::Result<()>> + 'static,
     {
+        executor::of_loop(registry)?; // later, a client would pay for the lack of a descriptor
         let (origin, protocol) = (Location::caller(), Rc::new(protocol));
         let handler =
             move |peer: &Peer, _cx: &mut Context<'_, S>| Ok(handler_of(origin, &protocol, peer));
@@ -75,12 +76,11 @@ impl Listener {
     ///
     /// # Errors
     /// - [`Error::Full`](reactor::Error::Full) at the registration limit of the loop. A listener
-    ///   with a connection limit takes two registrations.
+    ///   with a connection limit takes two registrations, and the tasks of the loop take one.
     /// - [`Error::Os`](reactor::Error::Os) or
     ///   [`Error::AlreadyRegistered`](reactor::Error::AlreadyRegistered) if the loop cannot watch
     ///   the socket: see [`Registry::add`].
-    /// - [`Error::Loop`](reactor::Error::Loop) if a listener with a connection limit cannot get the
-    ///   `eventfd` of the loop.
+    /// - [`Error::Loop`](reactor::Error::Loop) if no `eventfd` can be created for the loop.
     #[track_caller]
     pub fn serve_async_as<S, T, F>(
         self,
@@ -94,6 +94,7 @@ impl Listener {
         T: Stream,
         F: Future<Output = io::Result<()>> + 'static,
     {
+        executor::of_loop(registry)?; // later, a client would pay for the lack of a descriptor
         let (origin, protocol) = (Location::caller(), Rc::new(protocol));
         let handler =
             move |peer: &Peer, _cx: &mut Context<'_, S>| Ok(handler_of(origin, &protocol, peer));

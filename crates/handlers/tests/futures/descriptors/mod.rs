@@ -4,6 +4,7 @@
 
 #[cfg(feature = "signal")]
 mod ignored_signals;
+mod servers;
 
 use std::fs;
 use std::io;
@@ -35,6 +36,7 @@ fn run_by(mut command: Command, name: &str) -> Result {
 #[test]
 fn case() -> Result {
     match std::env::var(CASE).as_deref() {
+        Ok("server") => servers::case(),
         #[cfg(feature = "signal")]
         Ok("ignored signal") => ignored_signals::case(),
         _ => Ok(()), // started among the other tests, it does nothing

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -22,9 +24,19 @@ pub(crate) fn lookup(host: &str, service: &str) -> io::Result<Vec<SocketAddr>> {
         ..AddrInfoHints::default()
     };
     getaddrinfo(Some(host), Some(service), Some(hints))
-        .map_err(failed)?
+        .map_err(|error| lack_of_descriptors().unwrap_or_else(|| failed(error)))?
         .map(|found| found.map(|info| info.sockaddr))
         .collect()
+}
+
+/// Returns an error if this process has no descriptor left. The system then cannot read its files
+/// or ask a name server, and it may say that a name does not exist.
+#[cold]
+fn lack_of_descriptors() -> Option<io::Error> {
+    match eventfd(0, EventfdFlags::CLOEXEC) {
+        Err(errno @ (Errno::MFILE | Errno::NFILE)) => Some(errno.into()),
+        _ => None,
+    }
 }
 
 /// Returns an error of `getaddrinfo(3)` with a kind that tells what to do. An error with an errno

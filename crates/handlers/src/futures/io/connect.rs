@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::Async;
-use crate::error::named;
+use crate::error::{named, named_on};
 use crate::futures::sleep;
 use crate::sockets::{self, address, tcp, unix};
 
@@ -112,9 +112,12 @@ impl Async<TcpListener> {
     /// limits the connections.
     ///
     /// # Errors
-    /// The errors of `accept(2)`, and those of a registration: see [`Async`](Self#errors).
+    /// The errors of `accept(2)`, which name the call and the fd, for example "accept on fd 7: Too
+    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of a
+    /// registration: see [`Async`](Self#errors).
     pub async fn accept(&self) -> io::Result<(Async<TcpStream>, SocketAddr)> {
-        let (stream, peer) = self.read_with(tcp::accept).await?;
+        let accepted = self.read_with(tcp::accept).await;
+        let (stream, peer) = accepted.map_err(|error| self.accept_failed(error))?;
         Ok((Async::new(stream)?, peer))
     }
 }
@@ -126,9 +129,18 @@ impl Async<UnixListener> {
     /// task that accepts again must pause before.
     ///
     /// # Errors
-    /// The errors of `accept(2)`, and those of a registration: see [`Async`](Self#errors).
+    /// The errors of `accept(2)`, which name the call and the fd, for example "accept on fd 7: Too
+    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of a
+    /// registration: see [`Async`](Self#errors).
     pub async fn accept(&self) -> io::Result<Async<UnixStream>> {
-        let stream = self.read_with(unix::accept).await?;
-        Async::new(stream)
+        let accepted = self.read_with(unix::accept).await;
+        Async::new(accepted.map_err(|error| self.accept_failed(error))?)
+    }
+}
+
+impl<L: AsFd> Async<L> {
+    #[cold]
+    fn accept_failed(&self, error: io::Error) -> io::Error {
+        named_on(self.as_fd(), "accept", error)
     }
 }

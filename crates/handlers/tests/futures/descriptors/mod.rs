@@ -2,8 +2,10 @@
 //! leaves open. Each case runs in this program started once more, since a limit holds for all
 //! threads.
 
+mod constructors;
 #[cfg(feature = "signal")]
 mod ignored_signals;
+mod lives;
 mod servers;
 
 use std::fs;
@@ -36,7 +38,9 @@ fn run_by(mut command: Command, name: &str) -> Result {
 #[test]
 fn case() -> Result {
     match std::env::var(CASE).as_deref() {
+        Ok("constructors") => constructors::case(),
         Ok("server") => servers::case(),
+        Ok("lives") => lives::case(),
         #[cfg(feature = "signal")]
         Ok("ignored signal") => ignored_signals::case(),
         _ => Ok(()), // started among the other tests, it does nothing

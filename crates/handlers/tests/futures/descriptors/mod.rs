@@ -10,7 +10,7 @@ mod servers;
 
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::PATIENCE;
@@ -30,8 +30,9 @@ fn run(name: &str) -> Result {
 #[track_caller]
 fn run_by(mut command: Command, name: &str) -> Result {
     command.args(["--exact", "descriptors::case", "--nocapture"]);
-    let command = command.env(CASE, name).stdout(Stdio::null());
-    assert!(command.status()?.success(), "{name}");
+    let output = command.env(CASE, name).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {told}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::futures::{self, Async};
 use handlers::signal::Signal;
-use reactor::Reactor;
+use reactor::{LoopPool, Reactor};
 
 use super::Result;
 
@@ -67,5 +67,31 @@ fn a_child_that_was_killed_or_had_ended_before_the_await_is_reported() -> Result
     })??;
     assert!(ended.status.success());
     assert_eq!(killed.status.signal(), Some(9));
+    Ok(())
+}
+
+#[test]
+fn children_of_several_loops_end_in_the_loop_that_has_started_them() -> Result {
+    let pool = LoopPool::<Vec<i32>>::spawn(3, "pool-", |_, _| Ok(Vec::new()))?;
+    for number in 0..3 {
+        let begin = move |cx: &mut reactor::Context<'_, Vec<i32>>| {
+            for code in 0..10 {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("exit {code}")]);
+                let (_spawned, exit) = futures::spawn_child(cx.registry, &mut command)?;
+                let ends = async move { exit.await.ok().and_then(|exit| exit.status.code()) };
+                futures::spawn(cx.registry, ends, |code, cx| cx.state.extend(code))?;
+            }
+            if number == 1 {
+                cx.registry.stop(); // its children are left to the others
+            }
+            std::io::Result::Ok(())
+        };
+        pool.get(number).ok_or("no loop")?.call(begin)??;
+    }
+    for (number, mut codes) in pool.join()?.into_iter().enumerate() {
+        codes.sort_unstable();
+        assert!(number == 1 || codes == Vec::from_iter(0..10), "{codes:?}");
+    }
     Ok(())
 }

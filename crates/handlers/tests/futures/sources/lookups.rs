@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use futures_lite::future;
 use handlers::{Resolver, futures};
@@ -62,5 +63,47 @@ fn a_lookup_whose_future_is_dropped_is_cancelled() -> Result {
         "the thread hangs, and the loop does not wait for it"
     );
     drop(end);
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_lookups_end_although_the_only_thread_hangs() -> Result {
+    for ends_with_loop in [false, true] {
+        let mut reactor = Reactor::<()>::new()?;
+        let (end, ended) = mpsc::channel::<()>();
+        let ended = Mutex::new(ended);
+        let resolver = Resolver::builder().max_threads(1).max_waiting(usize::MAX);
+        let resolver = resolver
+            .timeout(Duration::from_millis(50))
+            .lookup(move |_, _| {
+                let _ = ended.lock().map(|ended| ended.recv());
+                Ok(vec![([192, 0, 2, 1], 1).into()])
+            });
+        let resolver = resolver.build();
+        for number in 0..10_000 {
+            let looks_up = futures::resolve(&resolver, format!("n{number}.example:1").parse()?);
+            let task = async move {
+                if number % 2 == 0 {
+                    let found = looks_up.await.map_err(|error| error.kind());
+                    assert_eq!(found, Err(ErrorKind::TimedOut));
+                } else {
+                    future::or(async { drop(looks_up.await) }, futures::yield_now()).await;
+                }
+            };
+            futures::spawn(&mut reactor, task, |(), _cx| ())?;
+        }
+        if ends_with_loop {
+            reactor.turn(&mut (), Some(Duration::ZERO))?;
+        } else {
+            reactor.run(&mut ())?;
+            assert_eq!((reactor.len(), reactor.timers().count()), (1, 0));
+        }
+        drop(reactor);
+        drop(end);
+        // The thread goes on, and finds none of the others.
+        let found = futures::resolve(&resolver, "later.example:1".parse()?);
+        let found = futures::block_on(&mut Reactor::<()>::new()?, &mut (), found)?;
+        assert_eq!(found?.len(), 1);
+    }
     Ok(())
 }

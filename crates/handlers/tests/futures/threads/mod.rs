@@ -6,5 +6,6 @@ mod dropping;
 mod ending;
 mod pools;
 mod sleeps;
+mod waking;
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

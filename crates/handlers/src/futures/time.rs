@@ -141,8 +141,8 @@ impl Sleep {
     }
 
     /// Moves the end of the sleep to `deadline`, also after it has elapsed. A task that awaits the
-    /// sleep goes on waiting, until the new time. If it is called on another thread than that of the
-    /// loop, the task is woken, and the sleep belongs to the loop whose task polls it next.
+    /// sleep goes on waiting, until the new time. If it is called on another thread than that of
+    /// the loop, the task is woken, and the sleep belongs to the loop whose task polls it next.
     ///
     /// # Cost
     /// O(1), no allocation.

@@ -105,9 +105,9 @@ impl Resolver {
     /// - `InvalidInput`: the service is unknown, or the target is a Unix socket.
     /// - `QuotaExceeded`: [too many](ResolverBuilder::max_waiting) lookups wait.
     /// - The kind of any other error, with its errno if it has one. Examples are `EAGAIN` if no
-    ///   thread can be started, `EMFILE` if the process has no descriptor left, `ENODEV` if there is
-    ///   no such network interface, and [`Error::Full`](reactor::Error::Full) at the registration
-    ///   limit of the loop.
+    ///   thread can be started, `EMFILE` if the process has no descriptor left, `ENODEV` if there
+    ///   is no such network interface, and [`Error::Full`](reactor::Error::Full) at the
+    ///   registration limit of the loop.
     #[track_caller]
     pub fn resolve<S: 'static>(
         &self,

@@ -113,8 +113,8 @@ impl Async<TcpListener> {
     ///
     /// # Errors
     /// The errors of `accept(2)`, which name the call and the fd, for example "accept on fd 7: Too
-    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of a
-    /// registration: see [`Async`](Self#errors).
+    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of
+    /// a registration: see [`Async`](Self#errors).
     pub async fn accept(&self) -> io::Result<(Async<TcpStream>, SocketAddr)> {
         let accepted = self.read_with(tcp::accept).await;
         let (stream, peer) = accepted.map_err(|error| self.accept_failed(error))?;
@@ -130,8 +130,8 @@ impl Async<UnixListener> {
     ///
     /// # Errors
     /// The errors of `accept(2)`, which name the call and the fd, for example "accept on fd 7: Too
-    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of a
-    /// registration: see [`Async`](Self#errors).
+    /// many open files (os error 24)". [`errno`](crate::errno) finds the errno. Also the errors of
+    /// a registration: see [`Async`](Self#errors).
     pub async fn accept(&self) -> io::Result<Async<UnixStream>> {
         let accepted = self.read_with(unix::accept).await;
         Async::new(accepted.map_err(|error| self.accept_failed(error))?)

@@ -136,6 +136,12 @@ pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     }
 }
 
+/// Returns `true` if the process or the system lacks descriptors or memory for now.
+pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
+    let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    errno(error).is_some_and(|errno| resources.contains(&errno))
+}
+
 /// Returns the errno of an error, even if the error is wrapped.
 pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
     reactor::errno(error).map(Errno::from_raw_os_error)

@@ -11,7 +11,10 @@ mod system;
 pub use haproxy::Haproxy;
 pub use loops::{Slow, add_slow_handler, in_time, run_out, turn_until, turn_until_quiet};
 pub use sockets::{Silent, listen, reset, silent_listener, tcp_pair};
-pub use system::{example, file_with, is_installed, or_skipped, terminal, wait_until_readable};
+pub use system::{
+    DescriptorLimit, example, file_with, is_installed, is_open, or_skipped, terminal,
+    wait_until_readable,
+};
 
 /// The result of a helper, and of a test.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::Result;
@@ -51,6 +52,36 @@ pub fn wait_until_readable(fd: impl AsFd, timeout: Duration) -> io::Result<bool>
     // poll(2) is not restarted after a signal: children of other tests end, and tests watch
     // signals.
     Ok(retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)))? > 0)
+}
+
+/// Returns `true` if a number is that of an open descriptor. Opens none.
+#[must_use]
+pub fn is_open(number: u64) -> bool {
+    fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
+}
+
+/// A limit of the descriptors of this process, until it is dropped. It holds for all threads, so a
+/// test that needs it runs in a process of its own.
+#[derive(Debug)]
+pub struct DescriptorLimit(Rlimit);
+
+impl DescriptorLimit {
+    /// Lets this process open `free` more descriptors.
+    ///
+    /// # Errors
+    /// The errors of `setrlimit(2)`.
+    pub fn leaving(free: usize) -> io::Result<Self> {
+        let before = getrlimit(Resource::Nofile);
+        let current = (0..).filter(|number| !is_open(*number)).nth(free);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before })?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for DescriptorLimit {
+    fn drop(&mut self) {
+        let _ = setrlimit(Resource::Nofile, self.0); // it may always be raised to what it was
+    }
 }
 
 /// Returns the path of an example, next to the test that calls.

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::error::{is_out_of_resources, named};
+
 /// Returns the processes of the group of `leader` that have not ended, except `leader` itself.
 ///
 /// After the pidfd of a process is opened, the group of the process is checked again, so each pidfd
@@ -16,19 +18,34 @@ pub(super) fn others(leader: Pid) -> io::Result<impl Iterator<Item = io::Result<
     let pids =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(pids.filter_map(Pid::from_raw).filter_map(move |pid| {
-        if pid == leader || !is_alive_in(pid, leader) {
+        if pid == leader {
             return None;
         }
-        let pidfd = pidfd_open(pid, PidfdFlags::empty());
-        is_alive_in(pid, leader).then(|| pidfd.map_err(io::Error::from))
+        open(pid, leader).transpose()
     }))
 }
 
-fn is_alive_in(pid: Pid, group: Pid) -> bool {
-    // The process may have ended, so that there is no such file.
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
-    state_and_group(&stat)
-        .is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X'))
+/// Opens the pidfd of a process, if the process is alive and belongs to the group.
+fn open(pid: Pid, group: Pid) -> io::Result<Option<OwnedFd>> {
+    if !is_alive_in(pid, group)? {
+        return Ok(None);
+    }
+    let pidfd = pidfd_open(pid, PidfdFlags::empty());
+    let belongs = is_alive_in(pid, group)?;
+    Ok(belongs.then_some(pidfd).transpose()?)
+}
+
+/// # Errors
+/// The process cannot be looked at for now, for lack of descriptors or memory.
+fn is_alive_in(pid: Pid, group: Pid) -> io::Result<bool> {
+    let path = format!("/proc/{}/stat", pid.as_raw_pid());
+    let stat = match fs::read(&path) {
+        Err(error) if is_out_of_resources(&error) => return Err(named(path, error)),
+        // The process may have ended, so that there is no such file.
+        read => read.unwrap_or_default(),
+    };
+    Ok(state_and_group(&stat)
+        .is_some_and(|(state, of)| of == group.as_raw_pid() && !matches!(state, b'Z' | b'X')))
 }
 
 /// Returns the third and the fifth field of `/proc/pid/stat`. The second field is the name in

@@ -12,7 +12,7 @@ use super::orphans::{self, Orphan};
 use super::process::ChildProcess;
 use super::{Exit, Spawned, WatchError};
 use crate::carried::for_no_request;
-use crate::error::{advised, is_nothing_done};
+use crate::error::{advised, is_nothing_done, is_out_of_resources};
 
 /// The action at the exit of a child.
 pub(super) trait OnExit<S>: 'static {
@@ -207,7 +207,8 @@ impl<S, H: OnExit<S>> Handler<S, Rc<ChildProcess>> for ChildWatch<H> {
 
 impl<H> ChildWatch<H> {
     /// Postpones the report of the exit until another process of the group has ended. Returns
-    /// `true` if there is such a process.
+    /// `true` if there is such a process, or if resources to look for one are lacking: the loop
+    /// calls again, with pauses.
     fn waits_for_group<S>(&self, cx: &mut Context<'_, S>) -> bool {
         let key = cx.key();
         let waits = self.process.other_of_group().and_then(|other| {
@@ -224,8 +225,14 @@ impl<H> ChildWatch<H> {
             Ok(true)
         });
         waits.unwrap_or_else(|error| {
-            tracing::warn!(child = self.process.label(), %error, "not waiting for the rest of its group");
-            false
+            let child = self.process.label();
+            let is_lasting = !is_out_of_resources(&error);
+            if is_lasting {
+                tracing::warn!(child, %error, "not waiting for the rest of its group");
+            } else {
+                tracing::debug!(child, %error, "the rest of its group is looked for again later");
+            }
+            !is_lasting
         })
     }
 }

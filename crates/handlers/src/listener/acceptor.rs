@@ -20,7 +20,7 @@ use super::reports::Reports;
 use super::{on_end, stopping};
 use crate::backoff::{Backoff, Jitter};
 use crate::connection::RateLimit;
-use crate::error::errno;
+use crate::error::{errno, is_out_of_resources};
 use crate::server::Server;
 use crate::sockets::{SocketStream, has_input, listen};
 
@@ -406,11 +406,4 @@ fn is_in_pause<S>(cx: &mut Context<'_, S>) -> bool {
 fn listens_no_more(error: &io::Error) -> bool {
     let ends = [Errno::INVAL, Errno::BADF, Errno::NOTSOCK];
     errno(error).is_some_and(|errno| ends.contains(&errno))
-}
-
-/// Returns `true` if the process or the system has no resources left for another connection:
-/// descriptors or memory.
-fn is_out_of_resources(error: &io::Error) -> bool {
-    let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    errno(error).is_some_and(|errno| resources.contains(&errno))
 }

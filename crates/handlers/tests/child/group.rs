@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use handlers::child::{self, RestartPolicy, Spawned, SupervisorEvent};
 use handlers::signal::Signal;
 use reactor::{ManualClock, Reactor};
+use support::DescriptorLimit;
 
 use crate::{
     PATIENCE, Result, Seen, is_there, note_lines, run, spawn, turn_until, wait_for_end, waiting,
@@ -235,6 +236,49 @@ fn a_group_that_outlives_its_leader_may_end_within_its_grace() -> Result {
     assert_eq!(seen.lines, ["ready", "gently"]);
     run(&mut reactor, &mut seen)?; // nothing is left that keeps the loop alive
     Ok(())
+}
+
+const WITHOUT_DESCRIPTORS: &str = "HANDLERS_CHILD_WITHOUT_DESCRIPTORS";
+
+#[test]
+fn without_a_free_descriptor_the_rest_of_a_group_has_its_grace() -> Result {
+    if let Ok(free) = std::env::var(WITHOUT_DESCRIPTORS) {
+        return lack_descriptors_within_the_grace(free.parse()?);
+    }
+    for free in ["0", "1"] {
+        // A limit holds for all threads, so that the test runs in a process of its own.
+        let output = Command::new(std::env::current_exe()?)
+            .args([
+                "--exact",
+                "group::without_a_free_descriptor_the_rest_of_a_group_has_its_grace",
+            ])
+            .env(WITHOUT_DESCRIPTORS, free)
+            .output()?;
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{free} free: {told}");
+    }
+    Ok(())
+}
+
+fn lack_descriptors_within_the_grace(free: usize) -> Result {
+    let gently = "trap \"line; exit\" TERM; sh -c \"echo ready; exec sleep 1000\" & wait";
+    let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
+    let mut seen = Seen::default();
+    let child = start(&mut reactor, &mut seen, ends_before_its_group(gently))?;
+    child.key.terminate_group(&mut reactor, HOUR)?;
+    wait_for_end(child.pid)?;
+    let limit = DescriptorLimit::leaving(free)?;
+    for _ in 0..20 {
+        reactor.turn(&mut seen, Some(Duration::ZERO))?;
+    }
+    drop(limit);
+    assert!(seen.exits.is_empty());
+    reactor.advance(&mut seen, Duration::from_secs(2))?; // beyond the pause of the watch
+    say_line(&child)?;
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.outputs_ended == 1 && seen.exits.len() == 1
+    })?;
+    run(&mut reactor, &mut seen)
 }
 
 #[test]

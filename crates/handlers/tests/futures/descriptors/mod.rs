@@ -8,12 +8,9 @@ mod ignored_signals;
 mod lives;
 mod servers;
 
-use std::fs;
-use std::io;
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::PATIENCE;
+use support::{DescriptorLimit as Limit, PATIENCE, is_open};
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -48,11 +45,6 @@ fn case() -> Result {
     }
 }
 
-/// Returns `true` if a number is that of an open descriptor. Opens none.
-fn is_open(number: u64) -> bool {
-    fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
-}
-
 /// Returns the number of open descriptors. Opens none.
 fn count_open() -> usize {
     (0..1000).filter(|number| is_open(*number)).count()
@@ -67,23 +59,4 @@ fn expect_open(before: usize, what: &str) {
         std::thread::yield_now();
     }
     assert_eq!(count_open(), before, "{what}");
-}
-
-/// A limit of the descriptors of this process, until it is dropped.
-struct Limit(Rlimit);
-
-impl Limit {
-    /// Lets this process open `free` more descriptors.
-    fn leaving(free: usize) -> io::Result<Self> {
-        let before = getrlimit(Resource::Nofile);
-        let current = (0..).filter(|number| !is_open(*number)).nth(free);
-        setrlimit(Resource::Nofile, Rlimit { current, ..before })?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        setrlimit(Resource::Nofile, self.0).expect("the limit that it was");
-    }
 }

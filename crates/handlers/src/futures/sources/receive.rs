@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -85,9 +84,7 @@ pub fn receive<S: 'static, T: 'static>(
         }
         Ok(Next::Keep)
     })?;
-    // It was registered just now.
-    let _ = registry.set_background(key);
-    let _ = registry.set_origin(key, Location::caller());
+    let _ = registry.set_background(key); // it was registered just now
     Ok(QueueStream {
         feed,
         is_paused,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -43,7 +42,6 @@ pub fn signals<S: 'static>(
         }
         Ok(Next::Keep)
     })?;
-    let _ = registry.set_origin(key, Location::caller()); // it was registered just now
     Ok(SignalStream { feed, key, local })
 }
 

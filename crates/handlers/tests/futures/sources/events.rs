@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use handlers::futures::{self, EventWait};
-use reactor::Event;
+use reactor::{Context, Event};
 
 use super::Result;
 use crate::{reactor, turn};
@@ -27,10 +27,11 @@ fn an_event_that_is_set_already_needs_no_registration() -> Result {
     let event = Event::auto_reset();
     event.set();
     let waited = event.clone();
-    let index = futures::block_on(&mut reactor, &mut (), async move {
-        futures::wait_event(&waited).await
-    })??;
-    assert_eq!((index, event.is_set()), (0, false));
+    let passed = futures::block_on(&mut reactor, &mut (), async move {
+        future::poll_once(futures::wait_event(&waited)).await
+    })?;
+    assert!(matches!(passed, Some(Ok(0))), "at once");
+    assert!(!event.is_set());
     assert_eq!(reactor.len(), 1, "the queue of the executor");
     Ok(())
 }
@@ -85,6 +86,40 @@ fn a_wait_that_is_dropped_takes_no_event() -> Result {
     })?;
     assert!(event.is_set());
     assert_eq!(reactor.len(), 1, "the queue of the executor");
+    Ok(())
+}
+
+#[test]
+fn a_wait_that_is_dropped_before_its_request_is_not_registered() -> Result {
+    let mut reactor = reactor::<()>();
+    let event = Event::auto_reset();
+    let waited = event.clone();
+    futures::block_on(&mut reactor, &mut (), async move {
+        let polled = future::poll_once(futures::wait_event(&waited)).await;
+        assert!(polled.is_none());
+    })?;
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
+    Ok(())
+}
+
+#[test]
+fn a_wait_whose_registration_a_callback_removes_begins_again() -> Result {
+    let mut reactor = reactor::<()>();
+    let event = Event::auto_reset();
+    let waited = event.clone();
+    let index = futures::block_on(&mut reactor, &mut (), async move {
+        let wait = futures::spawn_local(futures::wait_event(&waited));
+        futures::yield_now().await;
+        futures::with_context(|cx: &mut Context<'_, ()>| {
+            let last = cx.registry.registrations().last().map(|info| info.key);
+            last.map(|key| cx.registry.remove(key))
+        })
+        .await;
+        futures::yield_now().await;
+        event.set();
+        wait.await
+    })??;
+    assert_eq!(index?, 0);
     Ok(())
 }
 

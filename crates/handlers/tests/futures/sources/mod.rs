@@ -8,6 +8,7 @@ mod jobs;
 #[cfg(feature = "names")]
 mod lookups;
 mod queues;
+mod registrations;
 #[cfg(feature = "signal")]
 mod signals;
 mod sinks;

@@ -1,10 +1,11 @@
 //! Queues as streams and sinks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::TrySendError;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -80,6 +81,54 @@ fn a_stream_takes_no_more_than_32_values_in_advance() -> Result {
 }
 
 #[test]
+fn a_stream_takes_no_value_before_it_has_returned_those_in_advance() -> Result {
+    let mut reactor = reactor::<()>();
+    let (sender, receiver) = notification_queue(Capacity::Unbounded);
+    let mut stream = futures::receive(&mut reactor, receiver)?;
+    (0..100).try_for_each(|value| sender.try_send(value))?;
+    let left = futures::block_on(&mut reactor, &mut (), async move {
+        let mut left = Vec::new();
+        for _ in 0..33 {
+            stream.next().await;
+            futures::yield_now().await;
+            left.push(sender.len());
+        }
+        left
+    })?;
+    assert_eq!(left[..31], [100 - 32; 31]);
+    assert_eq!(left[32], 100 - 64);
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_has_ended_leaves_turns_to_others() -> Result {
+    const MANY: u32 = 1_000_000;
+    let mut reactor = reactor::<()>();
+    let (sender, receiver) = notification_queue::<u8>(Capacity::Unbounded);
+    let mut stream = futures::receive(&mut reactor, receiver)?;
+    drop(sender);
+    let over = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&over);
+    let asked = futures::block_on(&mut reactor, &mut (), async move {
+        let asks = futures::spawn_local(async move {
+            let mut asked = 0;
+            while !seen.get() && asked < MANY {
+                assert_eq!(stream.next().await, None);
+                asked += 1;
+            }
+            asked
+        });
+        for _ in 0..10 {
+            futures::yield_now().await;
+        }
+        over.set(true);
+        asks.await
+    })??;
+    assert!(asked < MANY, "another task has ended it");
+    Ok(())
+}
+
+#[test]
 fn a_value_of_another_thread_wakes_the_stream() -> Result {
     let mut reactor = reactor::<()>();
     let (sender, receiver) = notification_queue(Capacity::Bounded(1));
@@ -135,6 +184,47 @@ fn a_sink_without_a_receiver_is_disconnected() -> Result {
         waits.await.unwrap_or(Ok(()))
     })?;
     assert_eq!(ended, Err(Disconnected));
+    Ok(())
+}
+
+#[test]
+fn a_sink_keeps_the_value_that_waits_and_refuses_another() -> Result {
+    let mut reactor = reactor::<()>();
+    let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+    let mut sink = futures::sink(&mut reactor, sender)?;
+    let stream = futures::receive(&mut reactor, receiver)?;
+    let received = futures::block_on(&mut reactor, &mut (), async move {
+        for value in [1, 2] {
+            send(&mut sink, value).await.map_err(|_| "closed")?; // the second one waits
+        }
+        let third = Pin::new(&mut sink).start_send(3);
+        assert_eq!(third, Err(Disconnected), "poll_ready was not called");
+        let closing = futures::spawn_local(async move { close(&mut sink).await });
+        let received: Vec<_> = stream.collect().await;
+        let closed = closing.await.map_err(|_| "cancelled")?;
+        closed.map(|()| received).map_err(|_| "closed")
+    })??;
+    assert_eq!(received, [1, 2]);
+    Ok(())
+}
+
+#[test]
+fn a_sink_wakes_the_last_that_has_polled_it() -> Result {
+    let mut reactor = reactor::<()>();
+    let (sender, receiver) = notification_queue(Capacity::Bounded(1));
+    let mut sink = futures::sink(&mut reactor, sender)?;
+    let mut stream = futures::receive(&mut reactor, receiver)?;
+    futures::block_on(&mut reactor, &mut (), async move {
+        for value in [1, 2] {
+            send(&mut sink, value).await?; // the second one waits
+        }
+        let mut other = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut sink).poll_flush(&mut other).is_pending());
+        let flushing = futures::spawn_local(async move { flush(&mut sink).await });
+        futures::yield_now().await;
+        assert_eq!(stream.next().await, Some(1));
+        flushing.await.unwrap_or(Err(Disconnected))
+    })??;
     Ok(())
 }
 

@@ -53,6 +53,18 @@ fn a_child_whose_future_is_dropped_is_reaped_by_the_loop() -> Result {
 }
 
 #[test]
+fn a_child_whose_registration_is_removed_has_a_broken_pipe() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (child, exit) = futures::spawn_child(&mut reactor, Command::new("sleep").arg("100"))?;
+    child.key.kill(&mut reactor)?;
+    reactor.remove(child.key.key())?;
+    let ended = futures::block_on(&mut reactor, &mut (), exit)?;
+    let kind = ended.map_err(|error| error.kind()).map(drop);
+    assert_eq!(kind, Err(std::io::ErrorKind::BrokenPipe));
+    Ok(())
+}
+
+#[test]
 fn a_child_that_was_killed_or_had_ended_before_the_await_is_reported() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (_spawned, ended) = futures::spawn_child(&mut reactor, &mut Command::new("true"))?;

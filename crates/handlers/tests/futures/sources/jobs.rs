@@ -1,6 +1,10 @@
 //! Jobs of the worker pool within futures.
 
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread;
 
 use futures_lite::future;
@@ -44,6 +48,27 @@ fn a_job_that_panics_or_is_refused_says_so() -> Result {
     pool.drain();
     let refused = futures::block_on(&mut reactor, &mut (), futures::submit(&handle, || ()))?;
     assert_eq!(refused, Err(JobEnd::Refused(Refusal::Closed)));
+    let kinds = [Refusal::Closed, Refusal::Full]
+        .map(|refusal| io::Error::from(JobEnd::Refused(refusal)).kind() == refusal.kind());
+    assert_eq!(kinds, [true; 2]);
+    Ok(())
+}
+
+#[test]
+fn a_job_wakes_the_last_that_has_asked_for_it() -> Result {
+    let mut reactor = reactor()?;
+    let pool = WorkerPool::builder().workers(1).build(&mut reactor)?;
+    let (end, ended) = mpsc::channel::<()>();
+    let mut job = futures::submit(&pool, move || ended.recv().is_err());
+    let is_done = futures::block_on(&mut reactor, &mut (), async move {
+        let mut other = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut job).poll(&mut other).is_pending());
+        let job = futures::spawn_local(job);
+        futures::yield_now().await;
+        drop(end);
+        job.await
+    })??;
+    assert_eq!(is_done, Ok(true));
     Ok(())
 }
 

@@ -33,6 +33,26 @@ fn a_task_awaits_the_addresses_of_a_name() -> Result {
 }
 
 #[test]
+fn a_lookup_that_is_dropped_before_its_request_does_not_begin() -> Result {
+    let mut reactor = Reactor::<()>::new()?;
+    let (begins, begun) = mpsc::channel::<()>();
+    let begins = Mutex::new(begins);
+    let resolver = Resolver::builder().lookup(move |_host, _service| {
+        let _ = begins.lock().map(|begins| begins.send(()));
+        Ok(Vec::new())
+    });
+    let resolver = resolver.build();
+    let target = "db.example:1".parse()?;
+    futures::block_on(&mut reactor, &mut (), async move {
+        let lookup = futures::resolve(&resolver, target);
+        assert!(future::poll_once(lookup).await.is_none());
+    })?;
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
+    assert!(begun.recv().is_err(), "nothing was looked up");
+    Ok(())
+}
+
+#[test]
 fn a_lookup_whose_future_is_dropped_is_cancelled() -> Result {
     let mut reactor = Reactor::<()>::new()?;
     let (end, ended) = mpsc::channel::<()>();

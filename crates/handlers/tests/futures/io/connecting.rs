@@ -3,10 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use handlers::futures::{self, Async};
+use reactor::Context;
+use rustix::net::{self, AddressFamily, SocketType};
 
 use super::Result;
 use crate::reactor;
@@ -91,13 +94,16 @@ fn a_client_connects_to_a_path_once_the_queue_has_room() -> Result {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path)?;
-    rustix::net::listen(&listener, 0)?; // room for one connection
+    net::listen(&listener, 0)?; // room for one connection
     let listener = Async::new(listener)?;
     let text = futures::block_on(&mut reactor, &mut (), async move {
         let first = Async::<UnixStream>::connect(&path).await?;
         let second = Async::<UnixStream>::connect(&path);
         let waited = futures::timeout(Duration::from_secs(1), second).await;
         assert!(waited.is_err(), "{waited:?}");
+        let turns = |cx: &mut Context<'_, ()>| cx.registry.metrics().turns;
+        let turns = futures::with_context(turns).await;
+        assert!(turns < 100, "pauses of up to 64 ms: {turns}");
         drop((first, listener.accept().await?));
         let mut second = Async::<UnixStream>::connect(&path).await?;
         second.write_all(b"hello").await?;
@@ -133,6 +139,19 @@ fn a_client_connects_from_the_given_address() -> Result {
 }
 
 #[test]
+fn a_port_that_a_socket_has_met_itself_on_is_free_again() -> Result {
+    let mut reactor = reactor::<()>();
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?; // closed again
+    let connect = Async::<TcpStream>::connect_from(address, address);
+    let refused = futures::block_on(&mut reactor, &mut (), connect)?;
+    let kind = refused.map_err(|error| error.kind()).map(drop);
+    assert_eq!(kind, Err(ErrorKind::ConnectionRefused));
+    let other = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    net::bind(&other, &address)?; // without SO_REUSEADDR
+    Ok(())
+}
+
+#[test]
 fn a_task_waits_for_a_datagram_and_keeps_the_part_that_fits() -> Result {
     let mut reactor = reactor::<()>();
     let near = Async::<UdpSocket>::bind("127.0.0.1:0".parse()?)?;
@@ -149,6 +168,25 @@ fn a_task_waits_for_a_datagram_and_keeps_the_part_that_fits() -> Result {
         waiting.await?
     })??;
     assert_eq!(received, ((3, from), *b"hel"));
+    Ok(())
+}
+
+#[test]
+fn a_datagram_is_sent_while_another_task_waits_for_one() -> Result {
+    let mut reactor = reactor::<()>();
+    let near = Rc::new(Async::<UdpSocket>::bind("127.0.0.1:0".parse()?)?);
+    let far = UdpSocket::bind("127.0.0.1:0")?;
+    let to = far.local_addr()?;
+    let sent = futures::block_on(&mut reactor, &mut (), async move {
+        let receives = Rc::clone(&near);
+        let waiting =
+            futures::spawn_local(async move { receives.recv_from(&mut [0; 9]).await.map(drop) });
+        futures::yield_now().await; // the task waits
+        let sent = future::poll_once(near.send_to(b"hello", to)).await;
+        waiting.abort();
+        sent.map(|sent| sent.map_err(|error| error.kind()))
+    })?;
+    assert_eq!(sent, Some(Ok(5)));
     Ok(())
 }
 

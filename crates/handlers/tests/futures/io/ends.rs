@@ -1,11 +1,13 @@
 //! The end of a source: dropped, cancelled, taken back, with its loop.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt, future};
@@ -140,6 +142,22 @@ fn a_source_is_taken_back_open_and_without_its_registration() -> Result {
     far.read_exact(&mut buf)?;
     assert_eq!(&buf, b"still");
     assert!(rustix::fs::fcntl_getfl(&far)?.contains(rustix::fs::OFlags::NONBLOCK));
+    Ok(())
+}
+
+#[test]
+fn taking_a_source_back_wakes_the_last_that_has_polled() -> Result {
+    let mut reactor = reactor::<()>();
+    let (near, _far) = pair()?;
+    futures::block_on(&mut reactor, &mut (), async move {
+        assert!(future::poll_once(near.readable()).await.is_none());
+        futures::yield_now().await; // it is registered
+        let mut taking = near.into_inner();
+        let mut other = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut taking).poll(&mut other).is_pending());
+        taking.await
+    })?;
+    assert_eq!(reactor.len(), 1, "the queue of the executor");
     Ok(())
 }
 

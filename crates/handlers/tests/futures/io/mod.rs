@@ -4,6 +4,7 @@ mod connecting;
 mod counts;
 mod ends;
 mod errors;
+mod own_types;
 mod streams;
 mod threads;
 

@@ -1,11 +1,11 @@
 //! Bytes through sources, in both directions.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use handlers::futures::{self, Async};
 
 use super::{Result, pair};
@@ -109,6 +109,53 @@ fn a_short_read_before_the_end_does_not_hide_the_end() -> Result {
         first.await.map_err(io::Error::other)?
     })?;
     assert_eq!(sizes?, [4, 0]);
+    Ok(())
+}
+
+#[test]
+fn the_end_of_a_stream_that_was_waited_for_stays() -> Result {
+    let mut reactor = reactor::<()>();
+    let (mut near, far) = pair()?;
+    let reads = futures::block_on(&mut reactor, &mut (), async move {
+        let reader = futures::spawn_local(async move {
+            let mut reads = Vec::new();
+            for _ in 0..3 {
+                reads.push(near.read(&mut [0; 8]).await?);
+                futures::yield_now().await;
+            }
+            io::Result::Ok(reads)
+        });
+        futures::yield_now().await; // it waits
+        drop(far);
+        reader.await?
+    })??;
+    assert_eq!(reads, [0; 3]);
+    Ok(())
+}
+
+#[test]
+fn more_slices_than_the_kernel_takes_at_once_are_all_sent() -> Result {
+    const SLICES: usize = 3000;
+    let mut reactor = reactor::<()>();
+    let (mut near, mut far) = pair()?;
+    let sent = futures::block_on(&mut reactor, &mut (), async move {
+        let mut buf = vec![7; MIB];
+        while future::poll_once(near.write(&buf)).await.is_some() {}
+        futures::yield_now().await; // it is watched
+        while future::poll_once(far.read(&mut buf)).await.is_some() {}
+        near.writable().await?;
+        let mut slices = [IoSlice::new(b"x"); SLICES];
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            let written = future::poll_once(near.write_vectored(left)).await;
+            // Otherwise it waits for a peer that has read everything.
+            let written = written.ok_or(ErrorKind::WouldBlock)??;
+            IoSlice::advance_slices(&mut left, written);
+        }
+        far.read_exact(&mut buf[..SLICES]).await?;
+        io::Result::Ok(buf[..SLICES] == [b'x'; SLICES])
+    })??;
+    assert!(sent);
     Ok(())
 }
 

@@ -116,3 +116,20 @@ fn the_reason_to_run_is_the_line_of_a_task() {
     reactor.run(&mut ()).unwrap();
     assert!(reasons(&reactor).is_empty());
 }
+
+#[test]
+fn the_reason_to_run_is_never_the_line_of_a_background_task() {
+    let mut reactor = reactor::<()>();
+    let keys = [
+        futures::spawn(&mut reactor, pending::<()>(), |(), _cx| ()).unwrap(),
+        futures::spawn(&mut reactor, pending::<()>(), |(), _cx| ()).unwrap(),
+        futures::spawn(&mut reactor, pending::<()>(), |(), _cx| ()).unwrap(),
+    ];
+    keys[1].set_background(&mut reactor, true).unwrap();
+    turn(&mut reactor, &mut ());
+    let last = futures::tasks(&mut reactor)[2].origin;
+    keys[0].cancel(&mut reactor).unwrap();
+    assert_eq!(reasons(&reactor), [last]);
+    keys[2].set_background(&mut reactor, true).unwrap();
+    assert!(reasons(&reactor).is_empty());
+}

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use handlers::futures;
+use handlers::futures::{self, Spawner};
 
 use crate::{reactor, turn};
 
@@ -34,4 +34,16 @@ fn a_task_of_a_task_is_listed_with_the_line_of_its_spawn() {
     let tasks = futures::tasks(&mut reactor);
     let lines: Vec<_> = tasks.iter().map(|task| task.origin.line()).collect();
     assert_eq!(lines, [line]);
+}
+
+#[test]
+fn a_task_of_a_spawner_is_listed_with_the_line_of_its_spawn() {
+    let mut reactor = reactor::<()>();
+    let spawner = Spawner::new(&mut reactor).unwrap();
+    let line = line!() + 1;
+    let spawned = spawner.spawn(|_cx| pending::<()>(), |(), _cx| ());
+    spawned.unwrap();
+    turn(&mut reactor, &mut ());
+    let origin = futures::tasks(&mut reactor)[0].origin;
+    assert_eq!((origin.file(), origin.line()), (file!(), line));
 }

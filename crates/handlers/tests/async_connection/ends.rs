@@ -35,11 +35,13 @@ fn all_that_was_written_is_sent_after_ok() -> Result {
 fn an_error_resets_after_all_that_was_written() -> Result {
     let mut reactor = reactor()?;
     let (_key, peer) = open(&mut reactor, |mut stream| async move {
-        stream.write_all(b"half of").await?;
+        stream.write_all(&vec![7; MUCH]).await?;
         Err(io::Error::other("no more"))
     })?;
+    let reader = std::thread::spawn(move || read_all(&peer));
     run_out(&mut reactor, &mut ())?;
-    assert_eq!(read_all(&peer), (b"half of".to_vec(), RESET));
+    let (all, error) = reader.join().unwrap();
+    assert_eq!((all.len(), error), (MUCH, RESET));
     Ok(())
 }
 
@@ -97,6 +99,8 @@ fn a_cancelled_future_that_has_closed_its_side_ends_cleanly() -> Result {
     })?;
     turn_until_quiet(&mut reactor, &mut ())?;
     tasks(&mut reactor)[0].key.cancel(&mut reactor)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert!(peer.take_error()?.is_none(), "it is not reset");
     peer.shutdown(Shutdown::Write)?;
     run_out(&mut reactor, &mut ())?;
     assert_eq!(read_all(&peer), (b"whole".to_vec(), None));

@@ -11,6 +11,8 @@ mod bytes;
 mod connecting;
 mod counts;
 mod ends;
+mod failures;
+mod limits;
 mod pressure;
 mod servers;
 mod splits;
@@ -18,6 +20,7 @@ mod stops;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
+mod waking;
 mod websocket;
 
 use std::cell::RefCell;

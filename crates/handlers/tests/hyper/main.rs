@@ -12,6 +12,7 @@ mod second;
 mod sources;
 #[cfg(feature = "tls")]
 mod tls;
+mod traits;
 
 use std::future::{Future, poll_fn};
 use std::io;

@@ -25,10 +25,10 @@ fn a_wait_for_events_is_registered_for_its_line_in_the_background() -> Result {
             false => futures::wait_any(&[&event]),
         };
         let line = line + u32::from(!all);
-        let wait = futures::block_on(&mut reactor, &mut (), async move {
-            assert!(future::poll_once(&mut wait).await.is_none());
-            wait
+        let (waits, wait) = futures::block_on(&mut reactor, &mut (), async move {
+            (future::poll_once(&mut wait).await.is_none(), wait)
         })?;
+        assert!(waits);
         let origin = last_origin(&reactor).ok_or("a registration")?;
         assert_eq!((origin.file(), origin.line()), (file!(), line));
         reactor.run(&mut ())?; // it ends, although the loop waits for the event

@@ -1,13 +1,15 @@
-//! Sources of a user's type, with buffers of their own.
+//! Sources whose short reads prove nothing: types of a user, files, long lists of slices.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::futures::{self, Async};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::Result;
 use crate::reactor;
@@ -101,5 +103,50 @@ fn a_user_s_type_is_flushed_by_a_flush_and_by_a_close() -> Result {
     let mut text = String::new();
     far.read_to_string(&mut text)?;
     assert_eq!(text, "hello world");
+    Ok(())
+}
+
+/// A file may be anything, for example a socket that keeps messages apart.
+#[test]
+fn a_short_read_of_a_file_proves_nothing() -> Result {
+    let mut reactor = reactor::<()>();
+    let flags = SocketFlags::empty();
+    let (near, far) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let mut near = Async::new(File::from(near))?;
+    let read = futures::block_on(&mut reactor, &mut (), async move {
+        let reader = futures::spawn_local(async move {
+            let mut buf = [0; 9];
+            let sizes = [near.read(&mut buf).await?, near.read(&mut buf).await?];
+            io::Result::Ok(sizes)
+        });
+        futures::yield_now().await; // it waits
+        (&File::from(far.try_clone()?)).write_all(b"one")?;
+        (&File::from(far.try_clone()?)).write_all(b"two2")?;
+        reader.await?.map(|sizes| (sizes, far))
+    })??;
+    assert_eq!(read.0, [3, 4]);
+    Ok(())
+}
+
+#[test]
+fn a_read_into_more_slices_than_the_kernel_fills_is_not_short() -> Result {
+    const SLICES: usize = 3000;
+    let mut reactor = reactor::<()>();
+    let (near, mut far) = UnixStream::pair()?;
+    let mut near = Async::new(near)?;
+    let read = futures::block_on(&mut reactor, &mut (), async move {
+        let reader = futures::spawn_local(async move {
+            let (mut bytes, mut total) = ([0; SLICES], 0);
+            while total < SLICES {
+                let slices = bytes.chunks_mut(1).map(IoSliceMut::new);
+                total += near.read_vectored(&mut slices.collect::<Vec<_>>()).await?;
+            }
+            io::Result::Ok(total)
+        });
+        futures::yield_now().await; // it waits
+        far.write_all(&[7; SLICES])?;
+        reader.await?.map(|total| (total, far))
+    })??;
+    assert_eq!(read.0, SLICES);
     Ok(())
 }

@@ -27,7 +27,7 @@ use super::stream::Stream;
 use super::take::{run_timer, take_into};
 use super::write::buffer::WriteBuffer;
 use crate::carried::in_own_context;
-use crate::error::{discard, panic_message};
+use crate::error::{discard, is_nothing_done, panic_message};
 use crate::limit::Permit;
 use crate::server::Server;
 use crate::sockets::reset_on_close;
@@ -142,7 +142,7 @@ impl<H> Registration<H> {
         H: ConnectionHandler<S>,
     {
         in_own_context(cx, |cx| {
-            self.guarded::<S, T>(cx, |registration, cx| {
+            self.guarded(io, cx, |registration, io, cx| {
                 with_buffers(|input, output| {
                     registration
                         .dispatch(io, output, cx, false)
@@ -162,7 +162,7 @@ impl<H> Registration<H> {
     ) where
         H: ConnectionHandler<S>,
     {
-        self.guarded::<S, T>(cx, |registration, cx| {
+        self.guarded(io, cx, |registration, io, cx| {
             // Writes from outside are not buffered: the caller may be using the buffers of the
             // loop.
             registration
@@ -171,16 +171,30 @@ impl<H> Registration<H> {
         });
     }
 
+    /// Lets the peer of a layered stream that has failed read the reason, if one was sent.
+    fn after_layered_call<S, T: Stream>(
+        &mut self,
+        result: &io::Result<Next>,
+        io: &Io<T>,
+        cx: &mut Context<'_, S>,
+    ) {
+        let has_failed = matches!(result, Err(error) if !is_nothing_done(error));
+        if has_failed && io.get_ref().has_sent_reason() {
+            self.linger(io, cx);
+        }
+    }
+
     /// Makes a call that does not come from the loop, and handles its outcome.
     fn guarded<S, T: Stream>(
         &mut self,
+        io: &mut Io<T>,
         cx: &mut Context<'_, S>,
-        call: impl FnOnce(&mut Self, &mut Context<'_, S>) -> io::Result<Next>,
+        call: impl FnOnce(&mut Self, &mut Io<T>, &mut Context<'_, S>) -> io::Result<Next>,
     ) where
         H: ConnectionHandler<S>,
     {
         let key = cx.key();
-        let result = catch_unwind(AssertUnwindSafe(|| call(self, cx)));
+        let result = catch_unwind(AssertUnwindSafe(|| call(self, io, cx)));
         let result = result.unwrap_or_else(|panic| {
             // The loop takes the panic for one of the caller. That is right, except if our handler
             // was running.
@@ -199,6 +213,9 @@ impl<H> Registration<H> {
             }
             resume_unwind(panic)
         });
+        if T::LAYERED {
+            self.after_layered_call(&result, io, cx);
+        }
         if !matches!(result, Ok(Next::Keep)) {
             if let Err(error) = result {
                 // The registration exists, because it is in use, so these two calls cannot fail.
@@ -290,7 +307,12 @@ impl<S, T: Stream, H: ConnectionHandler<S>> Handler<S, T> for Registration<H> {
         if self.state.phase() == Phase::Connecting && self.check_attempt(io, cx)? == Next::Remove {
             return Ok(Next::Remove);
         }
-        with_buffers(|input, output| self.dispatch(io, output, cx, false).on_event(input, cx))
+        let result =
+            with_buffers(|input, output| self.dispatch(io, output, cx, false).on_event(input, cx));
+        if T::LAYERED {
+            self.after_layered_call(&result, io, cx);
+        }
+        result
     }
 
     fn request(&mut self, io: &mut Io<T>, request: &mut dyn Any, cx: &mut Context<'_, S>) {

@@ -69,6 +69,8 @@ use rustix::io::Errno;
 ///   connection.
 /// - It calls [`try_shutdown`](Self::try_shutdown) again until the end is sent, even if the peer
 ///   has ended its stream before.
+/// - If the stream has failed and [has sent the reason](Self::has_sent_reason), it lets the peer
+///   read the reason.
 ///
 /// # Rules for every stream
 /// - No method may block. Each method uses the file descriptor only through `io`, or through the
@@ -201,6 +203,20 @@ pub trait Stream: AsFd + Sized + 'static {
     /// stream. Default: 0.
     fn buffered_output(&self) -> usize {
         0
+    }
+
+    /// Returns `true` if the stream has failed, and the file descriptor has taken a message that
+    /// tells the peer so, such as a TLS alert. Only called for a layered stream, after an error.
+    /// Default: `false`.
+    ///
+    /// The connection then ends at once for its handler, and is not reset. A reset could overtake
+    /// the message. Instead, the write side of the socket is closed, and the bytes that still come
+    /// are discarded until the peer closes the socket. This takes 5 seconds at most, within which
+    /// at most 6 MiB are read. Until then the socket counts for the
+    /// [connection limit](crate::ListenOptions::limit), and keeps
+    /// [`Reactor::run`](reactor::Reactor::run) alive.
+    fn has_sent_reason(&self) -> bool {
+        false
     }
 
     /// Drops everything that has come with earlier bytes and that the handler has not taken, for

@@ -120,6 +120,10 @@ impl<T: Stream> Stream for WithHeader<T> {
         self.stream.buffered_output()
     }
 
+    fn has_sent_reason(&self) -> bool {
+        self.stream.has_sent_reason()
+    }
+
     fn has_unread(&self) -> bool {
         self.stream.has_unread()
     }

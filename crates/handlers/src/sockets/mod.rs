@@ -35,7 +35,7 @@ pub(crate) mod unix;
 use std::ffi::c_int;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -299,6 +299,16 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
         return sockets.take_error(fd);
     }
     SockRef::from(&fd).take_error()
+}
+
+/// Returns another descriptor of the same socket, or `None` if the process has too many. A
+/// simulated socket has only one.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    #[cfg(feature = "simulation")]
+    if simulation::owner(fd).is_some() {
+        return None;
+    }
+    fd.try_clone_to_owned().ok()
 }
 
 /// Closes the write side of a stream socket.

@@ -139,6 +139,10 @@ impl<T: Stream> Stream for Observed<T> {
         self.inner.buffered_output().max(claimed)
     }
 
+    fn has_sent_reason(&self) -> bool {
+        self.inner.has_sent_reason()
+    }
+
     fn has_unread(&self) -> bool {
         self.inner.has_unread()
     }

@@ -163,6 +163,11 @@ impl<T: Stream> Stream for Tls<T> {
         self.session.output_len() + self.stream.buffered_output()
     }
 
+    fn has_sent_reason(&self) -> bool {
+        let is_told = self.session.has_alerted() || self.stream.has_sent_reason();
+        is_told && self.buffered_output() == 0
+    }
+
     fn has_unread(&self) -> bool {
         self.stream.has_unread() // an incomplete record is never delivered
     }

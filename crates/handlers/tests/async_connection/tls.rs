@@ -5,7 +5,7 @@
 mod peer;
 
 use std::future::{Future, pending};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -150,6 +150,26 @@ fn a_future_gets_what_has_come_and_then_the_same_error_for_ever() -> Result {
     let errors = [Some(PROTOCOL); 3];
     assert_eq!(garbage, Learned { input: 5, errors });
     Ok(())
+}
+
+/// A response is pending, so any other end would be a reset.
+#[test]
+fn the_peer_of_a_future_reads_why_its_session_has_failed() -> Result {
+    let mut reactor = reactor()?;
+    let peer = open(&mut reactor, |mut stream| async move {
+        stream.read_to_end(&mut Vec::new()).await.map(drop)
+    })?;
+    let mut socket = peer.socket;
+    socket.write_all(&[0; 100])?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert_eq!(tasks(&mut reactor).len(), 0, "the future has ended");
+    socket.write_all(&[0; 100_000])?; // the failed session has no use for it
+    turn_until_quiet(&mut reactor, &mut ())?;
+    let mut alert = Vec::new();
+    socket.read_to_end(&mut alert)?;
+    assert_ne!(alert.len(), 0);
+    drop(socket);
+    run_out(&mut reactor, &mut ())
 }
 
 #[test]

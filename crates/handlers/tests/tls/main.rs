@@ -9,6 +9,7 @@
     reason = "helpers of tests"
 )]
 
+mod alerts;
 mod closing;
 mod configs;
 mod garbage;

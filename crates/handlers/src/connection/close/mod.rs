@@ -6,6 +6,7 @@
 
 mod failure;
 mod graceful;
+mod linger;
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};

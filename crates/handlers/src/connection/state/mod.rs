@@ -127,6 +127,11 @@ impl State {
         self
     }
 
+    /// Takes the permit of the connection, for a part of it that outlives it.
+    pub(super) const fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
+    }
+
     /// Returns the connection limit that the connection counts for.
     #[cfg(feature = "futures")]
     pub(super) fn limit(&self) -> Option<ConnectionLimit> {

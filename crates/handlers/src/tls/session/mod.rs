@@ -54,6 +54,8 @@ pub(super) struct Session {
     /// Ciphertext that was not sent yet.
     output: Held,
     failure: Option<TlsError>,
+    /// The alert that tells the peer of the failure is in the output, or was sent.
+    has_alerted: bool,
     /// A record of the peer was accepted, so the peer speaks TLS.
     speaks_tls: bool,
     /// The peer has sent close_notify.
@@ -88,6 +90,7 @@ impl Session {
             plaintext: Held::default(),
             output: Held::default(),
             failure: None,
+            has_alerted: false,
             speaks_tls: false,
             peer_closed: false,
             server_name: None,
@@ -114,6 +117,12 @@ impl Session {
 
     pub(super) const fn has_plaintext(&self) -> bool {
         !self.plaintext.is_empty()
+    }
+
+    /// Returns `true` if the session has failed, and an alert tells the peer so: it is in the
+    /// output, or was sent.
+    pub(super) const fn has_alerted(&self) -> bool {
+        self.has_alerted
     }
 
     /// Returns how many bytes of ciphertext wait for the stream.
@@ -202,7 +211,9 @@ impl Session {
         let count = plaintext.count;
         let is_refused = self.take_hello();
         if let Some(error) = failed {
+            let before = self.output.len();
             self.queue_alerts(is_refused);
+            self.has_alerted = self.output.len() > before;
             self.note_failure(&error, is_refused, ciphertext);
         }
         self.speaks_tls |= used > 0;

@@ -89,6 +89,7 @@ async fn serve_http1(stream: AsyncConnection, site: Rc<Site>) -> io::Result<()> 
     let connection = http1::Builder::new()
         .timer(HyperTimer)
         .header_read_timeout(timeout)
+        .half_close(true) // a client that closes its write side after its request is answered
         .serve_connection(stream, service);
     let ended = drive(
         connection,

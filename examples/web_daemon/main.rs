@@ -175,7 +175,9 @@ fn run(options: &Options) -> io::Result<()> {
 
 fn main() -> ExitCode {
     let options = Options::parse(); // exits with 2 on bad arguments, and names them
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // h2 warns of each client that resets many streams.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,h2=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

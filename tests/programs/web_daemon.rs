@@ -260,6 +260,23 @@ fn garbage_is_answered_and_closed() -> Result {
 }
 
 #[test]
+fn a_client_that_has_closed_its_write_side_is_answered() -> Result {
+    let daemon = Daemon::start(&[])?;
+    let file = daemon.file("big", 12 * MIB)?;
+    for (name, length) in [("none", 0), ("big", file.len())] {
+        let mut client = daemon.server.connect()?;
+        let request = format!("GET /files/{name} HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.write_all(request.as_bytes())?;
+        client.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer)?;
+        assert!(answer.starts_with(b"HTTP/1.1 ") && answer.len() > length);
+        assert!(length == 0 || answer.ends_with(&file));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_body_that_breaks_off_is_the_fault_of_the_client() -> Result {
     let daemon = Daemon::start(&[])?;
     let mut client = daemon.server.connect()?;
@@ -404,6 +421,38 @@ fn requests_that_fail_do_not_fill_the_log() -> Result {
         lines[0].contains("open(") && lines[0].contains(".upload-"),
         "{log}"
     );
+    Ok(())
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = &(payload.len() as u32).to_be_bytes()[1..];
+    [length, &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn a_client_that_resets_many_streams_leaves_the_log_empty() -> Result {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let server = Server::start_with_log(
+        "web_daemon",
+        &["--listen", "127.0.0.1:0"],
+        &[("NO_COLOR", "1")],
+        fs::File::create(&log)?,
+    )?;
+    // GET and / by http: RFC 7541, appendix A. Each stream ends by a reset.
+    let open = |stream| frame(1, 5, stream, &[0x82, 0x86, 0x84]);
+    let streams = (1..200).step_by(2);
+    let resets = streams.flat_map(|stream| [open(stream), frame(3, 0, stream, &[0, 0, 0, 8])]);
+    let mut client = server.connect()?;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
+    client.write_all(&frame(4, 0, 0, &[]))?;
+    client.write_all(&resets.flatten().collect::<Vec<_>>())?;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer)?;
+    let reason = b"too_many_resets"; // of a GOAWAY
+    assert!(answer.windows(reason.len()).any(|part| part == reason));
+    assert_eq!(fs::read_to_string(log)?, "");
     Ok(())
 }
 

@@ -116,8 +116,8 @@ pub(crate) fn named_on(fd: BorrowedFd<'_>, call: &str, error: io::Error) -> io::
     named(format_args!("{call} on fd {}", fd.as_raw_fd()), error)
 }
 
-/// Returns a copy of an error, with the same kind and text. The call, the errno and the error of
-/// TLS are found in the copy too. Any other value inside of the error is not copied.
+/// Returns a copy of an error, with the same kind, text and errno. The call and the error of TLS are
+/// found in the copy too. Any other value inside of the error is not copied.
 #[cold]
 pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     #[cfg(feature = "tls")]
@@ -131,8 +131,7 @@ pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     };
     match inner.downcast_ref::<SystemError>() {
         Some(failed) => advised(&failed.call, bare, failed.advice),
-        None if errno.is_some() => bare,
-        None => io::Error::new(error.kind(), inner.to_string()),
+        None => copied(error, inner.to_string()),
     }
 }
 
@@ -140,6 +139,48 @@ pub(crate) fn copy_error(error: &io::Error) -> io::Error {
 pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     errno(error).is_some_and(|errno| resources.contains(&errno))
+}
+
+/// Returns an error with this text, and with the kind and the errno of `error`.
+fn copied(error: &io::Error, text: String) -> io::Error {
+    let errno = reactor::errno(error).map(io::Error::from_raw_os_error);
+    io::Error::new(error.kind(), Copied { text, errno })
+}
+
+#[derive(Debug)]
+struct Copied {
+    text: String,
+    errno: Option<io::Error>,
+}
+
+impl Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Copied {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let errno = self.errno.as_ref()?;
+        Some(errno)
+    }
+}
+
+/// Returns a copy of an error, whose text also names the causes that the text of `error` leaves
+/// out. The errors of some crates, such as hyper, do not display theirs.
+#[cfg(feature = "futures")]
+pub(crate) fn with_causes(error: &io::Error) -> io::Error {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let named = error.to_string();
+        if !text.contains(&named) {
+            text.push_str(": ");
+            text.push_str(&named);
+        }
+        cause = error.source();
+    }
+    copied(error, text)
 }
 
 /// Returns the errno of an error, even if the error is wrapped.
@@ -175,5 +216,90 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
 pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+    use std::os::fd::AsFd;
+
+    use super::{SystemError, advised, copied, copy_error, errno, named, named_on};
+
+    /// An error of another crate, which does not display its cause.
+    fn opaque(cause: io::Error) -> io::Error {
+        io::Error::new(ErrorKind::Other, Opaque(cause))
+    }
+
+    #[derive(Debug)]
+    struct Opaque(io::Error);
+
+    impl std::fmt::Display for Opaque {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the body could not be sent")
+        }
+    }
+
+    impl std::error::Error for Opaque {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn reset() -> io::Error {
+        io::Error::from_raw_os_error(104)
+    }
+
+    #[test]
+    fn a_copy_has_the_kind_the_errno_and_the_text_of_its_error() {
+        let os = reactor::Error::Os {
+            call: "epoll_ctl(MOD)",
+            fd: 7,
+            source: io::Error::from_raw_os_error(28),
+        };
+        let errors = [
+            reset(),
+            ErrorKind::TimedOut.into(),
+            io::Error::new(ErrorKind::TimedOut, "idle timeout expired"),
+            named_on(io::stdin().as_fd(), "read", reset()),
+            named("connect to 127.0.0.1:1", ErrorKind::TimedOut.into()),
+            advised("bind", io::Error::from_raw_os_error(98), ": choose another"),
+            os.into(),
+            opaque(reset()),
+            opaque(ErrorKind::TimedOut.into()),
+        ];
+        for error in errors {
+            let (first, second) = (copy_error(&error), copy_error(&copy_error(&error)));
+            for copy in [first, second] {
+                assert_eq!(copy.to_string(), error.to_string());
+                assert_eq!((copy.kind(), errno(&copy)), (error.kind(), errno(&error)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_call_of_its_error() {
+        let error = advised("bind", io::Error::from_raw_os_error(98), ": choose another");
+        let copy = copy_error(&error);
+        let inner = copy.get_ref().and_then(|inner| inner.downcast_ref());
+        assert_eq!(inner.map(SystemError::call), Some("bind"));
+    }
+
+    #[cfg(feature = "futures")]
+    #[test]
+    fn the_causes_that_an_error_does_not_display_are_named_once() {
+        let cause = named("write on fd 7", reset());
+        let text = "the body could not be sent: write on fd 7: \
+                    Connection reset by peer (os error 104)";
+        let explained = super::with_causes(&opaque(cause));
+        assert_eq!(explained.to_string(), text);
+        assert_eq!(reactor::errno(&explained), Some(104));
+        let plain = super::with_causes(&copied(&reset(), "no cause".to_owned()));
+        let text = "no cause: Connection reset by peer (os error 104)";
+        assert_eq!(plain.to_string(), text);
+        assert_eq!(
+            super::with_causes(&reset()).to_string(),
+            reset().to_string()
+        );
     }
 }

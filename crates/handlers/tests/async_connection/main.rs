@@ -13,6 +13,8 @@ mod counts;
 mod ends;
 mod failures;
 mod limits;
+#[path = "../logged/mod.rs"]
+mod logged;
 mod pressure;
 mod servers;
 mod splits;

@@ -1,6 +1,8 @@
 //! The timeouts of the options, and peers that stop reading.
 
-use std::io::{ErrorKind, Write};
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +11,9 @@ use handlers::ConnectionOptions;
 use handlers::futures::{sleep, timeout};
 use reactor::{ManualClock, Reactor};
 use support::{PATIENCE, Result};
+use tracing::subscriber;
 
+use crate::logged::Log;
 use crate::{Notes, RESET, open_with, read_all};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -122,5 +126,40 @@ fn a_timeout_of_the_future_leaves_the_connection_usable() -> Result {
     reactor.turn(&mut (), Some(PATIENCE))?;
     reactor.run(&mut ())?;
     assert_eq!(reader.join().unwrap(), (b"pingpingping".to_vec(), None));
+    Ok(())
+}
+
+/// An error of another crate, which does not display its cause: those of hyper are such.
+#[derive(Debug)]
+struct Opaque(io::Error);
+
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body is not complete")
+    }
+}
+
+impl Error for Opaque {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn the_log_names_the_timeout_that_an_error_of_a_crate_hides() -> Result {
+    let log = Log::default();
+    subscriber::with_default(log.clone(), || -> Result {
+        let mut reactor = reactor()?;
+        let options = ConnectionOptions::new().idle_timeout(LIMIT);
+        let (_key, _peer) = open_with(&mut reactor, &options, |mut stream| async move {
+            let read = stream.read(&mut [0]).await.map(drop);
+            read.map_err(|error| io::Error::other(Opaque(error)))
+        })?;
+        reactor.run(&mut ())?;
+        Ok(())
+    })?;
+    let text = "error=the body is not complete: idle timeout expired";
+    assert_eq!(log.count(text), 1, "{log:?}");
+    assert_eq!(log.shown(), [""; 0]);
     Ok(())
 }

@@ -11,6 +11,7 @@ use reactor::{Context, Registry};
 use super::buffers;
 use super::link::{End, Link, Owner, Writing};
 use crate::connection::{Connection, ConnectionKey, Flow};
+use crate::error::with_causes;
 use crate::futures::TaskKey;
 use crate::futures::executor::Executor;
 use crate::futures::requests::{Call, LoopRequest, PendingCall};
@@ -219,9 +220,10 @@ impl<S: 'static> Port<S> {
     /// Ends the connection as the result of its future says.
     pub(super) fn finish(&self, result: io::Result<()>, cx: &mut Context<'_, S>) {
         if let Err(error) = &result {
+            let error = with_causes(error);
             tracing::debug!(connection = %self.key, %error, "the future of a connection has failed");
             // A stale key: it has ended meanwhile.
-            let _ = cx.registry.report_failure(self.key.key(), error);
+            let _ = cx.registry.report_failure(self.key.key(), &error);
         }
         self.link.finish_future(result.is_ok());
         self.end_lingering();

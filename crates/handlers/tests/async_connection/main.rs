@@ -7,6 +7,7 @@
     reason = "helpers of tests"
 )]
 
+mod asking_again;
 mod bytes;
 mod connecting;
 mod counts;

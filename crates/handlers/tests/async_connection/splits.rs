@@ -1,6 +1,5 @@
 //! A connection that is split, and calls at their edges: no bytes, after the close, after an error.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -10,8 +9,7 @@ use std::rc::Rc;
 use futures_lite::io::split;
 use futures_lite::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use handlers::futures::{AsyncConnection, spawn_local, yield_now};
-use reactor::Then;
-use support::{PATIENCE, Result, ms, reset, run_out, turn_until_quiet};
+use support::{PATIENCE, Result, reset, run_out, turn_until_quiet};
 
 use crate::{Notes, RESET, open, reactor, read_all};
 
@@ -320,48 +318,39 @@ fn the_rest_of_an_input_is_read_after_a_reset_by_the_handle_alone() -> Result {
     Ok(())
 }
 
+/// The connection comes to its end without the future, whose queue was full.
 #[test]
-fn a_future_that_asks_again_after_an_end_leaves_turns_to_others() -> Result {
-    const MANY: u32 = 1_000_000;
-    for call in 0..4 {
-        let mut reactor = reactor()?;
-        let counts = Notes::default();
-        let notes = Rc::clone(&counts);
-        let stops = Rc::new(Cell::new(false));
-        let stopped = Rc::clone(&stops);
-        let (key, peer) = open(&mut reactor, move |mut stream| async move {
-            stream.read_to_end(&mut Vec::new()).await?;
-            stream.close().await?;
-            let mut count = 0;
-            while !stopped.get() && count < MANY {
-                match call {
-                    0 => stream.read(&mut [0]).await.map(drop),
-                    1 => stream.write(b"x").await.map(drop),
-                    2 => stream.close().await,
-                    _ => {
-                        stream.stopping().await;
-                        Ok(())
-                    }
-                }
-                .unwrap_or_default();
-                count += 1;
-            }
-            notes.borrow_mut().push(count);
-            Ok(())
-        })?;
-        turn_until_quiet(&mut reactor, &mut ())?;
-        reactor.defer(move |cx| {
-            let closed = key.with(cx, |connection, _cx| connection.close_gracefully(PATIENCE));
-            assert!(closed.is_ok());
-        });
-        turn_until_quiet(&mut reactor, &mut ())?;
-        peer.shutdown(Shutdown::Write)?;
-        reactor.after(ms(1), move |_cx| {
-            stops.set(true);
-            Ok(Then::Done)
-        });
-        run_out(&mut reactor, &mut ())?;
-        assert!(counts.take()[0] < MANY, "the timer has ended it: {call}");
+fn a_close_through_the_key_ends_the_waits_and_the_writes_of_a_future() -> Result {
+    let mut reactor = reactor()?;
+    let (seen, go) = (Notes::default(), reactor::Event::auto_reset());
+    let (notes, goes) = (Rc::clone(&seen), go.clone());
+    let (key, mut peer) = open(&mut reactor, |mut stream| async move {
+        fill(&mut stream).await;
+        handlers::futures::wait_event(&goes).await?;
+        let results = [
+            stream.flush().await,
+            stream.write(b"x").await.map(drop),
+            stream.read(&mut [0]).await.map(drop),
+            stream.close().await,
+        ];
+        let kinds = results.map(|result| result.map_err(|error| error.kind()));
+        notes.borrow_mut().push(kinds);
+        Ok(())
+    })?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    reactor.defer(move |cx| {
+        let closed = key.with(cx, |connection, _cx| connection.close_after_flush(PATIENCE));
+        assert!(closed.is_ok());
+    });
+    let reader = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()).map(drop));
+    while reactor.contains(key.key()) {
+        reactor.turn(&mut (), None)?;
     }
+    reader.join().unwrap()?;
+    go.set();
+    run_out(&mut reactor, &mut ())?;
+    let broken = Err(ErrorKind::BrokenPipe);
+    let aborted = Err(ErrorKind::ConnectionAborted);
+    assert_eq!(*seen.borrow(), [[Ok(()), broken, aborted, Ok(())]]);
     Ok(())
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::ConnectionOptions;
-use handlers::futures::{sleep, timeout};
+use handlers::futures::{sleep, timeout, wait_event};
 use reactor::{ManualClock, Reactor};
-use support::{PATIENCE, Result};
+use support::{PATIENCE, Result, reset, turn_until_quiet};
 use tracing::subscriber;
 
 use crate::logged::Log;
@@ -126,6 +126,33 @@ fn a_timeout_of_the_future_leaves_the_connection_usable() -> Result {
     reactor.turn(&mut (), Some(PATIENCE))?;
     reactor.run(&mut ())?;
     assert_eq!(reader.join().unwrap(), (b"pingpingping".to_vec(), None));
+    Ok(())
+}
+
+#[test]
+fn a_timeout_that_was_reported_stays_the_error_after_a_reset() -> Result {
+    let mut reactor: Reactor<()> = Reactor::builder().clock(ManualClock::new()).build()?;
+    let options = ConnectionOptions::new().idle_timeout(LIMIT);
+    let (seen, go) = (Notes::default(), reactor::Event::auto_reset());
+    let (notes, goes) = (Rc::clone(&seen), go.clone());
+    let (_key, peer) = open_with(&mut reactor, &options, move |mut stream| async move {
+        let first = stream.read(&mut [0]).await.unwrap_err();
+        wait_event(&goes).await?;
+        let read = stream.read(&mut [0]).await.unwrap_err();
+        let write = stream.write(b"x").await.unwrap_err();
+        notes
+            .borrow_mut()
+            .extend([first, read, write].map(|error| error.to_string()));
+        Ok(())
+    })?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    reactor.advance(&mut (), LIMIT)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    reset(peer)?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    go.set();
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert_eq!(*seen.borrow(), ["idle timeout expired"; 3]);
     Ok(())
 }
 

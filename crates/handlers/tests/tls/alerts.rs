@@ -4,12 +4,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use handlers::{ConnectionLimit, ListenOptions, ServerKey};
-use support::Result;
+use handlers::{Connection, ConnectionLimit, ConnectionOptions, ListenOptions, ServerKey};
+use support::{Result, tcp_pair};
 
 use crate::peer::Peer;
 use crate::servers::{connect, serve_with};
-use crate::{Bench, Seen, notes, server_config};
+use crate::{Bench, Seen, notes, server_config, sink};
 
 const GARBAGE: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
@@ -165,6 +165,30 @@ fn the_grace_of_a_stop_ends_the_wait_for_a_peer_that_reads_its_alert() -> Result
     server.bench.advance(grace);
     server.bench.run_until_idle();
     assert_eq!(server.limit.open(), 0);
+    Ok(())
+}
+
+/// Such a handshake goes on in a deferred callback, and not at an event.
+#[test]
+fn the_alert_of_a_handshake_that_waited_for_its_turn_is_read_too() -> Result {
+    let mut bench = Bench::new()?;
+    let options = ConnectionOptions::new().max_handshakes_per_turn(1);
+    let mut peers = Vec::new();
+    for name in ["first", "second", "third"] {
+        let (near, mut far) = tcp_pair()?;
+        far.write_all(GARBAGE)?;
+        let stream = server_config().accept(near)?;
+        Connection::open(&mut bench.reactor, stream, &options, sink(name))?;
+        peers.push((name, far));
+    }
+    for (name, mut peer) in peers {
+        bench.turn_until(|seen| seen.end_of(name).is_some());
+        peer.write_all(GARBAGE)?;
+        bench.run_until_idle();
+        let mut alert = Vec::new();
+        peer.read_to_end(&mut alert)?;
+        assert_eq!((alert.len(), alert[0]), (7, ALERT), "{name}");
+    }
     Ok(())
 }
 

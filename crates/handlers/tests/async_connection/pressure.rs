@@ -7,9 +7,9 @@ use std::net::{Shutdown, TcpStream};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::ConnectionOptions;
 use handlers::futures::sleep;
-use support::{Result, ms, run_out, turn_until_quiet};
+use support::{Result, ms, reset, run_out, turn_until_quiet};
 
-use crate::{Notes, open, open_with, reactor, read_all};
+use crate::{Notes, RESET, open, open_with, reactor, read_all};
 
 /// Writes until the kernel takes no more. Returns the number of bytes.
 fn fill(mut peer: &TcpStream, reactor: &mut reactor::Reactor<()>) -> Result<usize> {
@@ -138,5 +138,27 @@ fn a_full_queue_does_not_stop_the_reads_of_a_future() -> Result {
     peer.write_all(b"hello")?;
     turn_until_quiet(&mut reactor, &mut ())?;
     assert_eq!(*seen.borrow(), [*b"hello"]);
+    Ok(())
+}
+
+/// The future has read nothing, so the connection does not read either. It learns of the reset by
+/// an event, and the future by its write.
+#[test]
+fn a_write_that_waits_fails_at_a_reset_although_input_is_unread() -> Result {
+    let mut reactor = reactor()?;
+    let seen = Notes::default();
+    let notes = seen.clone();
+    let (_key, peer) = open(&mut reactor, |mut stream| async move {
+        let error = stream.write_all(&vec![7; 32 << 20]).await.unwrap_err();
+        let mut input = Vec::new();
+        let read = stream.read_to_end(&mut input).await;
+        let errors = [&error, &read.unwrap_err()].map(|error| handlers::errno(error));
+        notes.borrow_mut().push((errors, input.is_empty()));
+        Err(error)
+    })?;
+    fill(&peer, &mut reactor)?;
+    reset(peer)?;
+    run_out(&mut reactor, &mut ())?;
+    assert_eq!(*seen.borrow(), [([RESET; 2], false)]);
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The budget of a turn: a task that is always ready starves nobody.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -136,17 +138,21 @@ fn a_sleep_that_is_asked_again_and_again_gives_way() {
     const MANY: u32 = 1_000_000;
     let mut reactor = reactor::<()>();
     let count = futures::block_on(&mut reactor, &mut (), async {
-        let over = std::rc::Rc::new(std::cell::Cell::new(false));
-        let seen = over.clone();
+        let (begun, over) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let (begins, seen) = (Rc::clone(&begun), Rc::clone(&over));
         let asks = futures::spawn_local(async move {
-            let (mut first, mut count) = (std::pin::pin!(futures::sleep(Duration::ZERO)), 0);
+            let (mut sleep, mut count) = (std::pin::pin!(futures::sleep(Duration::ZERO)), 0);
+            sleep.as_mut().await;
+            begins.set(true);
             while !seen.get() && count < MANY {
-                first.as_mut().await;
+                sleep.as_mut().await;
                 count += 1;
             }
             count
         });
-        futures::yield_now().await;
+        while !begun.get() {
+            futures::yield_now().await;
+        }
         over.set(true);
         asks.await
     });

@@ -234,6 +234,33 @@ fn a_source_that_is_always_ready_leaves_turns_to_the_others() -> Result {
 }
 
 #[test]
+fn a_wait_for_a_source_that_stays_ready_leaves_turns_to_the_others() -> Result {
+    const MANY: u32 = 1_000_000;
+    for reads in [true, false] {
+        let mut reactor = reactor::<()>();
+        let (near, mut far) = UnixStream::pair()?;
+        far.write_all(b"unread")?;
+        let near = Async::new(near)?;
+        let waits = futures::block_on(&mut reactor, &mut (), async move {
+            let other = futures::spawn_local(futures::yield_now());
+            let mut waits = 0;
+            while !other.is_finished() && waits < MANY {
+                if reads {
+                    near.readable().await?;
+                } else {
+                    near.writable().await?;
+                }
+                waits += 1;
+            }
+            io::Result::Ok(waits)
+        })?;
+        assert!(waits? < MANY, "reads: {reads}");
+        drop(far);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_regular_file_is_read_and_never_registered() -> Result {
     let mut reactor = reactor::<()>();
     let mut file = tempfile::tempfile()?;

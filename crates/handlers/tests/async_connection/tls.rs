@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use futures_lite::future::race;
+use futures_lite::io::split;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use handlers::futures::{self, AsyncConnection, tasks};
 use handlers::tls::{TlsCertificate, TlsError, TlsErrorKind, TlsServerConfig, TlsServerOptions};
@@ -169,6 +171,29 @@ fn the_peer_of_a_future_reads_why_its_session_has_failed() -> Result {
     socket.read_to_end(&mut alert)?;
     assert_ne!(alert.len(), 0);
     drop(socket);
+    run_out(&mut reactor, &mut ())
+}
+
+/// The alert waits behind what the peer does not read.
+#[test]
+fn a_peer_that_cannot_be_told_of_a_failed_session_is_reset() -> Result {
+    let mut reactor = reactor()?;
+    let mut peer = open(&mut reactor, |mut stream| async move {
+        stream.read_exact(&mut [0]).await?;
+        let (mut reader, mut writer) = split(stream);
+        let write = async move { writer.write_all(&vec![7; 32 << 20]).await };
+        let read = async move { reader.read_to_end(&mut Vec::new()).await.map(drop) };
+        race(write, read).await
+    })?;
+    peer.send(b"?");
+    turn_until_quiet(&mut reactor, &mut ())?;
+    let mut socket = peer.socket;
+    socket.set_nonblocking(false)?;
+    socket.write_all(&[0; 100])?;
+    turn_until_quiet(&mut reactor, &mut ())?;
+    assert_eq!(tasks(&mut reactor).len(), 0, "the future has ended");
+    let ended = socket.read_to_end(&mut Vec::new());
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
     run_out(&mut reactor, &mut ())
 }
 

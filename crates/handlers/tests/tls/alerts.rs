@@ -195,11 +195,25 @@ fn the_alert_of_a_handshake_that_waited_for_its_turn_is_read_too() -> Result {
 /// No alert was sent, so there is nothing to wait for.
 #[test]
 fn a_peer_that_was_sent_no_alert_is_closed_at_once() -> Result {
-    let mut server = Server::start()?;
-    let mut peer = server.established()?;
-    peer.cut();
-    server.until_failed();
-    server.bench.run_until_idle();
-    assert_eq!(server.limit.open(), 0);
+    const HANDSHAKE_FAILURE: [u8; 7] = [ALERT, 3, 3, 0, 2, 2, 40];
+    for sends_alert in [false, true] {
+        let mut server = Server::start()?;
+        if sends_alert {
+            let mut socket = connect(server.address)?;
+            socket.write_all(&HANDSHAKE_FAILURE)?;
+            server.until_failed();
+            assert_eq!(server.bench.seen.end_of("server"), Some("Alert"));
+            server.bench.run_until_idle();
+            assert_eq!(server.limit.open(), 0);
+            assert_eq!(server.send_and_read(&mut socket, 0)?, b"");
+        } else {
+            let mut peer = server.established()?;
+            peer.cut();
+            server.until_failed();
+            assert_eq!(server.bench.seen.end_of("server"), Some("Truncated"));
+            server.bench.run_until_idle();
+            assert_eq!(server.limit.open(), 0);
+        }
+    }
     Ok(())
 }

@@ -242,6 +242,8 @@ fn a_wait_for_a_source_that_stays_ready_leaves_turns_to_the_others() -> Result {
         far.write_all(b"unread")?;
         let near = Async::new(near)?;
         let waits = futures::block_on(&mut reactor, &mut (), async move {
+            near.readable().await?; // from now on it is known to be ready
+            near.writable().await?;
             let other = futures::spawn_local(futures::yield_now());
             let mut waits = 0;
             while !other.is_finished() && waits < MANY {

@@ -116,8 +116,8 @@ pub(crate) fn named_on(fd: BorrowedFd<'_>, call: &str, error: io::Error) -> io::
     named(format_args!("{call} on fd {}", fd.as_raw_fd()), error)
 }
 
-/// Returns a copy of an error, with the same kind, text and errno. The call and the error of TLS are
-/// found in the copy too. Any other value inside of the error is not copied.
+/// Returns a copy of an error, with the same kind, text and errno. The call and the error of TLS
+/// are found in the copy too. Any other value inside of the error is not copied.
 #[cold]
 pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     #[cfg(feature = "tls")]
@@ -228,7 +228,7 @@ mod tests {
 
     /// An error of another crate, which does not display its cause.
     fn opaque(cause: io::Error) -> io::Error {
-        io::Error::new(ErrorKind::Other, Opaque(cause))
+        io::Error::other(Opaque(cause))
     }
 
     #[derive(Debug)]

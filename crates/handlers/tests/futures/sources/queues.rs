@@ -65,7 +65,7 @@ async fn repeat(mut call: impl AsyncFnMut() + 'static) -> u32 {
     });
     futures::yield_now().await;
     is_over.set(true);
-    repeats.await.unwrap()
+    repeats.await.expect("the task has not panicked")
 }
 
 #[test]

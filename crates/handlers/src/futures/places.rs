@@ -1,27 +1,19 @@
 //! Places with keys that never name another use of the place later. Pure data.
 //!
-//! The places lie in buckets, each twice as large as the one before it. A bucket never moves. So a
-//! task is polled where it lies, while other places are taken into use, and a growing table copies
-//! nothing.
+//! A place never moves. So a task is polled where it lies, while other places are taken into use,
+//! and a growing table copies nothing. The memory of places that were never used is not touched.
 //!
 //! Ground rule: nothing here calls the values, but for their default.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::ops::Deref;
 
 use super::tasks::TaskKey;
 
-/// The number of places of the first bucket, a power of two.
-const FIRST: u32 = 32;
-/// The number of buckets. Together they have nearly 2^32 places.
-const BUCKETS: usize = 27;
-
 /// Places for values. A value stays in its place while the place is free, for the next user of it.
 #[derive(Debug)]
 pub(super) struct Places<T> {
-    buckets: [OnceCell<Box<[Place<T>]>>; BUCKETS],
-    /// The number of places that were ever used.
-    len: Cell<u32>,
+    places: boxcar::Vec<Place<T>>,
     /// The last of the free places, or [`NO_PLACE`]. Each free place names the one before it.
     free: Cell<u32>,
 }
@@ -61,34 +53,29 @@ impl<T: Default> Places<T> {
 
     #[cold]
     fn add_place(&self) -> Option<u32> {
-        let place = self.len.get();
-        let (bucket, _) = locate(place);
-        self.buckets.get(bucket)?.get_or_init(|| {
-            let places = (0..FIRST << bucket).map(|_| Place {
-                generation: Cell::new(0),
-                before: Cell::new(NO_PLACE),
-                value: T::default(),
-            });
-            places.collect()
+        if self.places.count() >= NO_PLACE as usize {
+            return None;
+        }
+        let place = self.places.push(Place {
+            generation: Cell::new(0),
+            before: Cell::new(NO_PLACE),
+            value: T::default(),
         });
-        self.len.set(place + 1);
-        Some(place)
+        Some(place as u32)
     }
 }
 
 impl<T> Places<T> {
     pub(super) const fn new() -> Self {
         Self {
-            buckets: [const { OnceCell::new() }; BUCKETS],
-            len: Cell::new(0),
+            places: boxcar::Vec::new(),
             free: Cell::new(NO_PLACE),
         }
     }
 
     #[inline]
     fn place(&self, place: u32) -> Option<&Place<T>> {
-        let (bucket, offset) = locate(place);
-        self.buckets.get(bucket)?.get()?.get(offset)
+        self.places.get(place as usize)
     }
 
     /// Returns the place of a key, unless the key is stale.
@@ -101,8 +88,7 @@ impl<T> Places<T> {
     /// Returns the value of a key, unless the key is stale.
     #[inline]
     pub(super) fn get_mut(&mut self, key: TaskKey) -> Option<&mut T> {
-        let (bucket, offset) = locate(key.place);
-        let place = self.buckets.get_mut(bucket)?.get_mut()?.get_mut(offset)?;
+        let place = self.places.get_mut(key.place as usize)?;
         (place.generation.get() == key.generation).then_some(&mut place.value)
     }
 
@@ -123,10 +109,8 @@ impl<T> Places<T> {
     }
 
     fn iter_all(&self) -> impl Iterator<Item = (TaskKey, &T)> {
-        let buckets = self.buckets.iter().map_while(OnceCell::get);
-        let places = buckets.flat_map(|bucket| bucket.iter());
-        (0..self.len.get()).zip(places).map(|(place, entry)| {
-            let generation = entry.generation.get();
+        self.places.iter().map(|(place, entry)| {
+            let (place, generation) = (place as u32, entry.generation.get());
             (TaskKey { place, generation }, &entry.value)
         })
     }
@@ -178,44 +162,9 @@ const fn is_used(key: TaskKey) -> bool {
     key.generation % 2 == 1
 }
 
-/// Returns the bucket of a place, and the position in the bucket.
-#[inline]
-const fn locate(place: u32) -> (usize, usize) {
-    let number = place as u64 + FIRST as u64;
-    let digits = number.ilog2();
-    let offset = number - (1 << digits);
-    ((digits - FIRST.ilog2()) as usize, offset as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_place_follows_the_one_before_it_or_begins_a_bucket() {
-        let (mut bucket, mut offset) = locate(0);
-        assert_eq!((bucket, offset), (0, 0));
-        for place in 1..100_000 {
-            let expected = if offset + 1 == (FIRST as usize) << bucket {
-                (bucket + 1, 0)
-            } else {
-                (bucket, offset + 1)
-            };
-            (bucket, offset) = locate(place);
-            assert_eq!((bucket, offset), expected, "{place}");
-        }
-    }
-
-    #[test]
-    fn the_buckets_end_before_the_number_of_no_place() {
-        let places = (0..BUCKETS)
-            .map(|bucket| u64::from(FIRST) << bucket)
-            .sum::<u64>();
-        assert!(places < u64::from(NO_PLACE));
-        assert_eq!(locate(places as u32 - 1).0, BUCKETS - 1);
-        assert_eq!(locate(places as u32).0, BUCKETS);
-        assert_eq!(locate(NO_PLACE).0, BUCKETS);
-    }
 
     #[test]
     fn a_place_stays_where_it_is_while_others_are_taken_into_use() {

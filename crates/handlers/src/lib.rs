@@ -95,7 +95,7 @@
 //! | `console` | [`Console`] | `framing` | |
 //! | `files` | [`files`] | `pool` | signal-hook (needs a C compiler) |
 //! | `framing` | [`Framing`], its implementations, [`on_frames`] and [`check_framing`] | | memchr |
-//! | `futures` | [`futures`] | | futures-core, futures-io, futures-sink; pin-project-lite, which `tracing` compiles anyway |
+//! | `futures` | [`futures`] | | boxcar, futures-core, futures-io, futures-sink; pin-project-lite, which `tracing` compiles anyway |
 //! | `hyper` | the traits of hyper for [`futures`]: its servers and clients run on the loop | `futures` | hyper, http, http-body, itoa, tokio (only its types: hyper enables no feature of it) |
 //! | `inherited` | [`InheritedSockets`] | | listenfd, sd-notify |
 //! | `names` | [`Resolver`]; targets with a name for [`Connection::connect_to`] | | dns-lookup |

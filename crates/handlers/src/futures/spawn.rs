@@ -69,7 +69,7 @@ where
 /// # Cost
 /// O(1), one allocation. A further one if more tasks live than ever before, or if a waker of a task
 /// that has ended is still held. The loop keeps the place of a task and its waker for a later task,
-/// about 160 bytes, until the loop is dropped. The first task of a loop registers a queue, under
+/// about 170 bytes, until the loop is dropped. The first task of a loop registers a queue, under
 /// the name "futures".
 ///
 /// # Errors

@@ -47,6 +47,12 @@ fn a_sink_waits_once_however_often_it_is_polled() -> Result {
         let held = tokens().await;
         assert_eq!(flush(&mut sink).await, Err(Disconnected));
         assert_eq!(send(&mut sink, 3).await, Err(Disconnected));
+        assert_eq!(Pin::new(&mut sink).start_send(4), Err(Disconnected));
+        assert_eq!(
+            flush(&mut sink).await,
+            Err(Disconnected),
+            "value 2 was lost"
+        );
         Ok::<_, Disconnected>(held)
     })??;
     assert_eq!(held, 1);

@@ -1,9 +1,11 @@
 //! Spawning, and the callback at the end.
 
 use std::future::pending;
+use std::io;
 use std::time::Duration;
 
 use handlers::futures::{self, BlockOnError, JoinError};
+use reactor::{Error, Reactor};
 
 use crate::reactor;
 
@@ -74,17 +76,26 @@ fn a_sleep_takes_the_time_of_the_loop_s_clock() {
 #[test]
 fn a_stopped_loop_ends_block_on_with_the_line_of_the_stop() {
     let mut reactor = reactor::<()>();
+    let line = line!() + 1;
     reactor.defer(|cx| cx.registry.stop());
     let stopped = futures::block_on(&mut reactor, &mut (), pending::<()>());
-    assert!(
-        matches!(
-            stopped,
-            Err(BlockOnError::Stopped {
-                origin: Some(_),
-                ..
-            })
-        ),
-        "{stopped:?}"
-    );
+    let stopped = stopped.expect_err("the loop was stopped");
+    let text = stopped.to_string();
+    let said = "the loop was stopped before the future was done, at ";
+    assert!(text.starts_with(said), "{text}");
+    assert!(text.contains(&format!("spawning.rs:{line}:")), "{text}");
+    assert!(matches!(stopped, BlockOnError::Stopped { .. }));
+    assert_eq!(io::Error::from(stopped).kind(), io::ErrorKind::Other);
     assert_eq!(futures::tasks(&mut reactor).len(), 0);
+}
+
+#[test]
+fn a_loop_without_a_registration_left_ends_block_on_with_its_error() {
+    let builder = Reactor::<()>::builder().max_registrations(0);
+    let mut full = builder.build().expect("a loop");
+    let refused = futures::block_on(&mut full, &mut (), async {}).expect_err("it is full");
+    assert!(matches!(refused, BlockOnError::Loop(Error::Full { .. })));
+    let (text, error) = (refused.to_string(), io::Error::from(refused));
+    assert_eq!(error.to_string(), text);
+    assert_ne!(error.kind(), io::ErrorKind::Other, "that of the loop");
 }

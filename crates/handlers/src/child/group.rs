@@ -40,7 +40,9 @@ fn open(pid: Pid, group: Pid) -> io::Result<Option<OwnedFd>> {
 fn is_alive_in(pid: Pid, group: Pid) -> io::Result<bool> {
     let path = format!("/proc/{}/stat", pid.as_raw_pid());
     let stat = match fs::read(&path) {
-        Err(error) if is_out_of_resources(&error) => return Err(named(path, error)),
+        Err(error) if is_out_of_resources(&error) => {
+            return Err(named(format_args!("read({path})"), error));
+        }
         // The process may have ended, so that there is no such file.
         read => read.unwrap_or_default(),
     };

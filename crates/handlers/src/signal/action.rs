@@ -12,7 +12,8 @@
 //! after the hooks are removed. A signal that arrives between these two steps has no effect, like
 //! an arrival that is still unreported when its watcher ends.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +84,7 @@ fn catch_with_default(signal: Signal) -> io::Result<()> {
 /// runtime ignores before `main`. Any other error is returned, such as `EMFILE`: the answer is kept
 /// for good, so it must not depend on what the process lacks at this moment.
 fn is_default(signal: Signal) -> io::Result<bool> {
-    let status = match std::fs::read_to_string("/proc/self/status") {
+    let status = match read_status() {
         Ok(status) => status,
         Err(error)
             if matches!(
@@ -91,15 +92,25 @@ fn is_default(signal: Signal) -> io::Result<bool> {
                 ErrorKind::NotFound | ErrorKind::PermissionDenied
             ) =>
         {
-            tracing::debug!(%signal, %error, "/proc/self/status: assuming the default action");
+            tracing::debug!(%signal, %error, "assuming the default action");
             String::new()
         }
-        Err(error) => return Err(named("/proc/self/status", error)),
+        Err(error) => return Err(error),
     };
     Ok(match (mask(&status, "SigIgn:"), mask(&status, "SigCgt:")) {
         (Some(ignored), Some(caught)) => (ignored | caught) >> (signal.as_raw() - 1) & 1 == 0,
         _ => signal != Signal::PIPE,
     })
+}
+
+fn read_status() -> io::Result<String> {
+    const PATH: &str = "/proc/self/status";
+    let opened = File::open(PATH);
+    let mut file = opened.map_err(|error| named(format_args!("open({PATH})"), error))?;
+    let mut status = String::new();
+    let read = file.read_to_string(&mut status);
+    read.map_err(|error| named(format_args!("read({PATH})"), error))?;
+    Ok(status)
 }
 
 /// Returns a set of signals from the text of `/proc/pid/status`: bit 0 is signal 1.

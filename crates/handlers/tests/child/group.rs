@@ -261,6 +261,24 @@ fn without_a_free_descriptor_the_rest_of_a_group_has_its_grace() -> Result {
 }
 
 fn lack_descriptors_within_the_grace(free: usize) -> Result {
+    lack_descriptors(free, |reactor, seen, child, limit| {
+        drop(limit);
+        assert!(seen.exits.is_empty());
+        reactor.advance(seen, Duration::from_secs(2))?; // beyond the pause of the watch
+        say_line(child)
+    })?;
+    // The grace ends before there is a descriptor again.
+    lack_descriptors(free, |reactor, seen, _child, limit| {
+        reactor.advance(seen, HOUR)?;
+        turn_until(reactor, seen, |seen| seen.exits.len() == 1)?;
+        drop(limit);
+        Ok(())
+    })
+}
+
+type Meanwhile = fn(&mut Reactor<Seen>, &mut Seen, &Spawned, DescriptorLimit) -> Result;
+
+fn lack_descriptors(free: usize, meanwhile: Meanwhile) -> Result {
     let gently = "trap \"line; exit\" TERM; sh -c \"echo ready; exec sleep 1000\" & wait";
     let mut reactor = Reactor::builder().clock(ManualClock::new()).build()?;
     let mut seen = Seen::default();
@@ -271,10 +289,7 @@ fn lack_descriptors_within_the_grace(free: usize) -> Result {
     for _ in 0..20 {
         reactor.turn(&mut seen, Some(Duration::ZERO))?;
     }
-    drop(limit);
-    assert!(seen.exits.is_empty());
-    reactor.advance(&mut seen, Duration::from_secs(2))?; // beyond the pause of the watch
-    say_line(&child)?;
+    meanwhile(&mut reactor, &mut seen, &child, limit)?;
     turn_until(&mut reactor, &mut seen, |seen| {
         seen.outputs_ended == 1 && seen.exits.len() == 1
     })?;
